@@ -1,0 +1,29 @@
+// Says how many instances; the only caller of fleet.want.
+
+import type { Revision } from "#model/workload.ts";
+
+/** What the activator sees of one workload, reported at once whenever it changes. */
+export interface Load {
+  readonly revision: Revision;
+  /** Invocations that wait for a slot. */
+  readonly waiting: number;
+  /** Invocations in instances. */
+  readonly active: number;
+  /** Instances that take invocations, and those on their way. */
+  readonly ready: number;
+  readonly starting: number;
+  /** Monotonic us when an instance last ran something; null: never. */
+  readonly lastActiveUs: number | null;
+  /** Smoothed time of one invocation and of one start, ms; null: not known yet. */
+  readonly executionMs: number | null;
+  readonly startMs: number | null;
+}
+
+export interface Autoscaler {
+  start(): void;
+  stop(): void;
+  /** Decides now, and again by itself at the time the decision names (idle to zero). */
+  report(load: Load): void;
+  /** The workload's current revision changed, appeared or (null) is gone: `min` is held from here. */
+  changed(project: string, workload: string, revision: Revision | null): void;
+}

@@ -1,0 +1,74 @@
+// The commands: the only way to change what exists. Each is one file, control/<noun>/<verb>.ts.
+
+import type { Readable } from "node:stream";
+import type { Identity, Scope } from "#model/access.ts";
+import type { Project, ProjectQuotas, Revision } from "#model/workload.ts";
+
+/** What a deploy tells while it works, one at a time; the last is `deployed` or the call throws. */
+export type DeployProgress =
+  | { readonly step: "received"; readonly files: number; readonly bytes: number }
+  | { readonly step: "built"; readonly workload: string; readonly files: number; readonly transpiled: number }
+  | {
+      readonly step: "checked";
+      readonly workload: string;
+      readonly runtime: string;
+      readonly entry: string | null;
+      readonly handler: string | null;
+      readonly signature: string;
+    }
+  | {
+      readonly step: "deployed";
+      readonly results: readonly DeployResult[];
+      readonly kept: readonly string[];
+      readonly removed: readonly string[];
+    };
+
+export interface DeployResult {
+  readonly workload: string;
+  readonly project: string;
+  readonly revision: number;
+  /** null: the first; the same number: nothing changed. */
+  readonly before: number | null;
+  readonly unchanged: boolean;
+  readonly runtime: string;
+  readonly entry: string | null;
+  readonly handler: string | null;
+  readonly signature: string;
+  readonly public: boolean;
+  readonly url: string;
+  readonly pathUrl: string;
+}
+
+export interface DeployRequest {
+  readonly project: string | null;
+  /** Path of the app file or of the one function's folder inside the archive. */
+  readonly name: string | null;
+  readonly memoryMb: number | null;
+  readonly env: Readonly<Record<string, string>>;
+  readonly public: boolean | null;
+  readonly prune: boolean;
+  readonly gitCommit: string | null;
+  readonly archive: Readable;
+}
+
+export interface Control {
+  deploy(identity: Identity, request: DeployRequest, progress: (step: DeployProgress) => void): Promise<void>;
+  rollback(identity: Identity, project: string, workload: string, revision: number | null): Promise<Revision>;
+  restart(identity: Identity, project: string, workload: string): Promise<void>;
+  removeWorkload(identity: Identity, project: string, workload: string): Promise<void>;
+  setSecret(
+    identity: Identity,
+    project: string,
+    name: string,
+    value: string,
+  ): Promise<{ readonly version: number; readonly replaced: readonly string[] }>;
+  removeSecret(identity: Identity, project: string, name: string): Promise<void>;
+  createToken(
+    identity: Identity,
+    options: { name: string; project: string | null; scope: Scope; expiresMs: number | null },
+  ): Promise<{ readonly id: string; readonly token: string }>;
+  removeToken(identity: Identity, id: string): Promise<void>;
+  createProject(identity: Identity, name: string): Promise<Project>;
+  setProject(identity: Identity, name: string, quotas: Partial<ProjectQuotas>): Promise<Project>;
+  removeProject(identity: Identity, name: string): Promise<void>;
+}

@@ -1,0 +1,72 @@
+// Makes "wanted" true: the only caller of sandbox drivers, and the keeper of the machine's memory.
+
+import type { Duplex } from "node:stream";
+import type { InstanceId, InvocationId } from "#model/ids.ts";
+import type { Failure, InstanceView, StartPhases } from "#model/instance.ts";
+import type { Revision, WorkloadKey } from "#model/workload.ts";
+import type { Exit, OneOff, OneOffResult, Ready, SandboxUsage } from "#sandbox/door.ts";
+
+/** A ready instance, as the activator uses it. */
+export interface Instance {
+  readonly id: InstanceId;
+  readonly revision: Revision;
+  /** How an invocation in it ends; see Ready. */
+  readonly done: "response" | "told";
+  readonly phases: StartPhases;
+  readonly startUs: number;
+  connect(): Duplex;
+  usage(): SandboxUsage;
+}
+
+/** Who uses the instances (the activator). Called on the main thread; must not throw. */
+export interface InstanceUser {
+  ready(instance: Instance): void;
+  /** The runtime said that an invocation is over. */
+  done(instance: InstanceId, invocation: InvocationId): void;
+  /** Stop sending to it. True: nothing runs in it, it may be stopped now. False: call `fleet.idle(id)` when the last has ended. */
+  release(instance: InstanceId): boolean;
+  /** Nothing of it is left; what was in it is lost. */
+  gone(instance: InstanceId, exit: Exit): void;
+  /** A start did not succeed; `crashLoop`: the next is tried only after `retryInMs`. */
+  startFailed(revision: Revision, failure: Failure, retryInMs: number): void;
+  /** No memory (or quota) for what is wanted; clears by itself when some is freed. */
+  full(revision: Revision, why: "capacity" | "over_quota"): void;
+}
+
+export interface FleetState {
+  readonly running: number;
+  readonly starting: number;
+  readonly memoryBytes: number;
+  readonly memoryLimitBytes: number;
+}
+
+export interface WorkloadFleetState {
+  readonly ready: number;
+  readonly starting: number;
+  readonly draining: number;
+  readonly state: "ready" | "crash_loop" | "capacity" | "over_quota";
+  readonly lastFailure: (Failure & { readonly timeMs: number }) | null;
+}
+
+export interface Fleet {
+  start(): Promise<void>;
+  /** Drains everything; what is open after `drainMs` is killed. */
+  stop(drainMs: number): Promise<void>;
+  /** So many instances of this revision: starts, or drains idle ones first. The autoscaler alone calls it. */
+  want(revision: Revision, count: number, reasons: readonly string[]): void;
+  /** Drains every instance of the workload that is not of `keep` (null: all), and replaces nothing by itself. */
+  retire(workload: WorkloadKey, keep: Revision | null, reason: string): void;
+  /** The activator: nothing runs in a released instance any more. */
+  idle(instance: InstanceId): void;
+  /** Ends one instance at once: a timeout at concurrency 1, nonsense on the wire. */
+  kill(instance: InstanceId, reason: string): void;
+  /** Loads a revision in a sandbox of its own, with its own environment, secrets and egress; unbilled. */
+  check(
+    revision: Revision,
+  ): Promise<Ready | { readonly ok: false; readonly failure: Failure; readonly output: string }>;
+  /** One program in a sandbox of its own; unbilled. */
+  run(spec: OneOff): Promise<OneOffResult>;
+  instances(workload?: WorkloadKey): readonly InstanceView[];
+  workloadState(workload: WorkloadKey): WorkloadFleetState;
+  state(): FleetState;
+}

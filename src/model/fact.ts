@@ -1,0 +1,61 @@
+// Facts: what happened inside ebb, told to whoever listens. Telling never waits and never fails.
+
+import type { InstanceId } from "./ids.ts";
+import type { Failure, StartPhases } from "./instance.ts";
+import type { InvocationRecord } from "./invocation.ts";
+
+export type Fact =
+  | {
+      readonly kind: "deployed";
+      readonly project: string;
+      readonly workload: string;
+      readonly revision: number;
+      readonly by: string;
+    }
+  | { readonly kind: "removed"; readonly project: string; readonly workload: string; readonly by: string }
+  | {
+      readonly kind: "instance_starting";
+      readonly instance: InstanceId;
+      readonly project: string;
+      readonly workload: string;
+      readonly revision: number;
+    }
+  | {
+      readonly kind: "instance_ready";
+      readonly instance: InstanceId;
+      readonly project: string;
+      readonly workload: string;
+      readonly revision: number;
+      readonly phases: StartPhases;
+    }
+  | {
+      readonly kind: "instance_failed";
+      readonly instance: InstanceId;
+      readonly project: string;
+      readonly workload: string;
+      readonly revision: number;
+      readonly failure: Failure;
+    }
+  | {
+      readonly kind: "instance_stopped";
+      readonly instance: InstanceId;
+      readonly project: string;
+      readonly workload: string;
+      readonly reason: string;
+    }
+  | {
+      readonly kind: "scaled";
+      readonly project: string;
+      readonly workload: string;
+      readonly from: number;
+      readonly to: number;
+      readonly reasons: readonly string[];
+    }
+  | {
+      readonly kind: "invocation_ended";
+      readonly record: Partial<InvocationRecord> & Pick<InvocationRecord, "id" | "project" | "workload">;
+    }
+  | { readonly kind: "worker_restarted"; readonly worker: "store" | "telemetry" | "spawner"; readonly reason: string }
+  | { readonly kind: "defect"; readonly errorId: string; readonly where: string; readonly error: unknown };
+
+export type Tell = (fact: Fact) => void;

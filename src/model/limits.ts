@@ -1,0 +1,116 @@
+// Every bound of ebb, in one place: none is unlimited, and the unit is last in the name.
+
+const MiB = 1024 * 1024;
+const GiB = 1024 * MiB;
+
+export const functionDefaults = {
+  memoryMb: 256,
+  timeoutSeconds: 300,
+  concurrency: 1,
+  min: 0,
+  max: 20,
+  idleSeconds: 60,
+  /** vCPU for each MiB of memory where `cpu` is left out. */
+  cpuPerMb: 0.00055,
+} as const;
+
+export const functionBounds = {
+  memoryMb: { min: 32, max: 65_536 },
+  cpu: { min: 0.01, max: 64 },
+  timeoutSeconds: { min: 1, max: 3_600 },
+  concurrency: { min: 1, max: 1_000 },
+  instances: { min: 0, max: 1_000 },
+  idleSeconds: { min: 0, max: 86_400 },
+  envCount: 256,
+  envBytes: 32 * 1024,
+  secretsCount: 64,
+  commandArgs: 64,
+} as const;
+
+export const httpLimits = {
+  requestHeadBytes: 64 * 1024,
+  requestHeaderCount: 200,
+  requestTargetBytes: 16 * 1024,
+  responseHeadBytes: 64 * 1024,
+  responseHeaderCount: 200,
+  /** 0 would be unlimited; this is "as large as a disk", refused early by content-length and late by count. */
+  requestBodyBytes: 1024 * GiB,
+  bufferedBodyBytes: 6 * MiB,
+  apiBodyBytes: 1 * MiB,
+  headersTimeoutMs: 20_000,
+  keepAliveTimeoutMs: 65_000,
+  connections: 20_000,
+} as const;
+
+export const waitingLimits = {
+  perWorkload: 1_000,
+  inAll: 10_000,
+  deadlineMs: 30_000,
+} as const;
+
+export const callDepthMax = 16;
+
+export const deployLimits = {
+  archiveBytes: 512 * MiB,
+  unpackedBytes: 2 * GiB,
+  entries: 100_000,
+  pathBytes: 1_024,
+  pathDepth: 64,
+  /** Unpacked bytes to archive bytes; a bomb's is in the thousands. */
+  expansionRatio: 200,
+  functionsPerApp: 200,
+  appFileBytes: 1 * MiB,
+  loadSeconds: 30,
+  revisionsKept: 20,
+} as const;
+
+export const sandboxLimits = {
+  pids: 512,
+  openFiles: 1_024,
+  fileBytes: 1 * GiB,
+  /** tmpfs: counts against the sandbox's memory. */
+  tmpBytes: 512 * MiB,
+  startMs: 30_000,
+  stopGraceMs: 5_000,
+  controlLineBytes: 64 * 1024,
+} as const;
+
+export const machineLimits = {
+  /** Left to the machine itself: the larger of the two. */
+  reservedMemoryBytes: 512 * MiB,
+  reservedMemoryShare: 0.15,
+  concurrentStarts: 4,
+} as const;
+
+export const logLimits = {
+  lineBytes: 16 * 1024,
+  bytesPerSecond: 1 * MiB,
+  burstBytes: 4 * MiB,
+  flushMs: 100,
+  keptDays: 14,
+  keptBytesPerProject: 1 * GiB,
+} as const;
+
+export const recordLimits = {
+  keptDays: 14,
+  totalsKeptMonths: 25,
+  /** A pass of retention deletes at most this share of time, so that a clock that jumps erases nothing. */
+  deletedPerPassDays: 1,
+  passEveryMs: 3_600_000,
+} as const;
+
+export const accessLimits = {
+  tokensPerProject: 1_000,
+  secretsPerProject: 1_000,
+  secretBytes: 64 * 1024,
+  projects: 1_000,
+  workloadsPerProject: 100_000,
+  shortTokenMs: 15 * 60_000,
+} as const;
+
+export const lifecycle = {
+  drainMs: 9_000,
+  markEveryMs: 1_000,
+  fsyncEveryMs: 200,
+  workerRestartsPerMinute: 3,
+} as const;

@@ -1,0 +1,97 @@
+// What users deploy: projects, workloads, and the immutable revisions of them.
+
+export type WorkloadKind = "function" | "container" | "job";
+export type RuntimeName = "node22" | "node24" | "node26" | "python3" | "custom";
+
+/** What a user may write in `signature:`. */
+export type DeclaredSignature = "web" | "event" | "node";
+/** What a runtime answers that it recognised; `server`: the code listens itself; `program`: runtime custom. */
+export type Signature = DeclaredSignature | "server" | "wsgi" | "asgi" | "program";
+
+export type Egress = "none" | "internet";
+/** container: an OCI sandbox; process: nothing is isolated (development only). */
+export type Isolation = "container" | "process";
+
+/** A function's settings with every default filled in: what runs is what is written here. */
+export interface FunctionSettings {
+  readonly runtime: RuntimeName;
+  /** File that is loaded, relative to the code; null for runtime custom. Recognised at deploy when left out. */
+  readonly entry: string | null;
+  /** Export (or dotted path) that handles; null where the code listens itself. */
+  readonly handler: string | null;
+  readonly signature: Signature;
+  /** Runtime custom only: program and arguments, relative to the code. */
+  readonly command: readonly string[] | null;
+  readonly memoryMb: number;
+  /** vCPU: a weight; the ceiling is max(1, cpu), or cpu itself where cpuStrict. */
+  readonly cpu: number;
+  readonly cpuStrict: boolean;
+  readonly timeoutSeconds: number;
+  readonly concurrency: number;
+  readonly min: number;
+  readonly max: number;
+  readonly idleSeconds: number;
+  readonly public: boolean;
+  readonly env: Readonly<Record<string, string>>;
+  /** Names of the project's secrets that the instance gets as environment variables. */
+  readonly secrets: readonly string[];
+  readonly egress: Egress;
+  readonly isolation: Isolation;
+}
+
+/** Where an effective setting comes from, for `ebb show`. */
+export type SettingSource = "app file" | "flag" | "recognised" | "default";
+
+export interface WorkloadKey {
+  readonly project: string;
+  readonly workload: string;
+}
+
+/** One immutable deployed version of a workload. */
+export interface Revision extends WorkloadKey {
+  readonly kind: WorkloadKind;
+  /** Counts up from 1 within the workload; shown as rN. */
+  readonly number: number;
+  /** sha256 of the code tree as it runs (after transpiling); names it in the code store. */
+  readonly codeDigest: string;
+  /** sha256 over code and settings: the same twice is no new revision. */
+  readonly digest: string;
+  readonly settings: FunctionSettings;
+  readonly settingSources: Readonly<Partial<Record<keyof FunctionSettings, SettingSource>>>;
+  readonly createdMs: number;
+  /** Name of the token that deployed it. */
+  readonly createdBy: string;
+  readonly gitCommit: string | null;
+}
+
+export interface Workload extends WorkloadKey {
+  readonly kind: WorkloadKind;
+  /** Number of the revision that serves. */
+  readonly current: number;
+  readonly createdMs: number;
+  readonly updatedMs: number;
+}
+
+export interface ProjectQuotas {
+  /** Of all instances of the project together; null: the machine's. */
+  readonly memoryMb: number | null;
+  readonly instances: number | null;
+  /** Invocations a second, with a burst of the same size; null: no rate. */
+  readonly ratePerSecond: number | null;
+}
+
+export interface Project {
+  readonly name: string;
+  readonly quotas: ProjectQuotas;
+  readonly createdMs: number;
+}
+
+/** "project/workload": the key of maps; neither name can hold a slash. */
+export function keyOf(of: WorkloadKey): string {
+  return `${of.project}/${of.workload}`;
+}
+
+/** "project/workload@rN": names one revision. */
+export function revisionKeyOf(revision: Revision): string {
+  return `${revision.project}/${revision.workload}@r${revision.number}`;
+}

@@ -1,0 +1,32 @@
+// Links between sandboxes and the world: what may go out, how names are resolved, and the one way in to ebb.
+
+import type { Egress } from "#model/workload.ts";
+
+/** A sandbox's end of a link: made ahead, taken at a start, given back after the sandbox is gone. */
+export interface Link {
+  readonly id: string;
+  /** Path of the network namespace, to be joined by the engine. */
+  readonly namespacePath: string;
+  /** IPv4 address of the sandbox on the link; identifies it (it cannot be forged: no raw sockets, no capability). */
+  readonly address: string;
+  /** ebb's address on the link: resolver on port 53, ebb.internal on port 80. */
+  readonly gateway: string;
+}
+
+export interface NetworkProblem {
+  readonly what: string;
+  readonly remedy: string;
+}
+
+export interface Network {
+  /** Bridge, rules, resolver; throws one clear sentence when the machine cannot give isolation. */
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  /** From the pool; waits only when it is empty. The egress rule stands before it resolves. */
+  take(egress: Egress): Promise<Link>;
+  giveBack(link: Link): void;
+  /** ebb's address on every link; the gateway listens there for http://ebb.internal. */
+  readonly gateway: string;
+  /** What the host's own firewall or settings will break (Docker's FORWARD policy, ip_forward off). */
+  problems(): Promise<readonly NetworkProblem[]>;
+}

@@ -1,0 +1,133 @@
+// What isolates an instance. Every driver passes suite.ts. No pid, host path or Unix-only endpoint in these types:
+// Kubernetes and micro-VMs stand behind the same door.
+
+import type { Duplex } from "node:stream";
+import type { InstanceId, InvocationId, SandboxId } from "#model/ids.ts";
+import type { Failure, StartPhases } from "#model/instance.ts";
+import type { Egress, RuntimeName, Signature } from "#model/workload.ts";
+
+/** What cannot be changed after a start; anything else is a pool miss and works. */
+export interface PoolKey {
+  readonly runtime: RuntimeName;
+  readonly memoryMb: number;
+  readonly tmpBytes: number;
+  readonly egress: Egress;
+}
+
+/** What makes a sandbox an instance of one revision, once and for ever. */
+export interface Assignment {
+  readonly instance: InstanceId;
+  readonly project: string;
+  readonly workload: string;
+  /** Digest of the code in the code store; the driver knows how to get it in. null: an image brings its own. */
+  readonly codeDigest: string | null;
+  readonly entry: string | null;
+  readonly handler: string | null;
+  /** null: recognise it. */
+  readonly signature: Signature | null;
+  /** Runtime custom. */
+  readonly command: readonly string[] | null;
+  /** Where the program listens itself (custom). */
+  readonly port: number;
+  readonly concurrency: number;
+  /** Environment with the secrets in it. Never in an argument, a file of the host, or a log. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly cpu: number;
+  readonly cpuStrict: boolean;
+  readonly timeoutMs: number;
+  /** What this instance shows to ebb.internal where the driver has no link; dead when the instance is. */
+  readonly credential: string;
+  /** What marks in the output begin with; unguessable outside this instance. */
+  readonly nonce: string;
+  /** Only load it and say what it is: nothing is served. */
+  readonly check: boolean;
+}
+
+export interface Ready {
+  readonly ok: true;
+  readonly entry: string | null;
+  readonly handler: string | null;
+  readonly signature: Signature;
+  /** response: the invocation ends with the response. told: the runtime says so, in the head (`ebb-done`) or by `done`. */
+  readonly done: "response" | "told";
+  readonly phases: StartPhases;
+}
+
+export interface Failed {
+  readonly ok: false;
+  readonly failure: Failure;
+}
+
+export interface Exit {
+  readonly reason: "stopped" | "exited" | "memory" | "killed" | "lost";
+  readonly code: number | null;
+  /** For the author of the function: `out of memory: 256 MiB, peak 256; raise memoryMb.` */
+  readonly message: string;
+}
+
+export interface SandboxUsage {
+  /** CPU time so far; null: unknown. */
+  readonly cpuNs: number | null;
+  readonly memoryPeakBytes: number | null;
+}
+
+/** Where the output can be read, in the words of telemetry's reader of that kind; cloneable. */
+export type OutputSource =
+  | { readonly kind: "fifo"; readonly stdout: string; readonly stderr: string; readonly frames: string | null }
+  | { readonly kind: "none" };
+
+export interface Capabilities {
+  readonly isolation: "none" | "container" | "gvisor" | "microvm" | "pod";
+  readonly listener: "fd" | "tcp";
+  readonly pause: boolean;
+  readonly snapshot: boolean;
+  readonly egress: readonly Egress[];
+  readonly cpuStrict: boolean;
+  readonly usage: "exact" | "sampled" | "none";
+}
+
+/** What a living sandbox tells by itself. Called on the main thread; must not throw. */
+export interface SandboxListener {
+  /** The runtime says that the invocation is over (only where `done` is "told"). */
+  done(invocation: InvocationId): void;
+  /** Exactly once, when nothing of it is left. */
+  exited(exit: Exit): void;
+}
+
+/** One program run to its end in a sandbox of its own: transpiling, and later builds and job runs. Unbilled. */
+export interface OneOff {
+  readonly pool: PoolKey;
+  /** argv inside; programs of ebb's own toolbox root, not a tenant's. */
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  /** Host folders that appear read-only inside. */
+  readonly mounts: ReadonlyArray<{ readonly source: string; readonly target: string }>;
+  readonly timeoutMs: number;
+  /** Bytes of stdout that are kept; more fails it. */
+  readonly outputBytes: number;
+}
+
+export type OneOffResult =
+  | { readonly ok: true; readonly stdout: Uint8Array; readonly stderr: string }
+  | { readonly ok: false; readonly failure: Failure; readonly stderr: string };
+
+export interface SandboxDriver {
+  readonly name: string;
+  capabilities(): Capabilities;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  /** Makes a sandbox without code. Resolves as soon as it is under way: `assign` may follow at once and waits for the rest. */
+  prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId>;
+  /** The function's failure is a value; only the platform's throws. After a failure the sandbox is on its way out. */
+  assign(sandbox: SandboxId, assignment: Assignment): Promise<Ready | Failed>;
+  /** A new connection that speaks HTTP/1.1 to the instance. May emit error. */
+  connect(sandbox: SandboxId): Duplex;
+  output(sandbox: SandboxId): OutputSource;
+  /** SIGTERM, then SIGKILL after `graceMs` (0: at once). Resolves when nothing is left. */
+  stopSandbox(sandbox: SandboxId, graceMs: number): Promise<void>;
+  pause(sandbox: SandboxId): Promise<void>;
+  resume(sandbox: SandboxId): Promise<void>;
+  /** The latest known, without waiting: exact drivers read the counter (microseconds of work), sampled ones answer the last sample. */
+  usage(sandbox: SandboxId): SandboxUsage;
+  run(spec: OneOff): Promise<OneOffResult>;
+}

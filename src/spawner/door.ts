@@ -1,0 +1,94 @@
+// The spawner: the small process that alone forks, mounts, makes FIFOs, and writes links and rules.
+// It keeps a ledger of all it made under /run/ebb/BOOT_ID/…, so that whoever comes after it can undo everything.
+
+export interface ProcessExit {
+  /** null where a signal ended it. */
+  readonly code: number | null;
+  readonly signal: string | null;
+}
+
+export interface LaunchSpec {
+  /** Unique among the living; names the process in the ledger. */
+  readonly id: string;
+  /** argv[0] is an absolute path; never a shell. */
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  /** Unix socket path to listen on and pass as fd 3 (made here, mode 0600, unlinked with the process); null: none. */
+  readonly listen: string | null;
+  /** FIFO paths (made by `fifos`) opened for writing as fds 1, 2 and, where there is a third, 4. */
+  readonly output: { readonly stdout: string; readonly stderr: string; readonly frames: string | null };
+  /** What to send to which process of the launched tree on `signal`: the process itself, or the pid that a file names (crun --pid-file). */
+  readonly signalPidFile: string | null;
+  /** What is undone when it has ended, in this order, whoever does it: also after the death of daemon or spawner. */
+  readonly undo: readonly Undo[];
+}
+
+/** How to get rid of one thing; each is harmless when the thing is already gone. */
+export type Undo =
+  | { readonly kind: "unmount"; readonly path: string }
+  | { readonly kind: "remove"; readonly path: string }
+  /** Kills every process in it, then removes it (all controllers' directories on cgroup v1). */
+  | { readonly kind: "cgroup"; readonly paths: readonly string[] }
+  /** Engine state of a container that nobody supervises any more. */
+  | { readonly kind: "command"; readonly argv: readonly string[] };
+
+export interface ExecResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Spawner {
+  start(): Promise<void>;
+  /** Ends everything it launched, undoes the ledger, and exits. */
+  stop(): Promise<void>;
+  /** Resolves when the process runs (it has been forked; not that it is ready). Throws EbbError internal when it cannot be. */
+  launch(spec: LaunchSpec): Promise<void>;
+  /** Resolves with the end of a launched process, after its undo list; at once when it has already ended. */
+  exited(id: string): Promise<ProcessExit>;
+  signal(id: string, signal: "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT"): void;
+  /** Runs a short command to its end: output bounded to 1 MiB, killed after `timeoutMs`. */
+  exec(
+    argv: readonly string[],
+    options?: { readonly stdin?: string; readonly timeoutMs?: number },
+  ): Promise<ExecResult>;
+  /** Makes FIFOs, mode 0600. */
+  fifos(paths: readonly string[]): Promise<void>;
+  /** Bind-mounts a folder or file; the undo belongs to `owner` (a launched id, or "spawner" for the daemon's life). */
+  bind(options: {
+    readonly source: string;
+    readonly target: string;
+    readonly readOnly: boolean;
+    readonly owner: string;
+  }): Promise<void>;
+  unmount(path: string): Promise<void>;
+  /** A bounded tmpfs: nosuid, nodev. */
+  tmpfs(options: {
+    readonly target: string;
+    readonly bytes: number;
+    readonly mode: string;
+    readonly owner: string;
+  }): Promise<void>;
+  /** Makes cgroups and writes their files, in order (`limits`: file name to value), e.g. the parent of all sandboxes. */
+  cgroup(options: {
+    readonly paths: readonly string[];
+    readonly limits: ReadonlyArray<{ readonly path: string; readonly value: string }>;
+    readonly owner: string;
+  }): Promise<void>;
+  /** Feeds lines to one long-lived `nft -i`; rejects with nft's own words. Undo of the table belongs to the ledger. */
+  nft(script: string): Promise<void>;
+  /** Registers an undo for the daemon's life (e.g. a bridge, an nft table). */
+  owe(undo: readonly Undo[]): Promise<void>;
+  /** Called when the spawner process died by itself and a new one has taken over; everything launched before is gone. */
+  onReplaced(listener: () => void): void;
+}
+
+/** Allocates numbers machine-wide under /run/ebb/BOOT_ID by O_EXCL files with their owner; freed by anyone once the owner is dead. */
+export interface Allocator {
+  /** The lowest free number of `kind` ("ids", "subnets", …) below `count`. Throws EbbError capacity when none is free. */
+  take(kind: string, count: number): number;
+  free(kind: string, number: number): void;
+  /** The directory for this daemon's runtime files: /run/ebb/BOOT_ID/<opaque>. */
+  readonly runDir: string;
+}

@@ -1,0 +1,54 @@
+// Listens: facts and output -> logs and metrics, and their queries. No room on the request path waits for it.
+
+import type { InstanceId, InvocationId } from "#model/ids.ts";
+import type { Fact } from "#model/fact.ts";
+import type { OutputSource } from "#sandbox/door.ts";
+
+export interface LogLine {
+  /** Epoch ms. */
+  readonly time: number;
+  readonly workload: string;
+  readonly invocation: InvocationId | null;
+  readonly stream: "stdout" | "stderr" | "ebb";
+  readonly level: "debug" | "info" | "warn" | "error";
+  readonly message: string;
+}
+
+export interface LogQuery {
+  readonly project: string;
+  readonly workload?: string;
+  readonly invocation?: InvocationId;
+  readonly sinceMs?: number;
+  /** The newest so many. */
+  readonly limit: number;
+}
+
+export interface AttachOptions {
+  readonly instance: InstanceId;
+  readonly project: string;
+  readonly workload: string;
+  readonly source: OutputSource;
+  /** Marks what the runtime itself writes around an invocation; null: runtime custom, no marks. */
+  readonly nonce: string | null;
+  readonly concurrency: number;
+}
+
+export interface Telemetry {
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  /** Never waits, never fails. */
+  tell(fact: Fact): void;
+  /** Reads the output of an instance from here on. Must be called before the sandbox can block on a full FIFO. */
+  attach(options: AttachOptions): void;
+  /** The instance is gone: reads what is left, then lets go. */
+  detach(instance: InstanceId): void;
+  /** The ids that are active, so that frames above concurrency 1 can be checked; cheap, batched. */
+  active(instance: InstanceId, invocation: InvocationId, on: boolean): void;
+  logs(query: LogQuery): Promise<readonly LogLine[]>;
+  /** Lines from now on; `stop` ends it. */
+  follow(query: Omit<LogQuery, "limit">, line: (line: LogLine) => void): { stop(): void };
+  /** The last lines of one instance's output: what a failed start shows. */
+  tail(instance: InstanceId, lines: number): Promise<readonly LogLine[]>;
+  /** Prometheus text format. */
+  metrics(): Promise<string>;
+}
