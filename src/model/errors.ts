@@ -113,6 +113,7 @@ export const errorKinds = {
   ),
   store_unavailable: kind(503, "platform", "ebb's store is restarting", "Repeat in a second."),
   storage_full: kind(503, "platform", "ebb's disk is full", "Free space on the disk that holds the data directory."),
+  data_directory: kind(500, "platform", "The data directory cannot be used", "Do what the detail says, or give another --data."),
   stopping: kind(503, "platform", "ebb is stopping", "Repeat when it is back."),
   timeout: kind(504, "function", "The function did not finish in time", "Raise timeoutSeconds, or make it faster."),
   loop: kind(

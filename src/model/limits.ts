@@ -62,6 +62,13 @@ export const deployLimits = {
   appFileBytes: 1 * MiB,
   loadSeconds: 30,
   revisionsKept: 20,
+  /** Deploys of one project that wait for the one that runs. */
+  deploysWaiting: 20,
+  /** Functions of one deploy that are built and load-checked at a time. */
+  functionsAtOnce: 4,
+  /** Of a load check's output and stack, shown to the author. */
+  checkOutputBytes: 8 * 1024,
+  collectAfterMs: 60_000,
 } as const;
 
 export const sandboxLimits = {
@@ -94,6 +101,10 @@ export const logLimits = {
 export const recordLimits = {
   keptDays: 14,
   totalsKeptMonths: 25,
+  keptBytesPerProject: 1 * GiB,
+  /** What one record takes on the disk with its indexes, by estimate. */
+  recordBytes: 400,
+  deletedPerStep: 2_000,
   /** A pass of retention deletes at most this share of time, so that a clock that jumps erases nothing. */
   deletedPerPassDays: 1,
   passEveryMs: 3_600_000,
@@ -106,6 +117,15 @@ export const accessLimits = {
   projects: 1_000,
   workloadsPerProject: 100_000,
   shortTokenMs: 15 * 60_000,
+  shortTokens: 10_000,
+  tokenNameChars: 64,
+  tokenLifeDays: 3_650,
+} as const;
+
+export const quotaBounds = {
+  memoryMb: { min: 32, max: 16_777_216 },
+  instances: { min: 0, max: 100_000 },
+  ratePerSecond: { min: 1, max: 1_000_000 },
 } as const;
 
 export const lifecycle = {
@@ -113,4 +133,27 @@ export const lifecycle = {
   markEveryMs: 1_000,
   fsyncEveryMs: 200,
   workerRestartsPerMinute: 3,
+} as const;
+
+export const storeLimits = {
+  /** Requests to the store's worker that wait for an answer; more are refused. */
+  inFlight: 4_096,
+  queryRows: 10_000,
+  auditsKept: 1_000_000,
+  /** Shared memory between the journal's writer and its keeper. */
+  journalSharedBytes: 64,
+  restartDelayMs: 200,
+} as const;
+
+export const journalLimits = {
+  segmentBytes: 8 * MiB,
+  /** What the main thread makes itself when the worker is late: small, because it waits for it. */
+  lateSegmentBytes: 1 * MiB,
+  /** After a segment could not be made: how long until it is tried again. */
+  retryAfterMs: 250,
+  /** Read, folded and committed at a time. */
+  loadBytes: 1 * MiB,
+  loadEveryMs: 1_000,
+  /** How often idle instances of `min` are counted. */
+  tickEveryMs: 60_000,
 } as const;

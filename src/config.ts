@@ -1,0 +1,142 @@
+// The one reader of the environment and of the machine's files: every key with its default, unit and meaning.
+
+import { existsSync, readFileSync } from "node:fs";
+import { homedir, totalmem } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** What `ebb up` may be told; everything has a default. Generated into docs/reference/configuration.md. */
+export const daemonKeys = {
+  data: { flag: "--data DIR", env: "EBB_DATA", fallback: ".ebb/ beside the launcher", meaning: "the data directory: everything that ebb keeps" },
+  listen: { flag: "--listen HOST:PORT", env: "EBB_LISTEN", fallback: "127.0.0.1:8080", meaning: "where requests arrive; port 0 takes a free one" },
+  url: { flag: "--url URL", env: "EBB_BASE_URL", fallback: "http://localhost:PORT", meaning: "the URL that users see; its host is the BASE of workload host names" },
+  trustProxy: { flag: "--trust-proxy CIDR", env: "EBB_TRUST_PROXY", fallback: "none", meaning: "peers whose X-Forwarded-* headers count; may be given several times, or with commas" },
+  isolation: { flag: "--isolation none", env: "EBB_ISOLATION", fallback: "container", meaning: "none: functions run as plain processes; development only, loopback only" },
+} as const;
+
+export interface DaemonOptions {
+  readonly data?: string | undefined;
+  readonly listen?: string | undefined;
+  readonly url?: string | undefined;
+  readonly trustProxy?: readonly string[] | undefined;
+  readonly isolation?: string | undefined;
+}
+
+export interface DaemonConfig {
+  /** Absolute, links resolved by whoever opens it. */
+  readonly dataDirectory: string;
+  readonly listenHost: string;
+  readonly listenPort: number;
+  /** Scheme, host and port that users see; null: made from what is listened on. */
+  readonly baseUrl: URL | null;
+  readonly trustProxy: readonly string[];
+  readonly isolation: "container" | "none";
+  /** Root of ebb's own installation. */
+  readonly installation: string;
+  /** The pinned Node. */
+  readonly node: string;
+  readonly machineMemoryBytes: number;
+  readonly resolvers: readonly string[];
+  /** Who owns credentials.json: the user behind sudo. */
+  readonly owner: { readonly uid: number; readonly gid: number } | null;
+  readonly ebbVersion: string;
+}
+
+/** A wrong option or variable: one clear sentence, exit code 2. */
+export class ConfigError extends Error {}
+
+export const installation = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** `ebb up`'s configuration: options first, then the environment, then the default. Throws ConfigError. */
+export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.ProcessEnv = process.env): DaemonConfig {
+  const listen = readListen(options.listen ?? environment["EBB_LISTEN"] ?? "127.0.0.1:8080");
+  const isolation = options.isolation ?? environment["EBB_ISOLATION"] ?? "container";
+  if (isolation !== "container" && isolation !== "none")
+    throw new ConfigError(`--isolation: expected container or none, found "${isolation}"`);
+  if (isolation === "none" && !isLoopback(listen.host))
+    throw new ConfigError(`--isolation none listens on loopback only, not on "${listen.host}": nothing would be isolated from whoever reaches it`);
+  const trustProxy = options.trustProxy ?? splitList(environment["EBB_TRUST_PROXY"]);
+  return {
+    dataDirectory: dataDirectory(options.data, environment),
+    listenHost: listen.host,
+    listenPort: listen.port,
+    baseUrl: readBaseUrl(options.url ?? environment["EBB_BASE_URL"]),
+    trustProxy,
+    isolation,
+    installation,
+    node: process.execPath,
+    machineMemoryBytes: totalmem(),
+    resolvers: readResolvers("/etc/resolv.conf"),
+    owner: readOwner(environment),
+    ebbVersion: readVersion(),
+  };
+}
+
+/** The data directory of a daemon or of a command that looks for one. */
+export function dataDirectory(option: string | undefined, environment: NodeJS.ProcessEnv = process.env): string {
+  return resolve(option ?? environment["EBB_DATA"] ?? join(installation, ".ebb"));
+}
+
+export interface ClientEnvironment {
+  readonly url: string | null;
+  readonly token: string | null;
+  /** EBB_DATA, when set. */
+  readonly data: string | null;
+  /** Where contexts are kept: ~/.config/ebb. */
+  readonly contextDirectory: string;
+  readonly color: boolean;
+}
+
+/** What the command line reads of its environment. */
+export function readClientEnvironment(environment: NodeJS.ProcessEnv = process.env): ClientEnvironment {
+  return {
+    url: environment["EBB_URL"] || null,
+    token: environment["EBB_TOKEN"] || null,
+    data: environment["EBB_DATA"] || null,
+    contextDirectory: join(environment["XDG_CONFIG_HOME"] || join(environment["HOME"] || homedir(), ".config"), "ebb"),
+    color: !environment["NO_COLOR"] && environment["TERM"] !== "dumb",
+  };
+}
+
+export function readVersion(): string {
+  const manifest: unknown = JSON.parse(readFileSync(join(installation, "package.json"), "utf8"));
+  return String((manifest as { version?: unknown }).version ?? "0.0.0");
+}
+
+function readListen(text: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (!match || port > 65_535) throw new ConfigError(`--listen: expected HOST:PORT, found "${text}"`);
+  return { host: match[1] ?? (match[2] || "0.0.0.0"), port };
+}
+
+function readBaseUrl(text: string | undefined): URL | null {
+  if (text === undefined || text === "") return null;
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (!url || !/^https?:$/.test(url.protocol) || url.pathname !== "/" || url.search || url.hash || url.username)
+    throw new ConfigError(`--url: expected a URL such as https://fn.example.com, found "${text}"`);
+  return url;
+}
+
+function splitList(text: string | undefined): string[] {
+  return (text ?? "").split(",").map((part) => part.trim()).filter((part) => part !== "");
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+function readResolvers(path: string): string[] {
+  if (!existsSync(path)) return [];
+  return readFileSync(path, "utf8")
+    .split("\n")
+    .map((line) => /^\s*nameserver\s+(\S+)/.exec(line)?.[1] ?? "")
+    .filter((address) => address !== "")
+    .slice(0, 3);
+}
+
+function readOwner(environment: NodeJS.ProcessEnv): { uid: number; gid: number } | null {
+  const uid = Number(environment["SUDO_UID"]);
+  const gid = Number(environment["SUDO_GID"]);
+  return process.getuid?.() === 0 && Number.isInteger(uid) && uid > 0 ? { uid, gid: Number.isInteger(gid) ? gid : uid } : null;
+}

@@ -1,0 +1,30 @@
+#!/bin/sh
+# What a developer of ebb runs: check, test, soak, bench, format, generate. Sets up by itself.
+set -eu
+root=$(dirname -- "$(dirname -- "$(readlink -f -- "$0")")")
+cd "$root"
+"$root/tools/setup.sh" test
+case "$(uname -m)" in aarch64) arch=arm64 ;; *) arch=x64 ;; esac
+node="$root/node_modules/node-linux-$arch/bin/node"
+PATH="$root/node_modules/node-linux-$arch/bin:$root/node_modules/.bin:$PATH:/usr/sbin:/sbin"
+export PATH
+flags="--experimental-ffi --disable-warning=ExperimentalWarning"
+
+check() {
+  oxfmt --check . && oxlint --type-aware . && tsc -p . && "$node" tools/generate.ts --check
+}
+
+verb=${1:-}
+[ $# -eq 0 ] || shift
+case "$verb" in
+  check) check ;;
+  # shellcheck disable=SC2086 # a list of flags
+  test) check && exec "$node" $flags --test --test-concurrency=2 --test-timeout=120000 "src/**/*.test.ts" "runtimes/**/*.test.ts" "test/**/*.test.ts" ;;
+  # shellcheck disable=SC2086
+  soak) exec "$node" $flags --test --test-concurrency=1 "src/**/*.soak.ts" "runtimes/**/*.soak.ts" "test/**/*.soak.ts" ;;
+  # shellcheck disable=SC2086
+  bench) exec "$node" $flags bench/bench.ts "$@" ;;
+  format) exec oxfmt . ;;
+  generate) exec "$node" tools/generate.ts ;;
+  *) echo "usage: tools/dev.sh check|test|soak|bench|format|generate" >&2; exit 2 ;;
+esac
