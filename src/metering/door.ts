@@ -1,7 +1,8 @@
 // The journal of what ran: called, not told. Each mark is one write on the main thread; it survives kill -9.
 
 import type { InstanceId, InvocationId } from "#model/ids.ts";
-import type { Outcome, TriggerKind } from "#model/invocation.ts";
+import type { InvocationRecord, Outcome, TriggerKind } from "#model/invocation.ts";
+import type { UsageTotal } from "#model/usage.ts";
 import type { Revision } from "#model/workload.ts";
 import type { EbbError } from "#model/errors.ts";
 import type { SandboxUsage } from "#sandbox/door.ts";
@@ -24,11 +25,15 @@ export interface EndMark {
   readonly bytesOut: number;
 }
 
+export type AnsweredMark = Omit<EndMark, "outcome">;
+
 /** The marks of one instance; made when it is ready, closed when nothing of it is left. */
 export interface InstanceMeter {
   /** Reserves the room for its end. An error (storage_full) means: not handed over. */
   begin(mark: BeginMark): EbbError | null;
-  /** Before the response's last byte. */
+  /** Before the response's last byte where the invocation goes on after it (waitUntil): a kill from here on keeps the status. */
+  answered?(mark: AnsweredMark): void;
+  /** Before the response's last byte, or when the instance says done where `answered` went before. */
   end(mark: EndMark): void;
   /** The instance is gone; what was active in it must have been ended before. */
   close(): void;
@@ -43,4 +48,52 @@ export interface Meter {
   instance(options: { id: InstanceId; revision: Revision; usage: () => SandboxUsage }): InstanceMeter;
   /** An invocation that ran nowhere: refused, timed out waiting, client gone while waiting. */
   refused(options: { project: string; workload: string; revision: number | null; mark: BeginMark; end: EndMark }): void;
+}
+
+/** Where the loader has read to: everything before it is in the ledger, once. */
+export interface JournalPosition {
+  readonly segment: number;
+  readonly offsetBytes: number;
+}
+
+/** What one stretch of the journal comes to. */
+export interface LedgerBatch {
+  readonly records: readonly InvocationRecord[];
+  /** Increments, at most one for each project, workload and hour. */
+  readonly totals: readonly UsageTotal[];
+  readonly position: JournalPosition;
+  /** The fold's state at that position, as text: what is open goes on from here after a restart. */
+  readonly state: string;
+  /** Bytes that could not be read, to be added up. */
+  readonly damagedBytes: number;
+}
+
+/** Records of one project and one day (UTC), counted: what retention goes by. */
+export interface RecordDay {
+  readonly project: string;
+  readonly dayMs: number;
+  readonly records: number;
+}
+
+/** The side of the store that the loader and retention write: the store's drivers fit it. */
+export interface Ledger {
+  journal(): Promise<{ readonly position: JournalPosition; readonly state: string } | null>;
+  /** Records, totals, position and state in one transaction: this is the exactly-once. */
+  commit(batch: LedgerBatch): Promise<void>;
+  recordDays(): Promise<readonly RecordDay[]>;
+  /** Deletes at most `limit` records of that project and day; answers how many. */
+  deleteRecords(day: { project: string; dayMs: number; limit: number }): Promise<number>;
+  /** Oldest and newest hour of the totals; null: none. */
+  totalHours(): Promise<{ readonly oldestMs: number; readonly newestMs: number } | null>;
+  deleteTotals(beforeMs: number): Promise<void>;
+  /** When retention last ran, epoch ms; null: never. */
+  lastRetention(): Promise<number | null>;
+  retained(atMs: number): Promise<void>;
+}
+
+/** How the writer on the main thread reaches the keeper in the store's worker. */
+export interface JournalLink {
+  readonly shared: SharedArrayBuffer;
+  /** Ends the keeper's sleep; never waits. */
+  wake(): void;
 }

@@ -51,9 +51,11 @@ export const errorKinds = {
   ),
   not_found: kind(404, "caller", "There is no such thing", "Check the name and the project."),
   method_not_allowed: kind(405, "caller", "The method is not allowed here", "See the header allow."),
+  request_timeout: kind(408, "caller", "The request did not arrive in time", "Send the whole head at once."),
   conflict: kind(409, "caller", "It is in the way of something that exists", "Read the detail."),
   payload_too_large: kind(413, "caller", "The body is too large", "Send less, or stream to a handler that streams."),
   uri_too_long: kind(414, "caller", "The request target is too long", "Shorten it."),
+  expectation_failed: kind(417, "caller", "The expectation cannot be met", "Leave out the header expect."),
   misdirected: kind(421, "caller", "No workload answers at this host", "Check the host name, or start ebb with --url."),
   deploy_refused: kind(
     422,
@@ -113,7 +115,12 @@ export const errorKinds = {
   ),
   store_unavailable: kind(503, "platform", "ebb's store is restarting", "Repeat in a second."),
   storage_full: kind(503, "platform", "ebb's disk is full", "Free space on the disk that holds the data directory."),
-  data_directory: kind(500, "platform", "The data directory cannot be used", "Do what the detail says, or give another --data."),
+  data_directory: kind(
+    500,
+    "platform",
+    "The data directory cannot be used",
+    "Do what the detail says, or give another --data.",
+  ),
   stopping: kind(503, "platform", "ebb is stopping", "Repeat when it is back."),
   timeout: kind(504, "function", "The function did not finish in time", "Raise timeoutSeconds, or make it faster."),
   loop: kind(

@@ -54,6 +54,11 @@ export const deployLimits = {
   archiveBytes: 512 * MiB,
   unpackedBytes: 2 * GiB,
   entries: 100_000,
+  transpileFiles: 10_000,
+  transpileBytes: 16 * MiB,
+  transpileOutputBytes: 128 * MiB,
+  transpileSeconds: 60,
+  transpileMemoryMb: 512,
   pathBytes: 1_024,
   pathDepth: 64,
   /** Unpacked bytes to archive bytes; a bomb's is in the thousands. */
@@ -64,6 +69,7 @@ export const deployLimits = {
   revisionsKept: 20,
   /** Deploys of one project that wait for the one that runs. */
   deploysWaiting: 20,
+  changesWaiting: 200,
   /** Functions of one deploy that are built and load-checked at a time. */
   functionsAtOnce: 4,
   /** Of a load check's output and stack, shown to the author. */
@@ -77,6 +83,8 @@ export const sandboxLimits = {
   fileBytes: 1 * GiB,
   /** tmpfs: counts against the sandbox's memory. */
   tmpBytes: 512 * MiB,
+  /** /dev/shm, a tmpfs as well. */
+  sharedMemoryBytes: 64 * MiB,
   startMs: 30_000,
   stopGraceMs: 5_000,
   controlLineBytes: 64 * 1024,
@@ -91,6 +99,23 @@ export const machineLimits = {
 
 export const logLimits = {
   lineBytes: 16 * 1024,
+  /** A frame's line on the third FIFO. */
+  frameBytes: 128 * 1024,
+  /** A file of a project's log; retention deletes whole files. */
+  segmentBytes: 8 * MiB,
+  /** Lines that wait for the disk, of all projects; more are dropped and counted. */
+  pendingBytes: 32 * MiB,
+  /** The last lines of an instance, kept in memory for what a failed start shows. */
+  tailLines: 100,
+  tailBytes: 64 * 1024,
+  /** Instances that are gone and whose last lines are still kept. */
+  tailsKept: 256,
+  /** Ids of an instance's invocations that frames and marks may name after their end. */
+  idsRemembered: 4_096,
+  /** Lines that one query answers. */
+  queryLines: 10_000,
+  /** Lines that one follower gets at once; it is told of more. */
+  followLines: 1_000,
   bytesPerSecond: 1 * MiB,
   burstBytes: 4 * MiB,
   flushMs: 100,
@@ -120,6 +145,13 @@ export const accessLimits = {
   shortTokens: 10_000,
   tokenNameChars: 64,
   tokenLifeDays: 3_650,
+} as const;
+
+export const apiLimits = {
+  /** Log streams that are open at a time. */
+  followers: 200,
+  followBufferBytes: 1 * MiB,
+  followBeatMs: 15_000,
 } as const;
 
 export const quotaBounds = {
@@ -156,4 +188,49 @@ export const journalLimits = {
   loadEveryMs: 1_000,
   /** How often idle instances of `min` are counted. */
   tickEveryMs: 60_000,
+} as const;
+
+export const linkLimits = {
+  /** Links kept ready for each kind of egress when nothing happens, and at most after a burst. */
+  spareMin: 4,
+  spareMax: 64,
+  /** Made by one process. */
+  batch: 4,
+  batchesAtOnce: 2,
+  retryAfterMs: 1_000,
+  /** Takes of this long are expected again. */
+  demandWindowMs: 10_000,
+  connections: 2_048,
+  newConnectionsPerSecond: 500,
+  newConnectionsBurst: 1_000,
+  internalConnectionsPerSecond: 500,
+  commandMs: 20_000,
+  /** How often the way to the internet is looked at (a laptop changes networks). */
+  uplinkEveryMs: 15_000,
+} as const;
+
+export const resolverLimits = {
+  queryBytes: 1_232,
+  /** RFC 9715: what is not fragmented on the way. */
+  datagramBytes: 1_232,
+  upstreamBytes: 16 * 1024,
+  records: 128,
+  queriesPerSecond: 5_000,
+  queriesPerSourcePerSecond: 400,
+  inFlight: 512,
+  inFlightPerSource: 64,
+  /** Sandboxes that wait for one and the same question. */
+  waitingPerQuestion: 256,
+  attemptMs: 1_500,
+  attempts: 4,
+  cacheEntries: 4_096,
+  /** A larger answer is not kept. */
+  cacheEntryBytes: 2_048,
+  ttlSeconds: { min: 1, max: 3_600 },
+  negativeTtlSeconds: { min: 1, max: 300 },
+  ownTtlSeconds: 60,
+  tcpConnections: 128,
+  tcpConnectionsPerSource: 8,
+  tcpIdleMs: 5_000,
+  tcpQueriesPerConnection: 100,
 } as const;

@@ -5,7 +5,11 @@ import type { InvocationRecord } from "#model/invocation.ts";
 import type { UsageTotal } from "#model/usage.ts";
 import type { Project, Revision, Workload, WorkloadKey } from "#model/workload.ts";
 
-/** One thing that changes. The store and the mirror each apply the same list: one switch each. */
+/**
+ * One thing that changes. The store and the mirror each apply the same list: one switch each.
+ * put_workload must name a revision that is there or in the same change; remove_workload takes its revisions along,
+ * remove_project its workloads, tokens and secrets; the revision that serves cannot be removed.
+ */
 export type Mutation =
   | { readonly kind: "put_project"; readonly project: Project }
   | { readonly kind: "remove_project"; readonly project: string }

@@ -1,0 +1,274 @@
+// Metering's side on the main thread: admits, and writes the marks of what runs.
+
+import { readFileSync } from "node:fs";
+import type { Cancel, Clock } from "#model/clock.ts";
+import { EbbError } from "#model/errors.ts";
+import type { Tell } from "#model/fact.ts";
+import { newErrorId } from "#model/ids.ts";
+import { journalLimits, lifecycle } from "#model/limits.ts";
+import type { Revision } from "#model/workload.ts";
+import type { SandboxUsage } from "#sandbox/door.ts";
+import type { Mirror } from "#store/door.ts";
+import { decideRate, type Bucket } from "./decide.ts";
+import type { AnsweredMark, BeginMark, EndMark, InstanceMeter, JournalLink, Meter } from "./door.ts";
+import { answeredReserveBytes, closeReserveBytes, endReserveBytes, type FrameBuffer } from "./frame.ts";
+import { Journal } from "./journal.ts";
+import { journalDirectory } from "./segment.ts";
+
+export interface MeterOptions {
+  /** The data directory; the journal is its folder `journal`. */
+  readonly directory: string;
+  readonly link: JournalLink;
+  readonly mirror: Pick<Mirror, "project">;
+  readonly clock: Clock;
+  readonly tell: Tell;
+  readonly segmentBytes?: number;
+}
+
+type InstanceOptions = { id: string; revision: Revision; usage: () => SandboxUsage };
+
+export function createMeter(options: MeterOptions): Meter {
+  const { clock, mirror, tell } = options;
+  const journal = new Journal({
+    directory: journalDirectory(options.directory),
+    link: options.link,
+    nowUs: () => clock.monotonicUs(),
+    ...(options.segmentBytes === undefined ? {} : { segmentBytes: options.segmentBytes }),
+  });
+  const buckets = new Map<string, Bucket>();
+  const marks = new Marks(journal, clock, tell);
+
+  return {
+    async start() {
+      journal.start();
+      const open = {
+        kind: "open",
+        bootId: bootId(),
+        wallMs: clock.wallMs(),
+        atUs: clock.monotonicUs(),
+        epoch: journal.segment,
+      } as const;
+      const problem = journal.write((out) => out.push(open), 0);
+      if (problem) throw problem;
+    },
+    async stop() {
+      marks.stop();
+      journal.stop();
+    },
+    admit(project, nowUs) {
+      const rate = mirror.project(project)?.quotas.ratePerSecond ?? null;
+      if (rate === null) {
+        if (buckets.size > 0) buckets.delete(project);
+        return null;
+      }
+      const decision = decideRate(buckets.get(project) ?? null, rate, nowUs);
+      buckets.set(project, decision.bucket);
+      if (decision.admitted) return null;
+      return new EbbError("rate_limited", `project ${project}: ${decision.reason}`, {
+        retryAfterSeconds: Math.max(1, Math.ceil(decision.retryAfterUs / 1_000_000)),
+      });
+    },
+    instance: (of) => new InstanceMarks(marks, of),
+    refused({ project, workload, revision, mark, end }) {
+      const { id, trigger, timeMs, queuedUs, startUs, cold } = mark;
+      const { outcome, status, bytesIn, bytesOut } = end;
+      const begun = { id, trigger, timeMs, queuedUs, startUs, cold };
+      const frame = { kind: "refused", atUs: clock.monotonicUs(), project, workload, revision, ...begun } as const;
+      marks.optional((out) => out.push({ ...frame, outcome, status, bytesIn, bytesOut }));
+    },
+  };
+}
+
+/** What all instances share: the journal, and the timers, which run only while there is something to mark. */
+class Marks {
+  readonly journal: Journal;
+  readonly clock: Clock;
+  readonly tell: Tell;
+  readonly active = new Set<InstanceMarks>();
+  #numbers = 0;
+  #provisioned = 0;
+  #alive: Cancel | null = null;
+  #tick: Cancel | null = null;
+  /** Marks left out since the disk is full, told once until one is written again. */
+  #leftOut = 0;
+
+  constructor(journal: Journal, clock: Clock, tell: Tell) {
+    this.journal = journal;
+    this.clock = clock;
+    this.tell = tell;
+  }
+
+  nextNumber(): number {
+    return ++this.#numbers;
+  }
+
+  /** A mark without which the bill is still right: where there is no room, it is left out. */
+  optional(fill: (out: FrameBuffer) => void): void {
+    const problem = this.journal.write(fill, 0);
+    if (!problem) this.#leftOut = 0;
+    else if (this.#leftOut++ === 0) this.defect("metering: a mark was left out", problem);
+  }
+
+  defect(where: string, error: unknown): void {
+    this.tell({ kind: "defect", errorId: newErrorId(), where, error });
+  }
+
+  /** Never cancelled when the last one ends: it finds nothing to do and is not set again. */
+  becameActive(instance: InstanceMarks): void {
+    this.active.add(instance);
+    this.#alive ??= this.clock.after(lifecycle.markEveryMs, () => this.#markAlive());
+  }
+
+  #markAlive(): void {
+    this.#alive = null;
+    if (this.active.size === 0) return;
+    const rest = this.active.values();
+    for (let next = rest.next(); !next.done;)
+      this.optional((out) => {
+        for (; !next.done && !out.full; next = rest.next()) out.push(next.value.alive());
+      });
+    this.#alive = this.clock.after(lifecycle.markEveryMs, () => this.#markAlive());
+  }
+
+  provisioned(change: 1 | -1): void {
+    this.#provisioned += change;
+    if (this.#provisioned > 0) this.#tick ??= this.clock.after(journalLimits.tickEveryMs, () => this.#markTick());
+  }
+
+  #markTick(): void {
+    this.#tick = null;
+    if (this.#provisioned === 0) return;
+    this.optional((out) => out.push({ kind: "tick", atUs: this.clock.monotonicUs(), wallMs: this.clock.wallMs() }));
+    this.#tick = this.clock.after(journalLimits.tickEveryMs, () => this.#markTick());
+  }
+
+  stop(): void {
+    this.#alive?.();
+    this.#tick?.();
+    if (this.#provisioned > 0) this.#markTick();
+    this.#tick?.();
+  }
+}
+
+/** Room that an active invocation holds; what `answered` used is no longer in it. */
+interface Held {
+  reservedBytes: number;
+  answered: boolean;
+}
+
+class InstanceMarks implements InstanceMeter {
+  readonly #marks: Marks;
+  readonly #options: InstanceOptions;
+  readonly #instance: number;
+  readonly #held = new Map<string, Held>();
+  /** Its mark is in the journal, and room for its close is kept. */
+  #declared = false;
+  #closed = false;
+
+  constructor(marks: Marks, options: InstanceOptions) {
+    this.#marks = marks;
+    this.#options = options;
+    this.#instance = marks.nextNumber();
+    // An instance that nobody calls matters only where it is kept on purpose; others are declared by their first call.
+    if (options.revision.settings.min === 0) return;
+    marks.provisioned(1);
+    this.#declared = !marks.journal.write((out) => this.#declare(out), closeReserveBytes);
+  }
+
+  begin(mark: BeginMark): EbbError | null {
+    if (this.#closed || this.#held.has(mark.id)) {
+      const why = this.#closed ? "the instance is closed" : "it has begun before";
+      return new EbbError("internal", `invocation ${mark.id} cannot begin: ${why}`);
+    }
+    const first = this.#held.size === 0;
+    const reservedBytes = answeredReserveBytes(mark.id) + endReserveBytes(mark.id);
+    const { id, trigger, timeMs, queuedUs, startUs, cold } = mark;
+    const cpuNs = first ? this.#cpuNs() : null;
+    const problem = this.#marks.journal.write(
+      (out) => {
+        if (!this.#declared) this.#declare(out);
+        const atUs = this.#marks.clock.monotonicUs();
+        const instance = this.#instance;
+        out.push({ kind: "begin", instance, atUs, id, trigger, timeMs, queuedUs, startUs, cold, cpuNs });
+      },
+      reservedBytes + (this.#declared ? 0 : closeReserveBytes),
+    );
+    if (problem) return problem;
+    this.#declared = true;
+    this.#held.set(mark.id, { reservedBytes, answered: false });
+    if (first) this.#marks.becameActive(this);
+    return null;
+  }
+
+  answered(mark: AnsweredMark): void {
+    const held = this.#held.get(mark.id);
+    if (!held || held.answered) return;
+    const { id, status, bytesIn, bytesOut } = mark;
+    const atUs = this.#marks.clock.monotonicUs();
+    const usedBytes = answeredReserveBytes(id);
+    held.answered = true;
+    held.reservedBytes -= usedBytes;
+    const frame = { kind: "answered", instance: this.#instance, atUs, id, status, bytesIn, bytesOut } as const;
+    this.#told(this.#marks.journal.writeReserved(frame, usedBytes));
+  }
+
+  end(mark: EndMark): void {
+    const held = this.#held.get(mark.id);
+    if (!held) return this.#marks.defect("metering: an end without a begin", new Error(`invocation ${mark.id}`));
+    this.#held.delete(mark.id);
+    const last = this.#held.size === 0;
+    const { id, outcome, status, bytesIn, bytesOut } = mark;
+    // The last one closes the span: its counter is the span's, also where records cannot tell whose it was.
+    const cpuNs = last ? this.#cpuNs() : null;
+    const atUs = this.#marks.clock.monotonicUs();
+    const answer = { id, outcome, status, bytesIn, bytesOut };
+    const frame = { kind: "end", instance: this.#instance, atUs, ...answer, cpuNs } as const;
+    this.#told(this.#marks.journal.writeReserved(frame, held.reservedBytes));
+    if (last) this.#marks.active.delete(this);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#marks.active.delete(this);
+    if (this.#options.revision.settings.min > 0) this.#marks.provisioned(-1);
+    for (const id of this.#held.keys()) this.end({ id, outcome: "interrupted", status: null, bytesIn: 0, bytesOut: 0 });
+    if (!this.#declared) return;
+    const frame = { kind: "close", instance: this.#instance, atUs: this.#marks.clock.monotonicUs() } as const;
+    this.#told(this.#marks.journal.writeReserved(frame, closeReserveBytes));
+  }
+
+  alive(): { kind: "alive"; instance: number; atUs: number; cpuNs: number | null } {
+    return { kind: "alive", instance: this.#instance, atUs: this.#marks.clock.monotonicUs(), cpuNs: this.#cpuNs() };
+  }
+
+  #declare(out: FrameBuffer): void {
+    const { id, revision } = this.#options;
+    const { project, workload, settings } = revision;
+    const { memoryMb, min } = settings;
+    const atUs = this.#marks.clock.monotonicUs();
+    const of = { id, project, workload, revision: revision.number, memoryMb, min };
+    out.push({ kind: "instance", instance: this.#instance, atUs, ...of });
+  }
+
+  #cpuNs(): number | null {
+    try {
+      return this.#options.usage().cpuNs;
+    } catch (error) {
+      this.#marks.defect("metering: the instance's counter cannot be read", error);
+      return null;
+    }
+  }
+
+  #told(problem: EbbError | null): void {
+    if (problem) this.#marks.defect("metering: a mark is late", problem);
+  }
+}
+
+function bootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,88 @@
+// One daemon a data directory: an exclusive lock that frees itself when its holder dies, however it dies.
+
+import { accessSync, constants, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { EbbError } from "#model/errors.ts";
+import { explain, isBusy } from "./sqlite/errors.ts";
+
+export interface DirectoryLock {
+  release(): void;
+}
+
+/**
+ * Makes the directory if it is not there and takes its lock. Node has no flock: SQLite's exclusive lock on a database
+ * that holds nothing does the same, and the kernel drops it with the process. Throws EbbError data_directory or storage_full.
+ */
+export function lockDirectory(directory: string): DirectoryLock {
+  prepare(directory);
+  const pidPath = join(directory, "pid");
+  let database: DatabaseSync | null = null;
+  try {
+    database = new DatabaseSync(join(directory, "lock.db"), { timeout: 0 });
+    database.exec("pragma journal_mode = MEMORY");
+    database.exec("begin exclusive");
+    writeFileSync(pidPath, `${process.pid}\n`, { mode: 0o600 });
+  } catch (error) {
+    database?.close();
+    if (isBusy(error)) throw inUse(directory, pidPath, error);
+    throw error instanceof Error && "syscall" in error ? explainSystem(error, directory) : explain(error, directory);
+  }
+  const held = database;
+  let released = false;
+  return {
+    release() {
+      if (released) return;
+      released = true;
+      // Before the lock: afterwards it could be the next daemon's.
+      rmSync(pidPath, { force: true });
+      held.close();
+    },
+  };
+}
+
+function inUse(directory: string, pidPath: string, cause: unknown): EbbError {
+  let holder = "another ebb";
+  try {
+    const pid = Number(readFileSync(pidPath, "utf8").trim());
+    if (Number.isSafeInteger(pid) && pid > 0) holder = `another ebb (process ${pid})`;
+  } catch {
+    // It is just starting, or may not be read: the sentence is true without its number.
+  }
+  return new EbbError(
+    "data_directory",
+    `the data directory ${directory} is in use by ${holder}; stop it, or give another --data`,
+    { cause },
+  );
+}
+
+function prepare(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    if (!statSync(directory).isDirectory()) throw Object.assign(new Error("not a directory"), { code: "ENOTDIR" });
+    accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw explainSystem(error, directory);
+  }
+}
+
+function explainSystem(error: unknown, directory: string): unknown {
+  switch ((error as NodeJS.ErrnoException).code) {
+    case "EEXIST":
+    case "ENOTDIR":
+      return new EbbError("data_directory", `${directory} is not a directory; give another --data`, { cause: error });
+    case "EACCES":
+    case "EPERM":
+    case "EROFS":
+      return new EbbError(
+        "data_directory",
+        `ebb may not write in the data directory ${directory} (${(error as NodeJS.ErrnoException).code}); give it to the user that runs ebb`,
+        { cause: error },
+      );
+    case "ENOSPC":
+    case "EDQUOT":
+      return new EbbError("storage_full", `the disk that holds ${directory} is full`, { cause: error });
+    default:
+      return error;
+  }
+}

@@ -1,0 +1,222 @@
+// The store in memory: for simulations and tests. Behaves as the others do, but remembers nothing.
+
+import type { AuditEntry, Secret, Token } from "#model/access.ts";
+import { EbbError } from "#model/errors.ts";
+import type { InvocationRecord } from "#model/invocation.ts";
+import { storeLimits } from "#model/limits.ts";
+import type { UsageTotal } from "#model/usage.ts";
+import { keyOf, type Project, type Revision, type Workload } from "#model/workload.ts";
+import type { LedgerBatch, RecordDay } from "#metering/door.ts";
+import type { Change, Mutation } from "../door.ts";
+import type { StoreDriver } from "../driver.ts";
+
+const dayMs = 86_400_000;
+
+interface State {
+  projects: Map<string, Project>;
+  workloads: Map<string, Workload>;
+  /** By "project/workload", then by number. */
+  revisions: Map<string, Map<number, Revision>>;
+  tokens: Map<string, Token>;
+  secrets: Map<string, Secret>;
+}
+
+export function createMemoryDriver(): StoreDriver {
+  let state: State = {
+    projects: new Map(),
+    workloads: new Map(),
+    revisions: new Map(),
+    tokens: new Map(),
+    secrets: new Map(),
+  };
+  const audits: AuditEntry[] = [];
+  let records: InvocationRecord[] = [];
+  const totals = new Map<string, UsageTotal>();
+  let journal: Pick<LedgerBatch, "position" | "state"> | null = null;
+  let retainedMs: number | null = null;
+
+  const days = (): RecordDay[] => {
+    const counts = new Map<string, RecordDay>();
+    for (const { project, timeMs } of records) {
+      const day = Math.floor(timeMs / dayMs) * dayMs;
+      const known = counts.get(`${project}/${day}`)?.records ?? 0;
+      counts.set(`${project}/${day}`, { project, dayMs: day, records: known + 1 });
+    }
+    return [...counts.values()];
+  };
+
+  return {
+    open: async () => {},
+    close: async () => {},
+    async load() {
+      const { projects, workloads, revisions, tokens, secrets } = state;
+      const current = [...workloads.values()].map((of) => revisions.get(keyOf(of))?.get(of.current));
+      return structuredClone({
+        projects: [...projects.values()],
+        workloads: [...workloads.values()],
+        revisions: current.filter((revision) => revision !== undefined),
+        tokens: [...tokens.values()],
+        secrets: [...secrets.values()],
+      });
+    },
+    async apply(change: Change) {
+      // Worked out on a copy: all or nothing.
+      const next: State = {
+        projects: new Map(state.projects),
+        workloads: new Map(state.workloads),
+        revisions: new Map(Array.from(state.revisions, ([key, of]) => [key, new Map(of)])),
+        tokens: new Map(state.tokens),
+        secrets: new Map(state.secrets),
+      };
+      for (const mutation of structuredClone(change.mutations)) mutate(next, mutation);
+      const serving = new Map<string, Revision>();
+      for (const mutation of change.mutations) {
+        if (mutation.kind !== "put_workload") continue;
+        const workload = next.workloads.get(keyOf(mutation.workload));
+        if (!workload) continue;
+        const revision = next.revisions.get(keyOf(workload))?.get(workload.current);
+        if (!revision)
+          throw new EbbError("not_found", `there is no revision r${workload.current} of ${keyOf(workload)}`);
+        serving.set(keyOf(workload), revision);
+      }
+      state = next;
+      audits.push(structuredClone(change.audit));
+      return [...serving.values()];
+    },
+    async audit(entry) {
+      audits.push(structuredClone(entry));
+    },
+    async audits({ project, sinceMs, limit }) {
+      const found = audits.filter((one) => one.timeMs >= sinceMs && (project === null || one.project === project));
+      return found.toReversed().slice(0, Math.min(limit, storeLimits.queryRows));
+    },
+    async revisions(key) {
+      return [...(state.revisions.get(keyOf(key))?.values() ?? [])].toSorted((a, b) => b.number - a.number);
+    },
+    async codeDigests() {
+      const digests = new Set<string>();
+      for (const of of state.revisions.values()) for (const revision of of.values()) digests.add(revision.codeDigest);
+      return [...digests];
+    },
+    async invocations({ project, workload, id, sinceMs, limit }) {
+      const found = records.filter(
+        (one) =>
+          one.project === project &&
+          (workload === undefined || one.workload === workload) &&
+          (id === undefined || one.id === id) &&
+          (sinceMs === undefined || one.timeMs >= sinceMs),
+      );
+      const newestFirst = found.toReversed().toSorted((a, b) => b.timeMs - a.timeMs);
+      return newestFirst.slice(0, Math.max(0, Math.min(limit, storeLimits.queryRows)));
+    },
+    async usage({ project, sinceMs, untilMs }) {
+      const found = [...totals.values()].filter(
+        (one) => one.hourMs >= sinceMs && one.hourMs < untilMs && (project === null || one.project === project),
+      );
+      return found.toSorted((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1));
+    },
+    async retention() {
+      const oldest = days().map((day) => day.dayMs);
+      return { oldestRecordMs: oldest.length > 0 ? Math.min(...oldest) : null };
+    },
+    journal: async () => journal,
+    async commit(batch) {
+      for (const record of batch.records) records.push({ ...record });
+      for (const total of batch.totals) {
+        const key = `${total.project}/${total.workload}/${total.hourMs}`;
+        totals.set(key, sum(totals.get(key), total));
+      }
+      journal = { position: { ...batch.position }, state: batch.state };
+    },
+    recordDays: async () => days(),
+    async deleteRecords({ project, dayMs: day, limit }) {
+      const inDay = (one: InvocationRecord): boolean =>
+        one.project === project && one.timeMs >= day && one.timeMs < day + dayMs;
+      const oldest = records.filter(inDay).toSorted((a, b) => a.timeMs - b.timeMs);
+      const gone = new Set(oldest.slice(0, limit));
+      records = records.filter((one) => !gone.has(one));
+      return gone.size;
+    },
+    async totalHours() {
+      const hours = [...totals.values()].map((total) => total.hourMs);
+      return hours.length > 0 ? { oldestMs: Math.min(...hours), newestMs: Math.max(...hours) } : null;
+    },
+    async deleteTotals(beforeMs) {
+      for (const [key, total] of totals) if (total.hourMs < beforeMs) totals.delete(key);
+    },
+    lastRetention: async () => retainedMs,
+    async retained(atMs) {
+      retainedMs = atMs;
+    },
+  };
+}
+
+function orderOf(of: UsageTotal): string {
+  return `${String(of.hourMs).padStart(16, "0")}/${of.project}/${of.workload}`;
+}
+
+function sum(a: UsageTotal | undefined, b: UsageTotal): UsageTotal {
+  if (!a) return { ...b };
+  return {
+    project: b.project,
+    workload: b.workload,
+    hourMs: b.hourMs,
+    requests: a.requests + b.requests,
+    errors: a.errors + b.errors,
+    billedUs: a.billedUs + b.billedUs,
+    memoryMbUs: a.memoryMbUs + b.memoryMbUs,
+    cpuNs: a.cpuNs + b.cpuNs,
+    provisionedUs: a.provisionedUs + b.provisionedUs,
+    provisionedMbUs: a.provisionedMbUs + b.provisionedMbUs,
+    bytesIn: a.bytesIn + b.bytesIn,
+    bytesOut: a.bytesOut + b.bytesOut,
+  };
+}
+
+function mutate(state: State, mutation: Mutation): void {
+  switch (mutation.kind) {
+    case "put_project":
+      state.projects.set(mutation.project.name, mutation.project);
+      return;
+    case "remove_project": {
+      const { project } = mutation;
+      state.projects.delete(project);
+      for (const [key, of] of state.workloads) if (of.project === project) state.workloads.delete(key);
+      for (const key of state.revisions.keys()) if (key.startsWith(`${project}/`)) state.revisions.delete(key);
+      for (const [key, of] of state.tokens) if (of.project === project) state.tokens.delete(key);
+      for (const [key, of] of state.secrets) if (of.project === project) state.secrets.delete(key);
+      return;
+    }
+    case "put_workload":
+      state.workloads.set(keyOf(mutation.workload), mutation.workload);
+      return;
+    case "remove_workload":
+      state.workloads.delete(keyOf(mutation.key));
+      state.revisions.delete(keyOf(mutation.key));
+      return;
+    case "put_revision": {
+      const { revision } = mutation;
+      const of = state.revisions.get(keyOf(revision)) ?? new Map<number, Revision>();
+      state.revisions.set(keyOf(revision), of.set(revision.number, revision));
+      return;
+    }
+    case "remove_revision": {
+      const { key, number } = mutation;
+      if (state.workloads.get(keyOf(key))?.current === number)
+        throw new EbbError("conflict", `revision r${number} of ${keyOf(key)} serves and cannot be removed`);
+      state.revisions.get(keyOf(key))?.delete(number);
+      return;
+    }
+    case "put_token":
+      state.tokens.set(mutation.token.id, mutation.token);
+      return;
+    case "remove_token":
+      state.tokens.delete(mutation.id);
+      return;
+    case "put_secret":
+      state.secrets.set(`${mutation.secret.project}/${mutation.secret.name}`, mutation.secret);
+      return;
+    case "remove_secret":
+      state.secrets.delete(`${mutation.project}/${mutation.name}`);
+  }
+}

@@ -1,0 +1,33 @@
+// The whole door over the memory driver, on one thread: what simulations and other rooms' tests use.
+
+import type { Mirror, Store } from "../door.ts";
+import type { StoreDriver } from "../driver.ts";
+import { MapMirror } from "../mirror.ts";
+import { createMemoryDriver } from "./driver.ts";
+
+export function createMemoryStore(driver: StoreDriver = createMemoryDriver()): {
+  readonly store: Store;
+  readonly mirror: Mirror;
+  readonly driver: StoreDriver;
+} {
+  const mirror = new MapMirror();
+  const store: Store = {
+    async start() {
+      await driver.open();
+      mirror.reset(await driver.load());
+    },
+    stop: () => driver.close(),
+    load: () => driver.load(),
+    async apply(change) {
+      mirror.apply(change.mutations, await driver.apply(change));
+    },
+    audit: (entry) => driver.audit(entry),
+    audits: (query) => driver.audits(query),
+    revisions: (key) => driver.revisions(key),
+    codeDigests: async () => new Set(await driver.codeDigests()),
+    invocations: (query) => driver.invocations(query),
+    usage: (query) => driver.usage(query),
+    retention: () => driver.retention(),
+  };
+  return { store, mirror, driver };
+}

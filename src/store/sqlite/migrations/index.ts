@@ -1,0 +1,12 @@
+// Every change of the schema, in order. Numbers are for ever: never edit one that was released, add the next.
+
+import type { Kysely } from "kysely";
+import * as first from "./0001-first.ts";
+
+export interface Migration {
+  readonly number: number;
+  readonly name: string;
+  up(db: Kysely<unknown>): Promise<void>;
+}
+
+export const migrations: readonly Migration[] = [{ number: 1, name: "first", up: first.up }];

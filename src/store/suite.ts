@@ -1,0 +1,268 @@
+// What every driver of the store must do, whatever it stores in.
+
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+import { EbbError } from "#model/errors.ts";
+import type { InvocationRecord } from "#model/invocation.ts";
+import type { UsageTotal } from "#model/usage.ts";
+import type { Mirror, Mutation, Store } from "./door.ts";
+import type { StoreDriver } from "./driver.ts";
+import { audit, change, deploy, project, record, revision, secret, token, total, workload } from "./fixtures/things.ts";
+
+export interface StoreUnderTest {
+  readonly store: Store;
+  readonly mirror: Mirror;
+  /** The same data, for what the loader and retention do. */
+  readonly ledger: StoreDriver;
+  close(): Promise<void>;
+}
+
+const failsWith = (code: string) => (error: unknown) => error instanceof EbbError && error.code === code;
+const day = 86_400_000;
+
+export function storeSuite(name: string, open: () => Promise<StoreUnderTest>): void {
+  describe(`store: ${name}`, () => {
+    let under: StoreUnderTest;
+    beforeEach(async () => {
+      under = await open();
+    });
+    afterEach(() => under.close());
+    existing(() => under);
+    auditing(() => under);
+    ledger(() => under);
+    retention(() => under);
+  });
+}
+
+function existing(under: () => StoreUnderTest): void {
+  it("is empty at first", async () => {
+    const { store, mirror } = under();
+    const empty = { projects: [], workloads: [], revisions: [], tokens: [], secrets: [] };
+    assert.deepEqual(await store.load(), empty);
+    assert.deepEqual([...mirror.workloads()], []);
+    assert.equal(mirror.project("default"), null);
+  });
+
+  it("shows a change in the mirror when apply resolves, and in load", async () => {
+    const { store, mirror } = under();
+    const of = project("photos", 5);
+    const mutations: Mutation[] = [{ kind: "put_project", project: of }, ...deploy("photos", "thumb")];
+    mutations.push({ kind: "put_token", token: token("t1", "photos") });
+    mutations.push({ kind: "put_secret", secret: secret("photos", "KEY") });
+    await store.apply(change(...mutations));
+    assert.deepEqual(mirror.project("photos"), of);
+    assert.deepEqual(mirror.workload("photos", "thumb")?.revision, revision("photos", "thumb"));
+    assert.equal(mirror.tokenByHash("hash-t1")?.id, "t1");
+    assert.deepEqual([...mirror.tokens("photos")].length, 1);
+    assert.deepEqual(mirror.secret("photos", "KEY"), secret("photos", "KEY"));
+    const loaded = await store.load();
+    assert.deepEqual(loaded.projects, [of]);
+    assert.deepEqual(loaded.workloads, [workload("photos", "thumb")]);
+    assert.deepEqual(loaded.revisions, [revision("photos", "thumb")]);
+    assert.deepEqual(loaded.tokens, [token("t1", "photos")]);
+    assert.deepEqual(loaded.secrets, [secret("photos", "KEY")]);
+  });
+
+  it("tells listeners of each change, after the mirror shows it", async () => {
+    const { store, mirror } = under();
+    const seen: unknown[] = [];
+    mirror.onChange((mutations) => seen.push([mutations.length, mirror.workload("p", "a")?.workload.current]));
+    await store.apply(change(...deploy("p", "a", 3)));
+    assert.deepEqual(seen, [[2, 3]]);
+  });
+
+  it("rolls back to a revision that only the store still has", async () => {
+    const { store, mirror } = under();
+    await store.apply(change(...deploy("p", "a", 1)));
+    await store.apply(change(...deploy("p", "a", 2)));
+    await store.apply(change({ kind: "put_workload", workload: workload("p", "a", 1) }));
+    assert.equal(mirror.workload("p", "a")?.revision.number, 1);
+    assert.deepEqual(
+      (await store.revisions({ project: "p", workload: "a" })).map((of) => of.number),
+      [2, 1],
+    );
+  });
+
+  it("applies all of a change or nothing of it", async () => {
+    const { store, mirror } = under();
+    await store.apply(change(...deploy("p", "a", 1)));
+    const bad = change(
+      { kind: "put_project", project: project("q") },
+      { kind: "put_workload", workload: workload("p", "a", 9) },
+    );
+    await assert.rejects(store.apply(bad), failsWith("not_found"));
+    assert.equal(mirror.project("q"), null);
+    assert.deepEqual((await store.load()).projects, []);
+    assert.equal((await store.load()).workloads[0]?.current, 1);
+    assert.equal((await store.audits({ project: null, sinceMs: 0, limit: 10 })).length, 1);
+  });
+
+  it("keeps the revision that serves, and removes others", async () => {
+    const { store } = under();
+    const key = { project: "p", workload: "a" };
+    await store.apply(change(...deploy("p", "a", 1)));
+    await store.apply(change(...deploy("p", "a", 2)));
+    await assert.rejects(store.apply(change({ kind: "remove_revision", key, number: 2 })), failsWith("conflict"));
+    assert.deepEqual(await store.codeDigests(), new Set(["code-a-1", "code-a-2"]));
+    await store.apply(change({ kind: "remove_revision", key, number: 1 }));
+    assert.deepEqual(await store.codeDigests(), new Set(["code-a-2"]));
+    assert.equal((await store.revisions(key)).length, 1);
+  });
+
+  it("takes with a workload its revisions, and with a project all that it owns", async () => {
+    const { store, mirror } = under();
+    await store.apply(change({ kind: "put_project", project: project("p") }, ...deploy("p", "a"), ...deploy("p", "b")));
+    await store.apply(
+      change(
+        { kind: "put_token", token: token("t1", "p") },
+        { kind: "put_token", token: token("t2", null) },
+        { kind: "put_secret", secret: secret("p", "S") },
+      ),
+    );
+    await store.apply(change({ kind: "remove_workload", key: { project: "p", workload: "a" } }));
+    assert.equal(mirror.workload("p", "a"), null);
+    assert.deepEqual(await store.codeDigests(), new Set(["code-b-1"]));
+    await store.apply(change({ kind: "remove_project", project: "p" }));
+    assert.deepEqual(await store.load(), {
+      projects: [],
+      workloads: [],
+      revisions: [],
+      secrets: [],
+      tokens: [token("t2", null)],
+    });
+    assert.equal(mirror.project("p"), null);
+    assert.deepEqual([...mirror.workloads()], []);
+    assert.equal(mirror.tokenByHash("hash-t1"), null);
+    assert.equal(mirror.tokenByHash("hash-t2")?.id, "t2");
+    assert.equal(mirror.secret("p", "S"), null);
+  });
+
+  it("forgets a token and a secret at once", async () => {
+    const { store, mirror } = under();
+    await store.apply(
+      change({ kind: "put_token", token: token("t", "p") }, { kind: "put_secret", secret: secret("p", "S", 1) }),
+    );
+    await store.apply(change({ kind: "put_secret", secret: secret("p", "S", 2) }));
+    assert.equal(mirror.secret("p", "S")?.version, 2);
+    await store.apply(change({ kind: "remove_token", id: "t" }, { kind: "remove_secret", project: "p", name: "S" }));
+    assert.equal(mirror.tokenByHash("hash-t"), null);
+    assert.deepEqual([...mirror.secrets("p")], []);
+    assert.deepEqual((await store.load()).tokens, []);
+  });
+
+  it("keeps apart what names with quotes and accents hold", async () => {
+    const { store } = under();
+    const odd = { ...secret("p", "S"), sealed: "a'b\"c\\\u0000é🙂" };
+    await store.apply(change({ kind: "put_secret", secret: odd }));
+    assert.deepEqual((await store.load()).secrets, [odd]);
+  });
+}
+
+function auditing(under: () => StoreUnderTest): void {
+  it("answers audits newest first, by project and time, also those without a change", async () => {
+    const { store } = under();
+    await store.audit(audit("one", "p", 10));
+    await store.audit(audit("two", null, 20));
+    await store.apply({ mutations: [], audit: audit("three", "p", 30) });
+    const commands = async (of: string | null, sinceMs: number, limit = 10): Promise<string[]> =>
+      (await store.audits({ project: of, sinceMs, limit })).map((entry) => entry.command);
+    assert.deepEqual(await commands(null, 0), ["three", "two", "one"]);
+    assert.deepEqual(await commands("p", 0), ["three", "one"]);
+    assert.deepEqual(await commands(null, 20), ["three", "two"]);
+    assert.deepEqual(await commands(null, 0, 1), ["three"]);
+  });
+}
+
+function ledger(under: () => StoreUnderTest): void {
+  const commit = (records: InvocationRecord[], totals: UsageTotal[] = [], offsetBytes = 1): Promise<void> =>
+    under().ledger.commit({
+      records,
+      totals,
+      damagedBytes: 0,
+      position: {
+        segment: 1,
+        offsetBytes,
+      },
+      state: `state-${offsetBytes}`,
+    });
+
+  it("answers records as they were given, newest first", async () => {
+    const refused = record("c", { revision: null, instance: null, status: null, outcome: "refused", timeMs: 3 });
+    const records = [record("a", { timeMs: 1, cold: true, cpuNs: 77 }), record("b", { timeMs: 2 }), refused];
+    await commit([...records, record("d", { project: "other", timeMs: 4 })]);
+    const { store } = under();
+    assert.deepEqual(await store.invocations({ project: "default", limit: 10 }), records.toReversed());
+    const only = async (query: object): Promise<string[]> =>
+      (await store.invocations({ project: "default", limit: 10, ...query })).map((one) => one.id);
+    assert.deepEqual(await only({ id: "a" }), ["a"]);
+    assert.deepEqual(await only({ sinceMs: 2 }), ["c", "b"]);
+    assert.deepEqual(await only({ limit: 1 }), ["c"]);
+    assert.deepEqual(await only({ workload: "none" }), []);
+    assert.deepEqual(await only({ workload: "hello", limit: 2 }), ["c", "b"]);
+  });
+
+  it("adds up totals by hour, project and workload", async () => {
+    await commit([], [total(3_600_000), total(7_200_000, { project: "other" })], 1);
+    await commit([], [total(3_600_000, { requests: 4, errors: 2, billedUs: 9 })], 2);
+    const { store } = under();
+    const all = await store.usage({ project: null, sinceMs: 0, untilMs: 10_000_000 });
+    assert.deepEqual(
+      all.map((one) => [one.project, one.hourMs, one.requests, one.errors, one.billedUs]),
+      [
+        ["default", 3_600_000, 5, 2, 1_009],
+        ["other", 7_200_000, 1, 0, 1_000],
+      ],
+    );
+    assert.equal((await store.usage({ project: "other", sinceMs: 0, untilMs: 7_200_000 })).length, 0);
+  });
+
+  it("remembers how far the journal is loaded, with the state there", async () => {
+    const { ledger } = under();
+    assert.equal(await ledger.journal(), null);
+    await commit([], [], 5);
+    await commit([], [], 9);
+    assert.deepEqual(await ledger.journal(), { position: { segment: 1, offsetBytes: 9 }, state: "state-9" });
+  });
+}
+
+function retention(under: () => StoreUnderTest): void {
+  it("counts records by project and day, and deletes the oldest of one of them", async () => {
+    const { ledger, store } = under();
+    assert.equal((await store.retention()).oldestRecordMs, null);
+    const records = [1, 2, 3].map((n) => record(`a${n}`, { timeMs: day + n }));
+    records.push(record("b", { timeMs: 2 * day }), record("c", { project: "other", timeMs: day }));
+    const position = { segment: 1, offsetBytes: 1 };
+    await ledger.commit({ records, totals: [], position, state: "", damagedBytes: 0 });
+    const byName = async (): Promise<unknown[]> =>
+      (await ledger.recordDays()).map((one) => `${one.project} ${one.dayMs / day} ${one.records}`).toSorted();
+    assert.deepEqual(await byName(), ["default 1 3", "default 2 1", "other 1 1"]);
+    assert.equal(await ledger.deleteRecords({ project: "default", dayMs: day, limit: 2 }), 2);
+    assert.deepEqual(await byName(), ["default 1 1", "default 2 1", "other 1 1"]);
+    assert.equal(await ledger.deleteRecords({ project: "default", dayMs: day, limit: 2 }), 1);
+    assert.deepEqual(await byName(), ["default 2 1", "other 1 1"]);
+    assert.equal((await store.retention()).oldestRecordMs, day);
+    assert.deepEqual(
+      (await store.invocations({ project: "default", limit: 9 })).map((one) => one.id),
+      ["b"],
+    );
+  });
+
+  it("deletes totals before an hour, and says from when to when they go", async () => {
+    const { ledger } = under();
+    assert.equal(await ledger.totalHours(), null);
+    const position = { segment: 1, offsetBytes: 1 };
+    const totals = [total(3_600_000), total(7_200_000)];
+    await ledger.commit({ records: [], totals, position, state: "", damagedBytes: 0 });
+    assert.deepEqual(await ledger.totalHours(), { oldestMs: 3_600_000, newestMs: 7_200_000 });
+    await ledger.deleteTotals(7_200_000);
+    assert.deepEqual(await ledger.totalHours(), { oldestMs: 7_200_000, newestMs: 7_200_000 });
+  });
+
+  it("remembers when retention last ran", async () => {
+    const { ledger } = under();
+    assert.equal(await ledger.lastRetention(), null);
+    await ledger.retained(42);
+    assert.equal(await ledger.lastRetention(), 42);
+    assert.equal(await ledger.journal(), null, "nothing is loaded by that");
+  });
+}
