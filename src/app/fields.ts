@@ -1,0 +1,165 @@
+// The readers of single settings: what is expected of each, and the sentence where it is something else.
+
+import { functionBounds } from "#model/limits.ts";
+import { refuseEnvName } from "#model/names.ts";
+import { brief, type Place } from "./place.ts";
+import { suggest } from "./suggest.ts";
+
+export interface Range {
+  readonly min: number;
+  readonly max: number;
+}
+
+export function wholeNumber(at: Place, range: Range): number | undefined {
+  const value = at.plainValue;
+  if (typeof value === "number" && Number.isInteger(value) && value >= range.min && value <= range.max) return value;
+  at.expected(`a whole number from ${range.min} to ${range.max}`);
+  return undefined;
+}
+
+export function decimal(at: Place, range: Range): number | undefined {
+  const value = at.plainValue;
+  if (typeof value === "number" && value >= range.min && value <= range.max) return value;
+  at.expected(`a number from ${range.min} to ${range.max}`);
+  return undefined;
+}
+
+export function truth(at: Place): boolean | undefined {
+  const value = at.plainValue;
+  if (typeof value === "boolean") return value;
+  at.expected("true or false");
+  return undefined;
+}
+
+/** One of a few words; `later` are refused by name. */
+export function word<Word extends string>(
+  at: Place,
+  words: readonly Word[],
+  later: readonly string[] = [],
+): Word | undefined {
+  const what = list(words);
+  if (at.isNothing) return at.expected(what);
+  const text = at.writtenText(what);
+  if (text === undefined) return undefined;
+  const known = words.find((one) => one === text);
+  if (known !== undefined) return known;
+  if (later.includes(text)) return at.problem(`"${text}" comes with a later version of ebb; until then ${what}`);
+  const near = suggest(text, words);
+  at.problem(`expected ${what}, found ${at.found()}${near === null ? "" : `; did you mean ${near}?`}`);
+  return undefined;
+}
+
+export function list(words: readonly string[]): string {
+  return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
+}
+
+/** Why `path` cannot name a file or folder below the one that holds it; null when it can. */
+export function refusePath(path: string, maxBytes: number): string | null {
+  if (path.includes("\0")) return "it holds a NUL character";
+  if (path.includes("\\")) return "write / between folders, not \\";
+  if (path.startsWith("/") || path.startsWith("~")) return "it is not relative";
+  if (Buffer.byteLength(path) > maxBytes) return `it is longer than ${maxBytes} bytes`;
+  if (!path.isWellFormed()) return "it is not Unicode text";
+  let depth = 0;
+  for (const part of path.split("/")) {
+    if (part === "..") depth -= 1;
+    else if (part !== "" && part !== ".") depth += 1;
+    if (depth < 0) return "it leads out of the folder of the app file";
+  }
+  return null;
+}
+
+/** Relative, inside the app's folder, made canonical: no "./", no trailing slash, "." for the folder itself. */
+export function relativePath(at: Place, maxBytes: number): string | undefined {
+  const what = "a folder or file, relative to the app file";
+  if (at.isNothing) return at.expected(what);
+  const text = at.writtenText(what);
+  if (text === undefined) return undefined;
+  const refusal = text.trim() === "" ? "it is empty" : refusePath(text, maxBytes);
+  if (refusal !== null) return at.problem(`expected ${what}, found ${at.found()}: ${refusal}`);
+  return canonicalPath(text);
+}
+
+export function canonicalPath(path: string): string {
+  const parts: string[] = [];
+  for (const part of path.split("/")) {
+    if (part === "..") parts.pop();
+    else if (part !== "" && part !== ".") parts.push(part);
+  }
+  return parts.length === 0 ? "." : parts.join("/");
+}
+
+const handlerShape = /^[\w$@][\w$@+-]*(?:[./][\w$@+-]+)*$/;
+
+/** `index.handle`, `src/index.handle`, `handle`, or a file: which it is depends on the files that are there. */
+export function handlerName(at: Place): string | undefined {
+  const what = "a module and its export, such as index.handle";
+  if (at.isNothing) return at.expected(what);
+  const text = at.writtenText(what)?.replace(/^\.\//, "");
+  if (text === undefined) return undefined;
+  if (text.length <= 256 && handlerShape.test(text)) return text;
+  at.expected(what);
+  return undefined;
+}
+
+export function commandWords(at: Place): readonly string[] | undefined {
+  const what = "a list of a program and its arguments, such as [./server]";
+  const items = at.items(what);
+  if (items === undefined) return undefined;
+  if (items.length === 0) return at.problem(`expected ${what}, found an empty list`);
+  if (items.length > functionBounds.commandArgs)
+    return at.problem(`expected at most ${functionBounds.commandArgs} words, found ${items.length}`);
+  const words: string[] = [];
+  for (const item of items) {
+    const text = item.writtenText("text");
+    if (text === undefined) continue;
+    if (text.includes("\0")) item.problem("expected text, found a NUL character in it");
+    else if (Buffer.byteLength(text) > 4_096) item.problem("expected at most 4096 bytes");
+    words.push(text);
+  }
+  if (words[0]?.trim() === "") at.problem("expected a program as the first word, found an empty one");
+  return words;
+}
+
+/** Values as written. Names and sizes are checked here; the clash with secrets by whoever sees both. */
+export function environment(at: Place): Readonly<Record<string, string>> | undefined {
+  const entries = at.entries("a mapping of names to values");
+  if (entries === undefined) return undefined;
+  if (entries.length > functionBounds.envCount)
+    at.problem(`expected at most ${functionBounds.envCount} variables, found ${entries.length}`);
+  const env: Record<string, string> = Object.create(null) as Record<string, string>;
+  let bytes = 0;
+  for (const { key, value } of entries) {
+    const refusal = refuseEnvName(key);
+    if (refusal !== null) value.keyProblem(`"${brief(key)}" cannot name a variable: ${refusal}`);
+    const text = value.writtenText("text");
+    if (text === undefined) continue;
+    if (text.includes("\0")) value.problem("expected text, found a NUL character in it");
+    env[key] = text;
+    bytes += Buffer.byteLength(key) + Buffer.byteLength(text) + 2;
+  }
+  if (bytes > functionBounds.envBytes)
+    at.problem(`expected at most ${functionBounds.envBytes} bytes in all, found ${bytes}`);
+  return { ...env };
+}
+
+export function secretNames(at: Place): readonly string[] | undefined {
+  const items = at.items("a list of names of secrets");
+  if (items === undefined) return undefined;
+  if (items.length > functionBounds.secretsCount)
+    at.problem(`expected at most ${functionBounds.secretsCount} secrets, found ${items.length}`);
+  const names = new Set<string>();
+  for (const item of items) {
+    if (item.isNothing) {
+      item.expected("the name of a secret");
+      continue;
+    }
+    const name = item.writtenText("the name of a secret");
+    if (name === undefined) continue;
+    const refusal = refuseEnvName(name);
+    if (refusal !== null) item.problem(`"${brief(name)}" cannot name a secret: ${refusal}`);
+    if (names.has(name)) item.problem(`"${brief(name)}" stands here twice`);
+    names.add(name);
+  }
+  return [...names];
+}

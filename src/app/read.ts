@@ -1,0 +1,237 @@
+// Reads ebb.yaml: every problem at once, each with its line, its path and what was expected.
+
+import { type Document, LineCounter, type Node, parseDocument } from "yaml";
+import { deployLimits, functionBounds, functionDefaults } from "#model/limits.ts";
+import { defaultProject, refuseProjectName, refuseWorkloadName } from "#model/names.ts";
+import type { RuntimeName } from "#model/workload.ts";
+import type { AppFile, AppProblem, FunctionDeclaration, ReadApp } from "./door.ts";
+import {
+  commandWords,
+  decimal,
+  environment,
+  handlerName,
+  relativePath,
+  secretNames,
+  truth,
+  wholeNumber,
+  word,
+} from "./fields.ts";
+import { laterFunctionKeys, laterIsolations, laterKeys, laterRuntimes } from "./later.ts";
+import { anchorsOf, brief, Place, Report } from "./place.ts";
+import { suggest } from "./suggest.ts";
+
+export const runtimeNames: readonly RuntimeName[] = ["node22", "node24", "node26", "python3", "custom"];
+
+/** Nesting that is read; the app file needs five. Deeper would cost the parser its stack. */
+const nestingMax = 64;
+/** 200 functions with 100 lines each. */
+const linesMax = 20_000;
+/** Characters that can begin a token; the parser's time goes by these. */
+const marksMax = 60_000;
+const marksOfYaml = new Set(Array.from("[]{},:&*!\"'#-?|>").map((char) => char.charCodeAt(0)));
+
+const readers = {
+  source: (at: Place) => relativePath(at, deployLimits.pathBytes),
+  runtime: (at: Place) => word(at, runtimeNames, laterRuntimes),
+  handler: handlerName,
+  signature: (at: Place) => word(at, ["web", "event", "node"]),
+  command: commandWords,
+  memoryMb: (at: Place) => wholeNumber(at, functionBounds.memoryMb),
+  cpu: (at: Place) => decimal(at, functionBounds.cpu),
+  cpuStrict: truth,
+  timeoutSeconds: (at: Place) => wholeNumber(at, functionBounds.timeoutSeconds),
+  concurrency: (at: Place) => wholeNumber(at, functionBounds.concurrency),
+  min: (at: Place) => wholeNumber(at, functionBounds.instances),
+  max: (at: Place) => wholeNumber(at, { min: 1, max: functionBounds.instances.max }),
+  idleSeconds: (at: Place) => wholeNumber(at, functionBounds.idleSeconds),
+  public: truth,
+  env: environment,
+  secrets: secretNames,
+  egress,
+  isolation,
+} as const;
+
+type FieldName = keyof typeof readers;
+const fieldNames = Object.keys(readers) as FieldName[];
+
+export const readApp: ReadApp = (text, file) => {
+  const lines = new LineCounter();
+  const report = new Report(file, lines);
+  const refusal = refuseText(text);
+  if (refusal !== null)
+    return { ok: false, problems: [{ file, line: refusal.line, path: "", message: refusal.message }] };
+  let app: AppFile | null = null;
+  try {
+    const document = parseDocument(text, {
+      lineCounter: lines,
+      prettyErrors: false,
+      uniqueKeys: false, // quadratic in the parser; Place reports them
+      stringKeys: false,
+      merge: false,
+      schema: "core",
+      version: "1.2",
+      logLevel: "error", // "silent" would take several documents for one,
+    });
+    if (!syntaxProblems(document, report)) app = readRoot(document.contents, report);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error; // the parser's stack; anything else is a defect
+    report.add(1, "", "nested too deeply to be read");
+  }
+  if (app !== null && report.clean) return { ok: true, app };
+  return { ok: false, problems: report.problems() };
+};
+
+/** `ebb.yaml:12: functions.thumbnail.memoryMb: expected …` */
+export function sentenceOf(problem: AppProblem): string {
+  return `${problem.file}:${problem.line}: ${problem.path === "" ? "" : `${problem.path}: `}${problem.message}`;
+}
+
+/** What the parser must never see: it costs up to 2 us a token, on a thread that others wait for, and stack for each nesting. */
+function refuseText(text: string): { line: number; message: string } | null {
+  if (text.length > deployLimits.appFileBytes || Buffer.byteLength(text) > deployLimits.appFileBytes)
+    return { line: 1, message: `expected at most ${deployLimits.appFileBytes} bytes` };
+  let line = 1;
+  let open = 0;
+  let run = 0;
+  let marks = 0;
+  for (let i = 0; i < text.length; i++) {
+    const char = text.charCodeAt(i);
+    if (char === 10) {
+      line += 1;
+      run = 0;
+    } else if (char === 0) return { line, message: "expected text, found a NUL character" };
+    else if (char === 0x5b || char === 0x7b) open += 1;
+    else if ((char === 0x5d || char === 0x7d) && open > 0) open -= 1;
+    if (marksOfYaml.has(char)) marks += 1;
+    // "- - - -" and "? ? ?" nest without brackets, on one line.
+    if ((char === 0x2d || char === 0x3f || char === 0x3a) && (text[i + 1] ?? "\n").trim() === "") run += 1;
+    else if (char !== 0x20 && char !== 0x09) run = 0;
+    if (open > nestingMax || run > nestingMax) return { line, message: "nested too deeply to be read" };
+    if (line > linesMax) return { line, message: `expected at most ${linesMax} lines` };
+    if (marks > marksMax) return { line, message: "so much punctuation is not meant to be read" };
+  }
+  return null;
+}
+
+/** True where the text is not YAML, or not one document. */
+function syntaxProblems(document: Document.Parsed, report: Report): boolean {
+  for (const problem of [...document.errors, ...document.warnings]) {
+    const line = report.lineAt(problem.pos[0]);
+    if (problem.message.includes("call stack")) report.add(line, "", "nested too deeply to be read");
+    else if (problem.code === "MULTIPLE_DOCS") report.add(line, "", "expected one YAML document, found several");
+    else report.add(line, "", `not YAML: ${brief(problem.message.split("\n")[0] ?? "", 160)}`);
+  }
+  return !report.clean;
+}
+
+function readRoot(contents: Node | null, report: Report): AppFile | null {
+  const root = new Place(report, anchorsOf(contents), contents, "", 1);
+  if (root.isNothing) {
+    root.problem("expected functions, found an empty file");
+    return null;
+  }
+  const entries = root.entries("a mapping with functions");
+  if (entries === undefined) return null;
+  let project: string | null = null;
+  let functions: Place | null = null;
+  for (const { key, value } of entries) {
+    if (key === "project") project = readProject(value);
+    else if (key === "functions") functions = value;
+    else if (Object.hasOwn(laterKeys, key)) value.keyProblem(laterKeys[key]!);
+    else unknownKey(value, key, ["project", "functions"]);
+  }
+  if (functions === null) {
+    root.problemAt("functions", "expected at least one function, found none");
+    return null;
+  }
+  return { project, functions: readFunctions(functions, project ?? defaultProject) };
+}
+
+function readProject(at: Place): string | null {
+  if (at.isNothing) {
+    at.expected("a project's name");
+    return null;
+  }
+  const name = at.writtenText("a project's name");
+  if (name === undefined) return null;
+  const refusal = refuseProjectName(name);
+  if (refusal === null) return name;
+  at.problem(`${JSON.stringify(brief(name))} cannot name a project: ${refusal}`);
+  return null;
+}
+
+function readFunctions(at: Place, project: string): FunctionDeclaration[] {
+  const what = "a mapping of names to functions";
+  const entries = at.entries(what);
+  if (entries === undefined) return [];
+  if (entries.length === 0) at.problem("expected at least one function, found none");
+  if (entries.length > deployLimits.functionsPerApp) {
+    at.problem(`expected at most ${deployLimits.functionsPerApp} functions, found ${entries.length}`);
+    return [];
+  }
+  return entries.map(({ key, value }) => {
+    const refusal = refuseWorkloadName(key, project);
+    if (refusal !== null) value.keyProblem(`${JSON.stringify(brief(key))} cannot name a function: ${refusal}`);
+    return readFunction(value, key);
+  });
+}
+
+function readFunction(at: Place, name: string): FunctionDeclaration {
+  const declared: { -readonly [K in keyof FunctionDeclaration]: FunctionDeclaration[K] } = { name, source: "." };
+  const entries = at.entries("a mapping with source");
+  if (entries === undefined) return declared;
+  const places = new Map<string, Place>();
+  for (const { key, value } of entries) {
+    places.set(key, value);
+    if (isField(key)) {
+      const read = readers[key](value);
+      if (read !== undefined) Object.assign(declared, { [key]: read });
+    } else if (Object.hasOwn(laterFunctionKeys, key)) value.keyProblem(laterFunctionKeys[key]!);
+    else unknownKey(value, key, fieldNames);
+  }
+  if (!places.has("source"))
+    at.problemAt("source", "expected a folder or file, relative to the app file, found nothing");
+  crossCheck(declared, at, places);
+  return declared;
+}
+
+/** What is right by itself and wrong together. */
+function crossCheck(declared: FunctionDeclaration, at: Place, places: ReadonlyMap<string, Place>): void {
+  const { runtime, min, max } = declared;
+  if (runtime === "custom") {
+    if (!places.has("command")) at.problemAt("command", "runtime custom needs a command, such as [./server]");
+    for (const key of ["handler", "signature"])
+      places.get(key)?.keyProblem(`runtime custom serves HTTP itself and has no ${key}; leave it out`);
+  } else if (runtime !== undefined)
+    places.get("command")?.keyProblem(`a command is for runtime custom only; ${runtime} has a handler`);
+  else if (places.has("command") && places.has("handler"))
+    places
+      .get("command")
+      ?.keyProblem("a command is for runtime custom, a handler for the others; leave one of them out");
+  const ceiling = max ?? functionDefaults.max;
+  if (min !== undefined && min > ceiling)
+    places.get("min")?.problem(`min ${min} is above max ${ceiling}${max === undefined ? ", the default" : ""}`);
+  for (const secret of declared.secrets ?? [])
+    if (declared.env && Object.hasOwn(declared.env, secret))
+      places.get("secrets")?.problem(`"${secret}" is in env too; one name has one value`);
+}
+
+function isField(key: string): key is FieldName {
+  return Object.hasOwn(readers, key);
+}
+
+function unknownKey(at: Place, key: string, known: readonly string[]): void {
+  const near = suggest(key, known);
+  at.keyProblem(`unknown key${near === null ? `; known are ${known.join(", ")}` : `; did you mean ${near}?`}`);
+}
+
+function egress(at: Place): "none" | "internet" | undefined {
+  if (at.isList) return at.problem("allow-lists come with a later version of ebb; until then none or internet");
+  return word(at, ["none", "internet"]);
+}
+
+function isolation(at: Place): "container" | undefined {
+  if (at.plainValue === "process" || at.plainValue === "none")
+    return at.problem("expected container; nothing is isolated only where ebb was started with --isolation none");
+  return word(at, ["container"], laterIsolations);
+}

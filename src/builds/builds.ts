@@ -1,0 +1,142 @@
+// The room: receives archives, makes code of them, keeps it by its content, and throws away what nobody names.
+
+import { chmod, mkdir, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Readable } from "node:stream";
+import type { Fleet } from "#fleet/door.ts";
+import type { Clock } from "#model/clock.ts";
+import { EbbError } from "#model/errors.ts";
+import type { Tell } from "#model/fact.ts";
+import { newErrorId, randomHex } from "#model/ids.ts";
+import { CodeStore, remove } from "./code-store.ts";
+import type { BuiltCode, Builds, Upload } from "./door.ts";
+import { type Toolbox, transpile } from "./transpile.ts";
+import { digestOf, sizeOf, subtree, type Tree } from "./tree.ts";
+import { unpack } from "./unpack.ts";
+
+export interface BuildsOptions {
+  /** Ours alone; on one file system, so that code is linked and not copied. */
+  readonly directory: string;
+  /** Runs one program in a sandbox: fleet.run. */
+  readonly run: Fleet["run"];
+  readonly tell: Tell;
+  readonly clock: Clock;
+  readonly toolbox: Toolbox;
+}
+
+/** Sources whose code is known: a deploy of many functions, one of them changed, transpiles one. */
+const rememberedMax = 2_000;
+
+export function createBuilds(options: BuildsOptions): Builds {
+  return new BuildsRoom(options);
+}
+
+class BuildsRoom implements Builds {
+  readonly #options: BuildsOptions;
+  readonly #uploads: string;
+  readonly #store: CodeStore;
+  readonly #trees = new WeakMap<Upload, Tree>();
+  /** Digest of a source to what became of it; the oldest goes first. */
+  readonly #built = new Map<string, BuiltCode>();
+  #stopping = false;
+
+  constructor(options: BuildsOptions) {
+    this.#options = options;
+    this.#uploads = join(options.directory, "uploads");
+    this.#store = new CodeStore(join(options.directory, "code"), options.clock);
+  }
+
+  async start(): Promise<void> {
+    this.#stopping = false;
+    await mkdir(this.#uploads, { recursive: true });
+    // Passed through by the engine on its way to what a build may see, never listed.
+    await chmod(this.#uploads, 0o711);
+    for (const name of await readdir(this.#uploads)) await remove(join(this.#uploads, name));
+    await this.#store.start();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    for (const name of await readdir(this.#uploads).catch(() => [])) await remove(join(this.#uploads, name));
+  }
+
+  async receive(archive: Readable): Promise<Upload> {
+    if (this.#stopping) {
+      archive.destroy();
+      throw new EbbError("stopping", "ebb is stopping; send it again when it is back");
+    }
+    const own = await this.#workFolder();
+    const folder = join(own, "tree");
+    try {
+      await mkdir(folder, { mode: 0o700 });
+      const tree = await unpack(archive, folder);
+      const upload: Upload = {
+        folder,
+        entries: tree.size,
+        bytes: sizeOf(tree).bytes,
+        discard: () => this.#discard(own),
+      };
+      this.#trees.set(upload, tree);
+      return upload;
+    } catch (error) {
+      archive.destroy();
+      await this.#discard(own);
+      throw error;
+    }
+  }
+
+  async build(upload: Upload, source: string): Promise<BuiltCode> {
+    const whole = this.#trees.get(upload);
+    if (!whole) throw new EbbError("internal", "what was never received cannot be built");
+    const tree = subtree(whole, canonical(source));
+    const sourceDigest = digestOf(tree);
+    const known = this.#built.get(sourceDigest);
+    if (known && (await this.#store.touch(known.digest))) return known;
+    const work = await this.#workFolder();
+    try {
+      const made = await transpile(tree, work, this.#options.toolbox, this.#options.run);
+      const digest = await this.#store.add(made.tree);
+      const built: BuiltCode = { digest, ...sizeOf(made.tree), transpiled: made.transpiled };
+      this.#remember(sourceDigest, built);
+      return built;
+    } finally {
+      await this.#discard(work);
+    }
+  }
+
+  folderOf(digest: string): string {
+    return this.#store.folderOf(digest);
+  }
+
+  collect(named: ReadonlySet<string>): Promise<number> {
+    return this.#store.collect(named);
+  }
+
+  #remember(sourceDigest: string, built: BuiltCode): void {
+    this.#built.delete(sourceDigest);
+    this.#built.set(sourceDigest, built);
+    if (this.#built.size > rememberedMax) this.#built.delete(this.#built.keys().next().value!);
+  }
+
+  async #workFolder(): Promise<string> {
+    const folder = join(this.#uploads, randomHex(16));
+    await mkdir(folder);
+    await chmod(folder, 0o711);
+    return folder;
+  }
+
+  /** What cannot be removed now is removed at the next start: nobody waits for it, or fails by it. */
+  async #discard(folder: string): Promise<void> {
+    try {
+      await remove(folder);
+    } catch (error) {
+      this.#options.tell({ kind: "defect", errorId: newErrorId(), where: "builds: removing an upload", error });
+    }
+  }
+}
+
+/** "./api/" and "api" are the same source; what leads out names nothing in the tree. */
+function canonical(source: string): string {
+  const parts = source.split("/").filter((part) => part !== "" && part !== ".");
+  return parts.length === 0 ? "." : parts.join("/");
+}
