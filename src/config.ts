@@ -36,10 +36,13 @@ export interface DaemonConfig {
   /** The pinned Node. */
   readonly node: string;
   readonly machineMemoryBytes: number;
-  readonly resolvers: readonly string[];
   /** Who owns credentials.json: the user behind sudo. */
   readonly owner: { readonly uid: number; readonly gid: number } | null;
   readonly ebbVersion: string;
+  /** Where programs of the operator's are looked for (npm, for runtimes that are fetched on first use). */
+  readonly path: string;
+  /** What npm needs to reach the operator's registry; no secret, since arguments can be seen. */
+  readonly npmEnvironment: Readonly<Record<string, string>>;
 }
 
 /** A wrong option or variable: one clear sentence, exit code 2. */
@@ -66,9 +69,10 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
     installation,
     node: process.execPath,
     machineMemoryBytes: totalmem(),
-    resolvers: readResolvers("/etc/resolv.conf"),
     owner: readOwner(environment),
     ebbVersion: readVersion(),
+    path: environment["PATH"] ?? "/usr/bin:/bin",
+    npmEnvironment: pick(environment, ["HOME", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "npm_config_registry", "npm_config_cafile"]),
   };
 }
 
@@ -122,11 +126,16 @@ function splitList(text: string | undefined): string[] {
   return (text ?? "").split(",").map((part) => part.trim()).filter((part) => part !== "");
 }
 
+function pick(environment: NodeJS.ProcessEnv, names: readonly string[]): Record<string, string> {
+  return Object.fromEntries(names.flatMap((name) => (environment[name] === undefined ? [] : [[name, environment[name]]])));
+}
+
 function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
-function readResolvers(path: string): string[] {
+/** The machine's resolvers: read at each use, since they change with its network. */
+export function readResolvers(path = "/etc/resolv.conf"): string[] {
   if (!existsSync(path)) return [];
   return readFileSync(path, "utf8")
     .split("\n")

@@ -27,6 +27,8 @@ export interface Network {
   giveBack(link: Link): void;
   /** ebb's address on every link; the gateway listens there for http://ebb.internal. */
   readonly gateway: string;
+  /** Where to listen on `gateway` for ebb.internal: 80, or where another program holds that on all addresses, what 80 is redirected to. */
+  readonly internalPort: number;
   /** What the host's own firewall or settings will break (Docker's FORWARD policy, ip_forward off). */
   problems(): Promise<readonly NetworkProblem[]>;
 }

@@ -1,0 +1,154 @@
+// What sandboxes are told about names: by rule, and by properties that hold for every question and every answer.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import * as fc from "fast-check";
+import { isReachable, parseAddress, parseCidr } from "./address.ts";
+import {
+  decideAnswer,
+  decideQuery,
+  keepSeconds,
+  type AnswerRecord,
+  type Question,
+  type Rules,
+  type UpstreamAnswer,
+} from "./decide.ts";
+
+const internet: Rules = { egress: "internet", gateway: "198.18.0.1", permitted: [] };
+const none: Rules = { ...internet, egress: "none" };
+const a = (name: string, data: string, ttlSeconds = 60): AnswerRecord => ({ name, type: "A", ttlSeconds, data });
+const cname = (name: string, data: string): AnswerRecord => ({ name, type: "CNAME", ttlSeconds: 60, data });
+const upstream = (records: readonly AnswerRecord[], rest: Partial<UpstreamAnswer> = {}): UpstreamAnswer => ({
+  rcode: "NOERROR",
+  truncated: false,
+  records,
+  authority: [],
+  ...rest,
+});
+const question = (name: string, type = "A"): Question => ({ name, type });
+
+void test("ebb.internal and all below it are ebb's address, whatever the egress, and have nothing else", () => {
+  for (const rules of [internet, none])
+    for (const name of ["ebb.internal", "web.ebb.internal", "a.b.ebb.internal"]) {
+      const decision = decideQuery(question(name), rules);
+      assert.ok(decision.kind === "reply");
+      assert.deepEqual(decision.reply.records, [a(name, "198.18.0.1")]);
+      const six = decideQuery(question(name, "AAAA"), rules);
+      assert.ok(six.kind === "reply");
+      assert.deepEqual([six.reply.rcode, six.reply.records], ["NOERROR", []]);
+    }
+  assert.equal(decideQuery(question("notebb.internal"), internet).kind, "ask");
+});
+
+void test("with egress none every other name does not exist, and nobody is asked", () => {
+  fc.assert(
+    fc.property(fc.domain(), fc.constantFrom("A", "AAAA", "TXT", "MX", "TYPE65"), (name, type) => {
+      const decision = decideQuery(question(name, type), none);
+      assert.ok(decision.kind === "reply");
+      assert.equal(decision.reply.rcode, "NXDOMAIN");
+      assert.deepEqual(decision.reply.records, []);
+    }),
+  );
+});
+
+void test("IPv6, service hints, keys and everything unknown are answered empty", () => {
+  for (const type of ["AAAA", "TYPE65", "TYPE64", "TYPE255", "TYPE48", "TYPE65535"]) {
+    const decision = decideQuery(question("www.example.com", type), internet);
+    assert.ok(decision.kind === "reply", type);
+    assert.deepEqual([decision.reply.rcode, decision.reply.records], ["NOERROR", []]);
+  }
+});
+
+void test("names of the host's network and reverse names of private addresses are not asked", () => {
+  for (const [name, type] of [
+    ["printer", "A"],
+    ["printer.local", "A"],
+    ["x.onion", "A"],
+    ["5.0.0.10.in-addr.arpa", "PTR"],
+    ["1.0.18.198.in-addr.arpa", "PTR"],
+    ["8.8.8.in-addr.arpa", "PTR"],
+    ["1.0.0.0.ip6.arpa", "PTR"],
+  ] as const) {
+    const decision = decideQuery(question(name, type), internet);
+    assert.ok(decision.kind === "reply" && decision.reply.rcode === "NXDOMAIN", name);
+  }
+  assert.equal(decideQuery(question("8.8.8.8.in-addr.arpa", "PTR"), internet).kind, "ask");
+});
+
+void test("no address that is not reachable is ever told, and just the told ones are opened", () => {
+  const name = fc.constantFrom("www.example.com", "a.example.com", "b.example.com");
+  const data = fc.oneof(
+    fc.ipV4(),
+    fc.constantFrom("10.0.0.1", "127.0.0.1", "169.254.169.254", "198.18.0.7", "nonsense"),
+  );
+  const record: fc.Arbitrary<AnswerRecord> = fc.oneof(
+    fc.tuple(name, data, fc.nat()).map(([at, to, ttl]) => a(at, to, ttl)),
+    fc.tuple(name, name).map(([at, to]) => cname(at, to)),
+    fc.tuple(name, fc.anything()).map(([at, junk]) => ({ name: at, type: "CNAME", ttlSeconds: 1, data: junk })),
+  );
+  fc.assert(
+    fc.property(fc.array(record, { maxLength: 30 }), fc.nat(10_000), (records, age) => {
+      const { reply, opened } = decideAnswer(question("www.example.com"), internet, upstream(records), age);
+      const told = reply.records.filter((one) => one.type === "A");
+      for (const one of told) assert.ok(isReachable(parseAddress(String(one.data))!, []));
+      assert.deepEqual(
+        opened,
+        told.map((one) => ({ address: one.data, ttlSeconds: one.ttlSeconds })),
+      );
+      for (const one of reply.records) assert.ok(one.ttlSeconds >= 0 && one.ttlSeconds <= 3_600);
+    }),
+  );
+});
+
+void test("a public name for private addresses has none, and the reason is said", () => {
+  const records = [cname("www.example.com", "db.corp.example.com"), a("db.corp.example.com", "10.0.0.5")];
+  const { reply, reasons } = decideAnswer(question("www.example.com"), internet, upstream(records), 0);
+  assert.deepEqual(reply, { rcode: "NOERROR", records: [], authority: [], blocked: "1 address withheld: not public" });
+  assert.deepEqual(reasons, ["10.0.0.5 is not reachable"]);
+  const permitted = { ...internet, permitted: [parseCidr("10.0.0.0/24")!] };
+  assert.deepEqual(decideAnswer(question("www.example.com"), permitted, upstream(records), 0).reply.records, records);
+});
+
+void test("records that do not belong to the chain of the question are dropped", () => {
+  const records = [a("www.bank.example", "20.0.0.66"), a("www.example.com", "20.0.0.10")];
+  const { reply } = decideAnswer(question("www.example.com"), internet, upstream(records), 0);
+  assert.deepEqual(reply.records, [records[1]]);
+});
+
+function told(ttl: number, age: number): number | undefined {
+  const answer = upstream([a("x.example", "20.0.0.1", ttl)]);
+  return decideAnswer(question("x.example"), internet, answer, age).reply.records[0]?.ttlSeconds;
+}
+
+void test("times to live shrink with age and stay in bounds", () => {
+  assert.equal(told(60, 10), 50);
+  assert.equal(told(1_000_000, 0), 3_600);
+  assert.equal(told(5, 10), 0);
+});
+
+void test("failures of upstream are SERVFAIL and not kept", () => {
+  for (const rcode of ["SERVFAIL", "REFUSED", "NOTIMP", "FORMERR"] as const) {
+    const answer = upstream([a("x.example", "20.0.0.1")], { rcode });
+    const { reply } = decideAnswer(question("x.example"), internet, answer, 0);
+    assert.deepEqual([reply.rcode, reply.records], ["SERVFAIL", []]);
+    assert.equal(keepSeconds(question("x.example"), answer), 0);
+  }
+});
+
+const soa = (ttlSeconds: number, minimum: number): AnswerRecord => ({
+  name: "example",
+  type: "SOA",
+  ttlSeconds,
+  data: { mname: "ns.example", rname: "root.example", serial: 1, refresh: 1, retry: 1, expire: 1, minimum },
+});
+
+void test("answers are kept for their time to live in bounds, negative ones for that of their zone", () => {
+  const q = question("x.example");
+  assert.equal(keepSeconds(q, upstream([a("x.example", "20.0.0.1", 60)])), 60);
+  assert.equal(keepSeconds(q, upstream([a("x.example", "20.0.0.1", 0)])), 1);
+  assert.equal(keepSeconds(q, upstream([a("x.example", "20.0.0.1", 86_400)])), 3_600);
+  assert.equal(keepSeconds(q, upstream([], { rcode: "NXDOMAIN", authority: [soa(900, 30)] })), 30);
+  assert.equal(keepSeconds(q, upstream([], { rcode: "NXDOMAIN", authority: [soa(900, 86_400)] })), 300);
+  assert.equal(keepSeconds(q, upstream([])), 1);
+  assert.equal(keepSeconds(q, upstream([a("x.example", "20.0.0.1")], { truncated: true })), 0);
+});

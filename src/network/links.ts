@@ -1,0 +1,134 @@
+// Links themselves: made by the batch, opened, shut, and taken away again.
+
+import { randomInt } from "node:crypto";
+import { join } from "node:path";
+import { EbbError } from "#model/errors.ts";
+import type { Egress } from "#model/workload.ts";
+import type { Link } from "./door.ts";
+import { runScript, type Effects } from "./machine.ts";
+import { openText, shutText } from "./rules.ts";
+import { linkLine, makeLinks, removeLinks } from "./setup.ts";
+import { Addresses, type Layout } from "./subnet.ts";
+
+export interface OwnLink extends Link {
+  readonly egress: Egress;
+  readonly index: number;
+  /** Name of its device in the router. */
+  readonly device: string;
+  /** Of its connections, in the host's connection tracker: a new one for every link. */
+  readonly mark: number;
+}
+
+export interface LinksOptions {
+  readonly spawner: Effects;
+  readonly directory: string;
+  readonly table: string;
+  readonly layout: Layout;
+  /** How many of the layout's addresses are used. */
+  readonly addresses: number;
+  readonly failed: (error: unknown) => void;
+}
+
+export class Links {
+  readonly #options: LinksOptions;
+  readonly #addresses: Addresses;
+  readonly #byId = new Map<string, OwnLink>();
+  readonly #byAddress = new Map<string, OwnLink>();
+  readonly #toRemove: OwnLink[] = [];
+  #removing: Promise<void> | null = null;
+  #serial = 0;
+  /** By chance: what an earlier daemon left in the connection tracker must not fit either. */
+  readonly #firstMark = randomInt(1, 2 ** 31);
+
+  constructor(options: LinksOptions) {
+    this.#options = options;
+    this.#addresses = new Addresses(options.addresses);
+  }
+
+  /** Null: no link has this address. */
+  egressOf(address: string): Egress | null {
+    return this.#byAddress.get(address)?.egress ?? null;
+  }
+
+  /** As many of `count` as there are addresses for; EbbError capacity when there is none. The rule stands when it resolves. */
+  async make(egress: Egress, count: number): Promise<readonly OwnLink[]> {
+    const links: OwnLink[] = [];
+    for (let i = 0; i < count; i++) {
+      const index = this.#addresses.take();
+      if (index !== null) links.push(this.#newLink(egress, index));
+    }
+    if (links.length === 0) throw new EbbError("capacity", "All addresses for sandboxes are taken.");
+    const { spawner, directory, layout, table } = this.#options;
+    const lines = links.map((link) => linkLine({ pin: link.id, device: link.device, address: link.address }));
+    for (const link of links) {
+      this.#byId.set(link.id, link);
+      this.#byAddress.set(link.address, link);
+    }
+    try {
+      await runScript(spawner, makeLinks, [directory, layout.gateway], {
+        purpose: "Links for sandboxes cannot be made",
+        stdin: lines.join(""),
+      });
+      if (egress === "internet") await spawner.nft(openText(table, links));
+      return links;
+    } catch (error) {
+      this.remove(links.map((link) => link.id));
+      throw error;
+    }
+  }
+
+  #newLink(egress: Egress, index: number): OwnLink {
+    const serial = ++this.#serial;
+    const id = serial.toString(36);
+    const { directory, layout } = this.#options;
+    return {
+      id,
+      egress,
+      index,
+      device: `e${id}`,
+      mark: (this.#firstMark + serial) >>> 0 || 1,
+      namespacePath: join(directory, id),
+      address: layout.host(index),
+      gateway: layout.gateway,
+    };
+  }
+
+  /** Known by id, so that giving back twice is harmless. Cut off at once, taken away behind. */
+  remove(ids: readonly string[]): void {
+    for (const id of ids) {
+      const link = this.#byId.get(id);
+      if (!link) continue;
+      this.#byId.delete(id);
+      this.#byAddress.delete(link.address);
+      this.#toRemove.push(link);
+    }
+    this.#removing ??= this.#removeAll().finally(() => (this.#removing = null));
+  }
+
+  /** Resolves when nothing is being removed any more. */
+  async stop(): Promise<void> {
+    await this.#removing;
+  }
+
+  /** What comes while one batch is being removed makes the next. */
+  async #removeAll(): Promise<void> {
+    await Promise.resolve(); // those given back in the same turn go together
+    while (this.#toRemove.length > 0) {
+      const links = this.#toRemove.splice(0, 64);
+      const { spawner, directory, table, failed } = this.#options;
+      const open = links.filter((link) => link.egress === "internet");
+      try {
+        if (open.length > 0) await spawner.nft(shutText(table, open));
+        const ids = links.map((link) => link.id);
+        await runScript(spawner, removeLinks, [directory, ...ids], { purpose: "Links cannot be removed" });
+        // an address whose link may still be there is not given to another one
+        for (const link of links) this.#addresses.giveBack(link.index);
+      } catch (error) {
+        // tried again with the next that is removed; the namespaces end with the network in any case
+        this.#toRemove.push(...links);
+        failed(error);
+        return;
+      }
+    }
+  }
+}

@@ -1,0 +1,289 @@
+// The room's factory: subnet, router, rules, resolver and pools made in order, and undone in reverse.
+//
+// Every daemon has a router: a network namespace with one veth to the host and one to each sandbox, point to point. There is no
+// bridge, so sandboxes share no wire on which to ask, listen or lie; the host sees one device and one table whatever the number
+// of sandboxes (udev, NetworkManager and firewalls are not stirred by each start); switches of the kernel are set in a
+// namespace of ours instead of the host; and it ends as a whole with one unmount.
+
+import { createServer } from "node:net";
+import { join } from "node:path";
+import type { Clock } from "#model/clock.ts";
+import { EbbError } from "#model/errors.ts";
+import type { Tell } from "#model/fact.ts";
+import { newErrorId, randomHex } from "#model/ids.ts";
+import { linkLimits } from "#model/limits.ts";
+import type { Egress } from "#model/workload.ts";
+import type { Allocator } from "#spawner/door.ts";
+import { errnoOf } from "#lib/errno.ts";
+import { formatCidr, neverPermitted, notPublic, overlaps, parseCidr, type Cidr } from "./address.ts";
+import type { Rules } from "./decide.ts";
+import type { Link, Network, NetworkProblem } from "./door.ts";
+import { Links, type OwnLink } from "./links.ts";
+import { routeText, runCommand, runScript, type Effects } from "./machine.ts";
+import { Pool } from "./pool.ts";
+import { gatherProblems } from "./problems.ts";
+import { Resolver } from "./resolver.ts";
+import { hostTable, namePrefix, routerTable } from "./rules.ts";
+import { hardwareAddress, makeRouter, removeAll, startForwarding } from "./setup.ts";
+import { layoutOf, refuseSubnet, routesInUse, subnetCount, subnetOf, type Layout } from "./subnet.ts";
+import { Uplinks } from "./uplinks.ts";
+import { createUpstream } from "./upstream.ts";
+
+export interface NetworkOptions {
+  readonly spawner: Effects;
+  readonly allocator: Allocator;
+  readonly clock: Clock;
+  readonly tell: Tell;
+  /** The host's resolvers (addresses), read at each question. */
+  readonly resolvers: () => readonly string[];
+  /**
+   * Private networks that the operator opens to every workload with egress `internet`, as `10.1.0.0/16`. The place where a
+   * project's `egressPermit` will come in.
+   */
+  readonly permitted?: readonly string[];
+  /** Spare links kept for each kind of egress. */
+  readonly spare?: { readonly internet: number; readonly none: number };
+  /** At most so many links at a time; left out: as many as the subnet has addresses. */
+  readonly addresses?: number;
+}
+
+/** EbbError bad_request when a permit is malformed or opens what nothing may open. */
+export function createNetwork(options: NetworkOptions): Network {
+  return new MachineNetwork(options, (options.permitted ?? []).map(readPermit));
+}
+
+function readPermit(text: string): Cidr {
+  const cidr = parseCidr(text);
+  if (!cidr)
+    throw new EbbError("bad_request", `egress permit: expected a network such as 10.1.0.0/16, found "${text}"`);
+  if (neverPermitted.some((never) => overlaps(never, cidr)))
+    throw new EbbError(
+      "bad_request",
+      `egress permit: ${text} holds loopback, metadata or multicast, which nothing opens`,
+    );
+  if (!notPublic.some((network) => overlaps(network, cidr)))
+    throw new EbbError("bad_request", `egress permit: ${text} is public, and open without one`);
+  return cidr;
+}
+
+/** What exists between start and stop. */
+interface Running {
+  readonly layout: Layout;
+  readonly subnetNumber: number;
+  readonly links: Links;
+  readonly uplinks: Uplinks;
+  readonly resolver: Resolver;
+  readonly internalPort: number;
+}
+
+class MachineNetwork implements Network {
+  readonly #options: NetworkOptions;
+  readonly #permitted: readonly Cidr[];
+  readonly #name = namePrefix + randomHex(4);
+  readonly #directory: string;
+  readonly #pools: Readonly<Record<Egress, Pool<OwnLink>>>;
+  #running: Running | null = null;
+
+  constructor(options: NetworkOptions, permitted: readonly Cidr[]) {
+    this.#options = options;
+    this.#permitted = permitted;
+    this.#directory = join(options.allocator.runDir, "network");
+    const spare = options.spare ?? { internet: linkLimits.spareMin, none: 1 };
+    this.#pools = { internet: this.#poolOf("internet", spare.internet), none: this.#poolOf("none", spare.none) };
+  }
+
+  get gateway(): string {
+    return this.#need().layout.gateway;
+  }
+
+  get internalPort(): number {
+    return this.#need().internalPort;
+  }
+
+  async start(): Promise<void> {
+    if (this.#running) throw new EbbError("conflict", "The network was started already.");
+    const { allocator } = this.#options;
+    const subnetNumber = await this.#takeSubnet();
+    const layout = layoutOf(subnetOf(subnetNumber));
+    let resolver: Resolver | null = null;
+    try {
+      await this.#makeRouter(layout);
+      resolver = this.#resolverAt(layout.gateway);
+      const resolverPort = await resolver.start();
+      const internalPort = await freePort(layout.gateway, 80);
+      await this.#loadRules(layout, resolverPort, internalPort);
+      const uplinks = this.#uplinks();
+      await uplinks.start();
+      this.#running = { layout, subnetNumber, links: this.#linksOf(layout), uplinks, resolver, internalPort };
+    } catch (error) {
+      await resolver?.stop();
+      await this.#removeAll().catch((failure: unknown) => this.#defect("network: undoing a failed start", failure));
+      allocator.free("subnets", subnetNumber);
+      throw error;
+    }
+    for (const pool of Object.values(this.#pools)) pool.start();
+  }
+
+  async stop(): Promise<void> {
+    const running = this.#running;
+    if (!running) return;
+    this.#running = null;
+    await Promise.all(Object.values(this.#pools).map((pool) => pool.stop()));
+    await running.links.stop();
+    await running.resolver.stop();
+    await this.#removeAll();
+    await running.uplinks.stop();
+    this.#options.allocator.free("subnets", running.subnetNumber);
+  }
+
+  take(egress: Egress): Promise<Link> {
+    return this.#pools[egress].take();
+  }
+
+  giveBack(link: Link): void {
+    this.#running?.links.remove([link.id]);
+  }
+
+  problems(): Promise<readonly NetworkProblem[]> {
+    return gatherProblems({ spawner: this.#options.spawner, resolvers: this.#options.resolvers() });
+  }
+
+  #need(): Running {
+    if (!this.#running) throw new EbbError("internal", "The network is not running.");
+    return this.#running;
+  }
+
+  #poolOf(egress: Egress, spareMin: number): Pool<OwnLink> {
+    return new Pool<OwnLink>({
+      make: (count) => this.#need().links.make(egress, count),
+      remove: (links) => this.#running?.links.remove(links.map((link) => link.id)),
+      clock: this.#options.clock,
+      bounds: { spareMin, spareMax: Math.max(spareMin, linkLimits.spareMax) },
+      failed: (error) => {
+        // a full subnet is not a defect: whoever takes a link is told
+        if (!(error instanceof EbbError && error.code === "capacity"))
+          this.#defect("network: making links ahead", error);
+      },
+    });
+  }
+
+  /** The first number whose subnet is in nobody's way; those passed over are given back. */
+  async #takeSubnet(): Promise<number> {
+    const { allocator, spawner, resolvers } = this.#options;
+    const routes = routesInUse(await routeText(spawner));
+    const passedOver: number[] = [];
+    try {
+      for (;;) {
+        const number = allocator.take("subnets", subnetCount);
+        const refusal = refuseSubnet(subnetOf(number), routes, resolvers(), namePrefix);
+        if (refusal === null) return number;
+        passedOver.push(number);
+      }
+    } finally {
+      for (const number of passedOver) allocator.free("subnets", number);
+    }
+  }
+
+  async #makeRouter(layout: Layout): Promise<void> {
+    const { spawner } = this.#options;
+    const { gateway, router } = layout;
+    await spawner.owe([{ kind: "command", argv: ["/bin/sh", "-c", removeAll, "ebb", this.#directory, this.#name] }]);
+    const hardware = [hardwareAddress(0x02, gateway), hardwareAddress(0x02, router)];
+    const network = formatCidr(layout.subnet);
+    await runScript(spawner, makeRouter, [this.#directory, this.#name, gateway, router, network, ...hardware], {
+      purpose:
+        "The router of the sandboxes cannot be made (it needs root, and the kernel's network namespaces and veth)",
+    });
+    const enter = ["nsenter", `--net=${join(this.#directory, "router")}`, "nft", "-f", "-"];
+    await runCommand(spawner, enter, { purpose: needsNft, stdin: routerTable("uplink") });
+  }
+
+  async #loadRules(layout: Layout, resolverPort: number, internalPort: number): Promise<void> {
+    const { spawner } = this.#options;
+    const stdin = hostTable({
+      name: this.#name,
+      subnet: layout.subnet,
+      gateway: layout.gateway,
+      resolverPort,
+      internalPort,
+      permitted: this.#permitted,
+      uid: process.getuid?.() ?? 0,
+    });
+    await runCommand(spawner, ["nft", "-f", "-"], { purpose: needsNft, stdin });
+    await runScript(spawner, startForwarding, [this.#name], {
+      purpose: "Routing from the sandboxes cannot be switched on",
+    });
+  }
+
+  #resolverAt(address: string): Resolver {
+    const { clock, resolvers } = this.#options;
+    return new Resolver({
+      address,
+      preferredPort: 53,
+      clock,
+      rulesOf: (source) => this.#rulesOf(source),
+      ask: createUpstream({ resolvers, clock }),
+      defect: (error) => this.#defect("network: resolver", error),
+    });
+  }
+
+  #rulesOf(source: string): Rules | null {
+    const running = this.#running;
+    const egress = running?.links.egressOf(source) ?? null;
+    return running && egress ? { egress, gateway: running.layout.gateway, permitted: this.#permitted } : null;
+  }
+
+  #uplinks(): Uplinks {
+    const { spawner, clock } = this.#options;
+    return new Uplinks({
+      spawner,
+      clock,
+      name: this.#name,
+      failed: (error) => this.#defect("network: uplinks", error),
+    });
+  }
+
+  #linksOf(layout: Layout): Links {
+    return new Links({
+      spawner: this.#options.spawner,
+      directory: this.#directory,
+      table: this.#name,
+      layout,
+      addresses: Math.min(layout.hosts, this.#options.addresses ?? layout.hosts),
+      failed: (error) => this.#defect("network: removing links", error),
+    });
+  }
+
+  async #removeAll(): Promise<void> {
+    await runScript(this.#options.spawner, removeAll, [this.#directory, this.#name], {
+      purpose: "The network of the sandboxes cannot be removed",
+    });
+  }
+
+  #defect(where: string, error: unknown): void {
+    this.#options.tell({ kind: "defect", errorId: newErrorId(), where, error });
+  }
+}
+
+const needsNft =
+  "The firewall of the sandboxes cannot be loaded (it needs root, and nftables with inet, fib, ct and nat)";
+
+/** The preferred port of an address, or another one: a web server of the host on all addresses holds port 80 here too. */
+async function freePort(host: string, preferred: number): Promise<number> {
+  for (const port of [preferred, 0]) {
+    const server = createServer();
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once("error", reject);
+        server.listen({ host, port, exclusive: true }, resolve);
+      });
+      const bound = server.address();
+      if (bound && typeof bound === "object") return bound.port;
+    } catch (error) {
+      if (errnoOf(error) !== "EADDRINUSE") throw error;
+    } finally {
+      if (server.listening) await new Promise<void>((resolve) => server.close(() => resolve()));
+    }
+  }
+  throw new EbbError("internal", `No port is free on ${host}.`);
+}

@@ -1,0 +1,90 @@
+// For tests: what a program inside a sandbox can reach. Steps as JSON in argv[2], results as one JSON line on stdout.
+
+import { createSocket } from "node:dgram";
+import { Resolver } from "node:dns/promises";
+import { connect, createServer } from "node:net";
+import { networkInterfaces } from "node:os";
+
+/** @typedef {{ do: string, host?: string, port?: number, from?: string, localPort?: number, name?: string, type?: string, server?: string, ms?: number, hex?: string, count?: number }} Step */
+
+/** @param {Step} step @returns {Promise<string>} */
+function tcp(step) {
+  return new Promise((resolve) => {
+    const socket = connect({
+      host: step.host,
+      port: step.port ?? 80,
+      ...(step.from ? { localAddress: step.from } : {}),
+    });
+    let said = "";
+    const timer = setTimeout(() => (socket.destroy(), resolve("timeout")), step.ms ?? 700);
+    const end = (/** @type {string} */ text) =>
+      (clearTimeout(timer), socket.destroy(), resolve(text));
+    socket.on("data", (chunk) => (said += chunk));
+    socket.on("connect", () => !said && step.do === "open" && end("open"));
+    socket.on("end", () => end(said));
+    socket.on("error", (/** @type {NodeJS.ErrnoException} */ error) => end(error.code ?? "error"));
+  });
+}
+
+/** @param {Step} step @returns {Promise<string>} */
+function udp(step) {
+  return new Promise((resolve) => {
+    const socket = createSocket("udp4");
+    const timer = setTimeout(() => end("timeout"), step.ms ?? 700);
+    const end = (/** @type {string} */ text) =>
+      (clearTimeout(timer), socket.close(), resolve(text));
+    socket.on("message", (bytes) => end(step.hex === undefined ? bytes.toString() : bytes.toString("hex")));
+    socket.on("error", (/** @type {NodeJS.ErrnoException} */ error) => end(error.code ?? "error"));
+    socket.bind(step.localPort ?? 0, step.from ?? "0.0.0.0", () => {
+      const bytes = step.hex === undefined ? Buffer.from("hello") : Buffer.from(step.hex, "hex");
+      for (let i = 0; i < (step.count ?? 1); i++) socket.send(bytes, step.port ?? 9999, step.host);
+    });
+  });
+}
+
+/** @param {Step} step */
+async function dns(step) {
+  const resolver = new Resolver({ timeout: step.ms ?? 2000, tries: 1 });
+  resolver.setServers([step.server ?? ""]);
+  try {
+    return JSON.stringify(await resolver.resolve(step.name ?? "", step.type ?? "A"));
+  } catch (error) {
+    return error instanceof Error && "code" in error ? String(error.code) : String(error);
+  }
+}
+
+/** Receives on the given port until something comes. @param {Step} step @returns {Promise<string>} */
+function receive(step) {
+  return new Promise((resolve) => {
+    const socket = createSocket("udp4");
+    const timer = setTimeout(() => (socket.close(), resolve("nothing")), step.ms ?? 700);
+    socket.on("message", (bytes) => (clearTimeout(timer), socket.close(), resolve(bytes.toString())));
+    socket.bind(step.port ?? 0, () => process.stderr.write("listening\n"));
+  });
+}
+
+/** @returns {Promise<string>} */
+function ipv6() {
+  return new Promise((resolve) => {
+    const addresses = Object.values(networkInterfaces())
+      .flat()
+      .filter((one) => one?.family === "IPv6");
+    if (addresses.length > 0) return resolve(JSON.stringify(addresses));
+    const server = createServer();
+    server.on("error", (/** @type {NodeJS.ErrnoException} */ error) => resolve(error.code ?? "error"));
+    server.listen(0, "::1", () => server.close(() => resolve("listens on ::1")));
+  });
+}
+
+/** @type {Step[]} */
+const steps = JSON.parse(process.argv[2] ?? "[]");
+// all at once: what is closed is often known by its silence alone
+const results = await Promise.all(
+  steps.map(async (step) => {
+    const started = process.hrtime.bigint();
+    const run = { tcp, open: tcp, udp, dns, receive, ipv6 }[step.do];
+    const result = run ? await run(step) : "no such step";
+    return { result, ms: Number(process.hrtime.bigint() - started) / 1e6 };
+  }),
+);
+process.stdout.write(`${JSON.stringify(results)}\n`);
