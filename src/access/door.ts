@@ -21,8 +21,14 @@ export interface Access {
     expiresMs: number | null;
     nowMs: number;
   }): MintedToken;
-  /** Short-lived invoke tokens for curl are kept in memory only and die with the daemon. */
-  mintShort(options: { project: string; nowMs: number }): { readonly text: string; readonly expiresMs: number };
+  /**
+   * Short-lived invoke tokens for curl are kept in memory only: they die with the daemon, at their time, and with the token
+   * of `by`. A short-lived token cannot mint another (EbbError forbidden).
+   */
+  mintShort(options: { project: string; nowMs: number; by?: Identity }): {
+    readonly text: string;
+    readonly expiresMs: number;
+  };
   seal(project: string, name: string, value: string, version: number, nowMs: number): Secret;
   open(secret: Secret): string;
   /** Is there one of our tokens in this Authorization header? */

@@ -7,6 +7,8 @@ import type { Project, ProjectQuotas, Revision } from "#model/workload.ts";
 /** What a deploy tells while it works, one at a time; the last is `deployed` or the call throws. */
 export type DeployProgress =
   | { readonly step: "received"; readonly files: number; readonly bytes: number }
+  /** Something its author should know; no error. */
+  | { readonly step: "noted"; readonly workload: string; readonly message: string }
   | { readonly step: "built"; readonly workload: string; readonly files: number; readonly transpiled: number }
   | {
       readonly step: "checked";
@@ -24,6 +26,8 @@ export type DeployProgress =
     };
 
 export interface DeployResult {
+  /** As the app file names it: folder or file, relative to it. */
+  readonly source: string;
   readonly workload: string;
   readonly project: string;
   readonly revision: number;
@@ -40,9 +44,12 @@ export interface DeployResult {
 }
 
 export interface DeployRequest {
+  /** null: what ebb.yaml says, or the token's own, or the default project. */
   readonly project: string | null;
-  /** Path of the app file or of the one function's folder inside the archive. */
+  /** What the function of a plain folder is called; an error where there is an ebb.yaml. */
   readonly name: string | null;
+  /** The same where nobody said a name: the folder's own; ignored where there is an ebb.yaml. */
+  readonly folderName?: string | null;
   readonly memoryMb: number | null;
   readonly env: Readonly<Record<string, string>>;
   readonly public: boolean | null;
@@ -67,8 +74,10 @@ export interface Control {
     identity: Identity,
     options: { name: string; project: string | null; scope: Scope; expiresMs: number | null },
   ): Promise<{ readonly id: string; readonly token: string }>;
-  removeToken(identity: Identity, id: string): Promise<void>;
+  /** `project`: where the token is looked for; null: among those of every project. */
+  removeToken(identity: Identity, project: string | null, id: string): Promise<void>;
   createProject(identity: Identity, name: string): Promise<Project>;
   setProject(identity: Identity, name: string, quotas: Partial<ProjectQuotas>): Promise<Project>;
-  removeProject(identity: Identity, name: string): Promise<void>;
+  /** `everything`: its workloads, secrets and tokens too; without it, one that is not empty is refused (precondition_required). */
+  removeProject(identity: Identity, name: string, everything: boolean): Promise<void>;
 }

@@ -1,0 +1,205 @@
+// Pure: what the rooms know, in the words and units that users see.
+
+import type { LogLine } from "#telemetry/door.ts";
+import type { WorkloadLoad } from "#activator/door.ts";
+import type { WorkloadFleetState } from "#fleet/door.ts";
+import type { AuditEntry, Secret, Token } from "#model/access.ts";
+import type { InstanceView } from "#model/instance.ts";
+import type { InvocationRecord } from "#model/invocation.ts";
+import type { UsageTotal } from "#model/usage.ts";
+import type { Isolation, Revision, Workload } from "#model/workload.ts";
+
+const hourMs = 3_600_000;
+
+export function timeOf(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+export function timeOrNull(ms: number | null): string | null {
+  return ms === null ? null : timeOf(ms);
+}
+
+/** `none` says it plainer than the driver's name. */
+function isolationOf(isolation: Isolation): string {
+  return isolation === "process" ? "none" : isolation;
+}
+
+export interface WorkloadFacts {
+  readonly workload: Workload;
+  readonly revision: Revision;
+  readonly fleet: WorkloadFleetState;
+  readonly load: WorkloadLoad;
+  readonly urls: { readonly url: string; readonly pathUrl: string };
+  readonly errorsLastHour: number;
+}
+
+export function workloadRow({ workload, revision, fleet, load, urls, errorsLastHour }: WorkloadFacts) {
+  return {
+    project: workload.project,
+    kind: workload.kind,
+    name: workload.workload,
+    revision: revision.number,
+    state: fleet.state,
+    isolation: isolationOf(revision.settings.isolation),
+    instances: fleet.ready + fleet.draining,
+    paused: 0,
+    ...urls,
+    triggers: [],
+    public: revision.settings.public,
+    max: revision.settings.max,
+    lastActive: timeOrNull(load.lastActiveMs),
+    errorsLastHour,
+  };
+}
+
+export function workloadView(facts: WorkloadFacts, instances: readonly InstanceView[]) {
+  const { revision, fleet, load } = facts;
+  const settings: Record<string, { value: unknown; source: string }> = {};
+  for (const key of keysOf(revision.settings))
+    settings[key] = { value: revision.settings[key], source: revision.settingSources[key] ?? "default" };
+  return {
+    ...workloadRow(facts),
+    runtime: revision.settings.runtime,
+    settings,
+    instanceList: instances.map((instance) => ({
+      id: instance.id,
+      revision: instance.revision,
+      state: instance.state,
+      isolation: isolationOf(instance.isolation),
+      memoryMb: instance.memoryMb,
+      started: timeOf(instance.startedMs),
+      active: instance.active,
+    })),
+    waiting: load.waiting,
+    active: load.active,
+    starting: fleet.starting,
+    draining: fleet.draining,
+    lastError: fleet.lastFailure && {
+      time: timeOf(fleet.lastFailure.timeMs),
+      fault: fleet.lastFailure.fault,
+      message: fleet.lastFailure.message,
+      stack: fleet.lastFailure.stack,
+      hint: fleet.lastFailure.hint,
+    },
+    deployedBy: revision.createdBy,
+    deployed: timeOf(revision.createdMs),
+    gitCommit: revision.gitCommit,
+  };
+}
+
+function keysOf<T extends object>(object: T): Array<keyof T & string> {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- settings are built by app/, with these keys and no others
+  return Object.keys(object) as Array<keyof T & string>;
+}
+
+export function revisionRow(revision: Revision, current: number) {
+  return {
+    revision: revision.number,
+    current: revision.number === current,
+    created: timeOf(revision.createdMs),
+    createdBy: revision.createdBy,
+    gitCommit: revision.gitCommit,
+    runtime: revision.settings.runtime,
+    codeDigest: revision.codeDigest,
+  };
+}
+
+export function invocationRow(record: InvocationRecord) {
+  return {
+    id: record.id,
+    time: timeOf(record.timeMs),
+    workload: record.workload,
+    trigger: record.trigger,
+    outcome: record.outcome,
+    status: record.status,
+    cold: record.cold,
+    queuedMs: record.queuedUs / 1_000,
+    startMs: record.startUs / 1_000,
+    durationMs: record.executionUs / 1_000,
+    billedMs: record.billedUs / 1_000,
+    memoryMb: record.memoryMb,
+    cpuMs: record.cpuNs === null ? null : record.cpuNs / 1_000_000,
+    bytesIn: record.bytesIn,
+    bytesOut: record.bytesOut,
+    instance: record.instance,
+    revision: record.revision,
+  };
+}
+
+export function logRow({ time, workload, invocation, stream, level, message }: LogLine) {
+  return { time: timeOf(time), workload, invocation, stream, level, message };
+}
+
+export function secretRow({ name, version, updatedMs }: Secret) {
+  return { name, version, updated: timeOf(updatedMs) };
+}
+
+/** Never the hash: it is of no use to a reader. */
+export function tokenRow({ id, name, project, scope, createdMs, expiresMs }: Token) {
+  return { id, name, project, scope, created: timeOf(createdMs), expires: timeOrNull(expiresMs) };
+}
+
+export function auditRow({ timeMs, identity, command, project, target, outcome, detail }: AuditEntry) {
+  return { time: timeOf(timeMs), identity, command, project, target, outcome, detail };
+}
+
+/** Hourly totals added up by project, workload and day (UTC). */
+export function usageRows(totals: readonly UsageTotal[]) {
+  const days = new Map<string, UsageTotal & { readonly day: string }>();
+  for (const total of totals) {
+    const day = timeOf(total.hourMs).slice(0, 10);
+    const key = `${day} ${total.project}/${total.workload}`;
+    const sum = days.get(key);
+    days.set(key, sum ? { ...added(sum, total), day } : { ...total, day });
+  }
+  return [...days.entries()].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, sum]) => usageRow(sum));
+}
+
+function added(a: UsageTotal, b: UsageTotal): UsageTotal {
+  return {
+    ...a,
+    requests: a.requests + b.requests,
+    errors: a.errors + b.errors,
+    billedUs: a.billedUs + b.billedUs,
+    memoryMbUs: a.memoryMbUs + b.memoryMbUs,
+    cpuNs: a.cpuNs + b.cpuNs,
+    provisionedUs: a.provisionedUs + b.provisionedUs,
+    provisionedMbUs: a.provisionedMbUs + b.provisionedMbUs,
+    bytesIn: a.bytesIn + b.bytesIn,
+    bytesOut: a.bytesOut + b.bytesOut,
+  };
+}
+
+/** GB as clouds bill it: 1,024 MiB. */
+function usageRow(sum: UsageTotal & { readonly day: string }) {
+  return {
+    project: sum.project,
+    workload: sum.workload,
+    day: sum.day,
+    requests: sum.requests,
+    errors: sum.errors,
+    billedMs: sum.billedUs / 1_000,
+    gbSeconds: sum.memoryMbUs / 1_024 / 1_000_000,
+    vcpuSeconds: sum.cpuNs / 1_000_000_000,
+    provisionedSeconds: sum.provisionedUs / 1_000_000,
+    provisionedGbSeconds: sum.provisionedMbUs / 1_024 / 1_000_000,
+    bytesIn: sum.bytesIn,
+    bytesOut: sum.bytesOut,
+  };
+}
+
+/**
+ * Errors of the last 60 minutes by workload, estimated from hourly totals as a sliding window: this hour's, and the part of the
+ * last hour's that is less than an hour ago; rounded up, so that an error is never shown as none.
+ */
+export function errorsLastHour(totals: readonly UsageTotal[], nowMs: number): Map<string, number> {
+  const thisHourMs = Math.floor(nowMs / hourMs) * hourMs;
+  const share = 1 - (nowMs - thisHourMs) / hourMs;
+  const sums = new Map<string, number>();
+  for (const { workload, hourMs: begin, errors } of totals) {
+    const part = begin >= thisHourMs ? errors : begin === thisHourMs - hourMs ? errors * share : 0;
+    sums.set(workload, (sums.get(workload) ?? 0) + part);
+  }
+  for (const [workload, sum] of sums) sums.set(workload, Math.ceil(sum));
+  return sums;
+}

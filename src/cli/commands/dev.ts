@@ -1,0 +1,90 @@
+// ebb dev DIR: watch, deploy, tail.
+
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { Client } from "#client/client.ts";
+import { errnoOf } from "#lib/errno.ts";
+import { linesOfClientError } from "../client-error.ts";
+import type { CommandContext } from "../context.ts";
+import { printDeployed, sendDeploy, type DeployAnswer } from "../deploy.ts";
+import { readDotenv } from "../dotenv.ts";
+import { Failure } from "../failure.ts";
+import { sanitized } from "../output.ts";
+import { rulesOf } from "../pack.ts";
+import { followLogs } from "../show-logs.ts";
+import { watchFolder } from "../watch.ts";
+
+export async function run(context: CommandContext): Promise<void> {
+  const {
+    arguments: [folder = "."],
+    output,
+    project,
+  } = context;
+  if (!(await stat(folder).catch(() => null))?.isDirectory()) throw new Failure(`${folder} is no folder`);
+  const api = await context.client();
+  const stop = new AbortController();
+  process.once("SIGINT", () => stop.abort());
+  process.once("SIGTERM", () => stop.abort());
+  let followed: string | null = null;
+  const deploy = async (): Promise<void> => {
+    const answer = await tryDeploy(context, api, folder);
+    const where = answer?.results[0]?.project ?? project;
+    if (followed === null && answer) {
+      followed = where;
+      const since = Date.now();
+      // A daemon that restarts ends the tail; the next change finds it again.
+      void followLogs(api, output, where, { since, limit: 1_000 }, stop.signal).catch((error: unknown) => {
+        followed = null;
+        tell(context, error);
+      });
+    }
+  };
+  const rules = await rulesOf(folder);
+  output.note(`watching ${folder}; Ctrl-C ends`);
+  await watchFolder(folder, {
+    signal: stop.signal,
+    changed: deploy,
+    // .env is not sent, but it counts: it is the environment.
+    counts: (path) => path === ".env" || (!/(^|\/)node_modules\//.test(path) && !rules.ignores(path)),
+  });
+}
+
+/** null: refused, and told; the old revision serves on, and the next change tries again. */
+async function tryDeploy(
+  { options, output, projectSaid }: CommandContext,
+  api: Client,
+  folder: string,
+): Promise<DeployAnswer | null> {
+  try {
+    const answer = await sendDeploy(api, folder, {
+      project: projectSaid,
+      name: options.text("name"),
+      memoryMb: null,
+      env: await environmentOf(folder),
+      public: options.flag("public") ? true : null,
+      prune: false,
+    });
+    if (output.json) output.value(answer);
+    else printDeployed(output, answer);
+    return answer;
+  } catch (error) {
+    tell({ output }, error);
+    return null;
+  }
+}
+
+function tell({ output }: Pick<CommandContext, "output">, error: unknown): void {
+  const lines = linesOfClientError(error) ?? (error instanceof Failure ? [error.message] : null);
+  if (!lines) throw error;
+  // Also with --json: stderr is a person's.
+  for (const line of lines) process.stderr.write(`${output.style("red", sanitized(line))}\n`);
+}
+
+async function environmentOf(folder: string): Promise<string[]> {
+  const path = join(folder, ".env");
+  const text = await readFile(path, "utf8").catch((error: unknown) => {
+    if (errnoOf(error) === "ENOENT") return "";
+    throw error;
+  });
+  return readDotenv(text, path).map(([name, value]) => `${name}=${value}`);
+}

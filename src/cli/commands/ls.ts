@@ -1,0 +1,34 @@
+// ebb ls
+
+import type { WorkloadRow } from "#client/client.ts";
+import type { CommandContext } from "../context.ts";
+import { ago } from "../output.ts";
+
+export async function run({ output, project, client }: CommandContext): Promise<void> {
+  const rows = await (await client()).workloads.list(project);
+  if (output.json) return output.value(rows);
+  if (rows.length === 0)
+    return output.line(`nothing is deployed in project ${project}; try: ebb deploy examples/hello`);
+  const nowMs = Date.now();
+  output.table(
+    ["NAME", "KIND", "REV", "STATE", "UP", "LAST", "ERR/1h", "URL"],
+    rows.map((row) => [
+      row.name,
+      row.kind,
+      `r${row.revision}`,
+      stateOf(row),
+      `${row.instances}/${row.max}`,
+      ago(row.lastActive, nowMs),
+      String(row.errorsLastHour),
+      row.url,
+    ]),
+  );
+  if (rows.some(({ isolation }) => isolation === "none"))
+    output.note("isolation none: functions run as plain processes of this machine, nothing is isolated");
+}
+
+/** Zero instances are asleep, not broken. */
+function stateOf(row: WorkloadRow): string {
+  const state = row.state === "ready" && row.instances === 0 ? "asleep" : row.state;
+  return row.isolation === "none" ? `${state} (not isolated)` : state;
+}

@@ -1,0 +1,15 @@
+// ebb projects rm NAME
+
+import type { CommandContext } from "../context.ts";
+import { confirm } from "../prompt.ts";
+
+export async function run({ arguments: [name = ""], options, output, client }: CommandContext): Promise<void> {
+  const api = await client();
+  if (!options.flag("yes")) {
+    const workloads = await api.workloads.list(name);
+    await confirm(`Remove project ${name} with ${workloads.length} workloads, its secrets and its tokens?`);
+  }
+  await api.projects.remove(name, true);
+  if (output.json) return output.value({ removed: name });
+  output.line(`project ${name} is removed`);
+}

@@ -1,0 +1,46 @@
+// The one way from the command line into the daemon itself: `up` and `start`.
+
+import { readDaemonConfig } from "#config.ts";
+import type { Daemon, startDaemon } from "#daemon.ts";
+import type { Options } from "./parse.ts";
+
+/** After a signal: what has not ended by then is left to the spawner, which cleans up by itself. */
+const stopMs = 9_800;
+
+/** Runs until a signal ends it. `ready` is called when requests are served. */
+export async function runDaemon(
+  options: Options,
+  ready: (daemon: Daemon) => Promise<void> | void = () => {},
+): Promise<void> {
+  const trustProxy = options.many("trust-proxy");
+  const config = readDaemonConfig({
+    data: options.text("data") ?? undefined,
+    listen: options.text("listen") ?? undefined,
+    url: options.text("url") ?? undefined,
+    isolation: options.text("isolation") ?? undefined,
+    trustProxy: trustProxy.length > 0 ? trustProxy : undefined,
+  });
+  // Listened for before anything is started: a signal while it starts must not leave half of it behind.
+  const signalled = Promise.withResolvers<void>();
+  const onSignal = (): void => signalled.resolve();
+  process.on("SIGTERM", onSignal).on("SIGINT", onSignal);
+  const start = await load();
+  const daemon = await start(config, fatal);
+  // A line of its own: scripts wait for it.
+  process.stdout.write(`ready ${daemon.url}\n`);
+  await Promise.race([ready(daemon), signalled.promise]);
+  await signalled.promise;
+  const late = setTimeout(() => fatal("not everything ended in time"), stopMs);
+  await daemon.stop();
+  clearTimeout(late);
+  process.off("SIGTERM", onSignal).off("SIGINT", onSignal);
+}
+
+function fatal(reason: string): void {
+  process.stderr.write(`ebb: ${reason}\n`);
+  process.exit(1);
+}
+
+async function load(): Promise<typeof startDaemon> {
+  return (await import("#daemon.ts")).startDaemon;
+}

@@ -1,0 +1,88 @@
+// Runs one command line: finds the command, imports it alone, and turns what goes wrong into a line and an exit code.
+
+import { ConfigError, readClientEnvironment, readVersion } from "#config.ts";
+import { defaultProject } from "#model/names.ts";
+import type { CommandContext } from "./context.ts";
+import { Failure, UsageError } from "./failure.ts";
+import { createOutput, sanitized } from "./output.ts";
+import { findCommand, parseCommand, type Options } from "./parse.ts";
+import type { CommandSpec } from "./spec.ts";
+import { commands } from "./table.ts";
+
+/** The exit code. */
+export async function main(argv: readonly string[]): Promise<number> {
+  try {
+    return await dispatch(argv);
+  } catch (error) {
+    return await report(error);
+  }
+}
+
+async function dispatch(argv: readonly string[]): Promise<number> {
+  if (argv.includes("--version") && argv.length === 1) {
+    process.stdout.write(`${readVersion()}\n`);
+    return 0;
+  }
+  const words = argv[0] === "help" ? [...argv.slice(1), "--help"] : argv;
+  const found = findCommand(words, commands);
+  if (!found) {
+    const { overview } = await import("./help.ts");
+    const asked = words.some((word) => word === "--help" || word === "-h");
+    (asked ? process.stdout : process.stderr).write(`${overview(commands, readVersion())}\n`);
+    return asked ? 0 : 2;
+  }
+  const { options, arguments: given } = parseCommand(found.command, found.rest);
+  if (options.flag("help")) {
+    const { commandHelp } = await import("./help.ts");
+    process.stdout.write(`${commandHelp(found.command)}\n`);
+    return 0;
+  }
+  await run(found.command, given, options);
+  return Number(process.exitCode ?? 0);
+}
+
+async function run(command: CommandSpec, given: readonly string[], options: Options): Promise<void> {
+  const environment = readClientEnvironment();
+  // `invoke --data` is the body, as its users expect; the data directory is then the environment's.
+  const data = command.options?.["data"] ? null : options.text("data");
+  const context: CommandContext = {
+    arguments: given,
+    options,
+    output: createOutput({ json: options.flag("json"), color: environment.color }),
+    project: options.text("project") ?? defaultProject,
+    projectSaid: options.text("project"),
+    environment,
+    client: async () => {
+      const [{ createClient }, { findDaemon }] = await Promise.all([
+        import("#client/client.ts"),
+        import("./find-daemon.ts"),
+      ]);
+      return createClient(findDaemon(data, environment));
+    },
+  };
+  await (await command.load()).run(context);
+}
+
+function say(text: string): void {
+  process.stderr.write(`${sanitized(text)}\n`);
+}
+
+async function report(error: unknown): Promise<number> {
+  if (error instanceof UsageError || error instanceof ConfigError) {
+    say(error.message);
+    return 2;
+  }
+  if (error instanceof Failure) {
+    say(error.message);
+    error.more.forEach(say);
+    return 1;
+  }
+  const { linesOfClientError } = await import("./client-error.ts");
+  const lines = linesOfClientError(error);
+  if (lines) lines.forEach(say);
+  else
+    say(
+      `ebb: something failed that should not: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+    );
+  return 1;
+}

@@ -1,0 +1,78 @@
+// What goes to stdout and stderr: JSON or words, tables, and nothing that drives a terminal unless it is ours.
+
+/** Control characters but tab and newline: an escape sequence in a log line could retitle, rewrite or paste into a terminal. */
+// oxlint-disable-next-line no-control-regex -- they are what is looked for
+const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
+
+export function sanitized(text: string): string {
+  return text.replace(controls, (character) =>
+    character === "\r" ? "" : `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`,
+  );
+}
+
+export type Style = "bold" | "dim" | "red" | "yellow" | "green";
+const codes: Record<Style, number> = { bold: 1, dim: 2, red: 31, yellow: 33, green: 32 };
+
+export interface Output {
+  readonly json: boolean;
+  readonly terminal: boolean;
+  /** The one JSON value of a command, or one of a stream. */
+  value(value: unknown): void;
+  /** A line for a person; nothing with --json. */
+  line(text?: string): void;
+  /** A line of stderr for a person: progress, hints; nothing with --json. */
+  note(text: string): void;
+  table(head: readonly string[], rows: ReadonlyArray<readonly string[]>): void;
+  style(style: Style, text: string): string;
+  /** Bytes as they are, to stdout; made harmless where stdout is a terminal. */
+  bytes(chunk: Uint8Array): Promise<void>;
+}
+
+export function createOutput(options: { readonly json: boolean; readonly color: boolean }): Output {
+  const { json } = options;
+  const terminal = process.stdout.isTTY;
+  const color = options.color && terminal;
+  const style = (name: Style, text: string): string => (color ? `\u001b[${codes[name]}m${text}\u001b[0m` : text);
+  const decoder = new TextDecoder();
+  return {
+    json,
+    terminal,
+    style,
+    value: (value) => void process.stdout.write(`${JSON.stringify(value)}\n`),
+    line: (text = "") => void (json || process.stdout.write(`${text}\n`)),
+    note: (text) => void (json || process.stderr.write(`${text}\n`)),
+    table(head, rows) {
+      if (json) return;
+      const clean = rows.map((row) => row.map((cell) => sanitized(cell).replaceAll("\n", " ")));
+      const widths = head.map((title, i) => Math.max(title.length, ...clean.map((row) => row[i]?.length ?? 0)));
+      const layout = (row: readonly string[]): string =>
+        row
+          .map((cell, i) => cell.padEnd(widths[i]!))
+          .join("  ")
+          .trimEnd();
+      process.stdout.write(`${style("dim", layout(head))}\n`);
+      for (const row of clean) process.stdout.write(`${layout(row)}\n`);
+    },
+    async bytes(chunk) {
+      const data = terminal ? sanitized(decoder.decode(chunk, { stream: true })) : chunk;
+      if (!process.stdout.write(data)) await new Promise((resolve) => process.stdout.once("drain", resolve));
+    },
+  };
+}
+
+/** "3m", "2h", "5d": how long ago; "-": never. */
+export function ago(time: string | null, nowMs: number): string {
+  if (time === null) return "-";
+  const seconds = Math.max(0, Math.floor((nowMs - Date.parse(time)) / 1000));
+  if (seconds < 60) return `${seconds}s`;
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)}m`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3_600)}h`;
+  return `${Math.floor(seconds / 86_400)}d`;
+}
+
+/** Three significant digits at least where it is small: 0.00123, 1.2, 1,234. */
+export function figure(value: number): string {
+  if (value === 0) return "0";
+  if (value >= 100) return value.toLocaleString("en", { maximumFractionDigits: 0 });
+  return String(Number(value.toPrecision(3)));
+}

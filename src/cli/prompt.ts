@@ -1,0 +1,51 @@
+// Asking a person: a value without echo, or yes and no. Without a terminal the value comes from stdin.
+
+import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
+import { Failure, UsageError } from "./failure.ts";
+
+/** From stdin whole (one line end at its end does not count), or typed without echo. */
+export async function secretValue(question: string): Promise<string> {
+  const value = process.stdin.isTTY ? await typed(question) : (await text(process.stdin)).replace(/\r?\n$/, "");
+  if (value === "") throw new Failure("the value is empty");
+  return value;
+}
+
+function typed(question: string): Promise<string> {
+  const { stdin, stderr } = process;
+  stderr.write(question);
+  return new Promise((done, reject) => {
+    let value = "";
+    const end = (finish: () => void): void => {
+      stdin.setRawMode(false);
+      stdin.pause();
+      stdin.off("data", read);
+      stderr.write("\n");
+      finish();
+    };
+    const read = (chunk: string): void => {
+      for (const character of chunk) {
+        if (character === "\r" || character === "\n" || character === "\u0004") return end(() => done(value));
+        if (character === "\u0003") return end(() => reject(new Failure("cancelled")));
+        value = character === "\u007f" || character === "\b" ? value.slice(0, -1) : value + character;
+      }
+      return undefined;
+    };
+    stdin.setRawMode(true);
+    stdin.setEncoding("utf8");
+    stdin.on("data", read);
+    stdin.resume();
+  });
+}
+
+/** Failure when the answer is no; UsageError where nobody can be asked. */
+export async function confirm(question: string): Promise<void> {
+  if (!process.stdin.isTTY) throw new UsageError(`${question} Nobody can be asked here; add --yes`);
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  const answer = await new Promise<string>((done) => {
+    lines.once("close", () => done(""));
+    lines.question(`${question} [y/N] `, done);
+  });
+  lines.close();
+  if (!/^y(es)?$/i.test(answer.trim())) throw new Failure("nothing was changed");
+}

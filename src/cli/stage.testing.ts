@@ -1,0 +1,164 @@
+// For tests: the command line as a process of its own, against a real HTTP server with the API over doubles.
+
+/* oxlint-disable unicorn/no-useless-spread -- records are grouped by what they are about */
+import assert from "node:assert/strict";
+import { spawn, type ChildProcessWithoutNullStreams } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { gunzipSync } from "node:zlib";
+import { extract } from "tar-stream";
+import { createApiWorld, type ApiWorld } from "#api/world.testing.ts";
+import { newInvocationId } from "#model/ids.ts";
+
+const entry = fileURLToPath(new URL("../cli.ts", import.meta.url));
+
+export interface Ran {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+interface RunOptions {
+  readonly input?: string;
+  readonly env?: Record<string, string>;
+}
+
+export interface Stage {
+  readonly world: ApiWorld;
+  readonly url: string;
+  readonly home: string;
+  readonly data: string;
+  readonly token: string;
+  /** Entries of the last archive that was sent: name to content, links as "-> target". */
+  sent: Record<string, string>;
+  start(argv: readonly string[], env?: Record<string, string>): ChildProcessWithoutNullStreams;
+  readonly ebb: (argv: readonly string[], options?: RunOptions) => Promise<Ran>;
+  /** With --json: exactly one value on stdout, nothing on stderr. */
+  readonly json: (argv: readonly string[], options?: RunOptions) => Promise<unknown>;
+  /** Writes files below the home. */
+  readonly folder: (name: string, files: Record<string, string>) => Promise<string>;
+  stop(): Promise<void>;
+}
+
+export async function createStage(): Promise<Stage> {
+  const world = await createApiWorld();
+  const home = await mkdtemp(join(tmpdir(), "ebb-cli-"));
+  const data = join(home, "data");
+  await mkdir(data);
+  const server = createServer((request, response) => {
+    if (request.url?.startsWith("/run/")) void functionDouble(stage, request, response);
+    else if (request.url?.startsWith("/api/v1/deploys")) void unpackInto(stage, request, response);
+    else world.api.handle(request, response);
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- a TCP server's address
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const token = (await world.mint("admin", null)).text;
+  await writeFile(join(data, "credentials.json"), JSON.stringify({ url, token }), { mode: 0o600 });
+
+  const start: Stage["start"] = (argv, env = {}) =>
+    spawn(process.execPath, [entry, ...argv], {
+      env: { PATH: process.env["PATH"] ?? "", HOME: home, EBB_DATA: data, ...env },
+      stdio: "pipe",
+    });
+  const ebb: Stage["ebb"] = async (argv, options = {}) => {
+    const child = start(argv, options.env);
+    child.stdin.end(options.input ?? "");
+    const [out, err] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "close")]);
+    return { code: child.exitCode, out, err };
+  };
+  const stage: Stage = {
+    ...{ world, url, home, data, token, sent: {}, start, ebb },
+    json: async (argv, options) => {
+      const { code, out, err } = await ebb([...argv, "--json"], options);
+      assert.equal(code, 0, err);
+      assert.equal(err, "", "nothing but the value");
+      assert.equal(out.trimEnd().split("\n").length, 1, "one JSON value");
+      return JSON.parse(out);
+    },
+    folder: async (name, files) => {
+      const path = join(home, name);
+      for (const [file, content] of Object.entries(files)) {
+        await mkdir(join(path, file, ".."), { recursive: true });
+        await writeFile(join(path, file), content);
+      }
+      return path;
+    },
+    stop: async () => {
+      server.close();
+      server.closeAllConnections();
+      await world.stop();
+      await rm(home, { recursive: true });
+    },
+  };
+  return stage;
+}
+
+/** The world's builds take JSON for an archive: unpack the real one, and hand that on. */
+async function unpackInto(
+  stage: Stage,
+  request: import("node:http").IncomingMessage,
+  response: import("node:http").ServerResponse,
+): Promise<void> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(Buffer.from(chunk));
+  const tar = extract();
+  const files: Record<string, string> = {};
+  tar.end(gunzipSync(Buffer.concat(chunks)));
+  for await (const entry of tar) {
+    const { name, type, linkname } = entry.header;
+    files[name] = type === "symlink" ? `-> ${linkname}` : await text(entry);
+    entry.resume();
+  }
+  stage.sent = files;
+  const injected = await stage.world.api.app.inject({
+    method: "POST",
+    url: request.url!,
+    headers: {
+      authorization: request.headers.authorization ?? "",
+      "content-type": "application/gzip",
+      accept: request.headers.accept ?? "",
+    },
+    payload: Buffer.from(JSON.stringify(files)),
+  });
+  response.writeHead(injected.statusCode, { "content-type": String(injected.headers["content-type"]) });
+  response.end(injected.body);
+}
+
+async function functionDouble(
+  stage: Stage,
+  request: import("node:http").IncomingMessage,
+  response: import("node:http").ServerResponse,
+): Promise<void> {
+  const body = await text(request);
+  const [, , project = "", name = "", ...rest] = (request.url ?? "").split("/");
+  if (request.headers["ebb-token"] !== stage.token) {
+    response.writeHead(401).end();
+    return;
+  }
+  const id = newInvocationId(Date.now());
+  stage.world.records.push({
+    ...{
+      id,
+      project,
+      workload: name,
+      revision: 1,
+      instance: "i1",
+      trigger: "http",
+      timeMs: 0,
+      cold: true,
+      queuedUs: 0,
+    },
+    ...{ startUs: 50_000, executionUs: 12_500, billedUs: 13_000, memoryMb: 256, cpuNs: null, bytesIn: 0, bytesOut: 0 },
+    ...{ status: 200, outcome: "ok" },
+  });
+  const path = `/${rest.join("/")}`;
+  response.writeHead(path === "/fail" ? 500 : 200, { "ebb-invocation-id": id, "content-type": "application/json" });
+  response.end(JSON.stringify({ method: request.method, path, body, type: request.headers["content-type"] ?? null }));
+}

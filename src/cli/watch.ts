@@ -1,0 +1,53 @@
+// Tells when a folder has changed and come to rest.
+
+import { watch } from "node:fs";
+import { sep } from "node:path";
+
+/** How long nothing must change: editors write in several steps. */
+const restMs = 60;
+
+/**
+ * Calls `changed` at once, after each change that `counts` (path relative to the folder, with /), and again after it has ended
+ * where more came meanwhile; never two at a time. It watches before the first call, so that no change is missed. Resolves when
+ * `signal` aborts, rejects when the folder cannot be watched any more.
+ */
+export function watchFolder(
+  folder: string,
+  options: {
+    readonly counts: (path: string) => boolean;
+    readonly changed: () => Promise<void>;
+    readonly signal: AbortSignal;
+  },
+): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  let timer: NodeJS.Timeout | null = null;
+  let busy = false;
+  let again = false;
+  const rested = (): void => {
+    busy = false;
+    if (!again) return;
+    again = false;
+    fire();
+  };
+  const fire = (): void => {
+    timer = null;
+    if (busy) {
+      again = true;
+      return;
+    }
+    busy = true;
+    options.changed().then(rested, reject);
+  };
+  const watcher = watch(folder, { recursive: true, signal: options.signal }, (_event, name) => {
+    if (name !== null && !options.counts(name.split(sep).join("/"))) return;
+    if (timer) clearTimeout(timer);
+    timer = setTimeout(fire, restMs);
+  });
+  watcher.on("error", reject);
+  watcher.on("close", () => {
+    if (timer) clearTimeout(timer);
+    resolve();
+  });
+  fire();
+  return promise;
+}

@@ -1,0 +1,49 @@
+// The pure parts of the command line: what reaches a terminal, what was meant, times, the generated reference.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { referenceMarkdown } from "./help.ts";
+import { ago, figure, sanitized } from "./output.ts";
+import { usageLine } from "./parse.ts";
+import { nearest } from "./suggest.ts";
+import { commands } from "./table.ts";
+import { ahead, past } from "./time.ts";
+
+test("nothing that drives a terminal gets through", () => {
+  const attacks = ["\u001b[2J", "\u001b]0;title\u0007", "\u009b31m", "a\bb", "\u202egnp.exe", "\u0000"];
+  for (const attack of attacks) assert.match(sanitized(attack), /^[\x20-\x7e]*$/, JSON.stringify(attack));
+  assert.equal(sanitized("tab\tline\nreturn\r\n ümläut 日本"), "tab\tline\nreturn\n ümläut 日本");
+});
+
+test("the nearest word is found, and a far one is not", () => {
+  assert.equal(nearest("deplyo", ["deploy", "dev"]), "deploy");
+  assert.equal(nearest("lss", ["ls", "logs"]), "ls");
+  assert.equal(nearest("kubernetes", ["ls", "logs"]), null);
+  assert.equal(nearest("x".repeat(100_000), ["ls"]), null);
+});
+
+test("times go back for records and ahead for tokens", () => {
+  const now = Date.UTC(2026, 10, 24);
+  assert.equal(past("since", "10m", now), now - 600_000);
+  assert.equal(ahead("expires", "90d", now), now + 90 * 86_400_000);
+  assert.equal(past("since", "2026-11-23T00:00:00Z", now), now - 86_400_000);
+  assert.equal(past("since", null, now), null);
+  for (const wrong of ["yesterday", "10", "-5m", "10y", ""]) assert.throws(() => past("since", wrong, now), /--since/);
+});
+
+test("ages and figures are short", () => {
+  const now = Date.parse("2026-11-24T12:00:00Z");
+  const times = ["2026-11-24T11:59:55Z", "2026-11-24T11:57:00Z", "2026-11-24T07:00:00Z", "2026-11-20T12:00:00Z"];
+  assert.deepEqual([...times.map((time) => ago(time, now)), ago(null, now)], ["5s", "3m", "5h", "4d", "-"]);
+  assert.deepEqual([0, 0.0012345, 1.2345, 12_345].map(figure), ["0", "0.00123", "1.23", "12,345"]);
+});
+
+test("every command is in the reference, can be loaded, and has a name of its own", async () => {
+  const reference = referenceMarkdown(commands);
+  assert.equal(new Set(commands.map(({ name }) => name)).size, commands.length);
+  for (const command of commands) {
+    assert.ok(reference.includes(`## ebb ${command.name}\n`));
+    assert.ok(usageLine(command).startsWith(`ebb ${command.name}`));
+    assert.equal(typeof (await command.load()).run, "function");
+  }
+});

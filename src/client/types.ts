@@ -1,0 +1,207 @@
+// What the API answers, as its clients see it. A test of the API holds these types against its schemas.
+
+import type { Scope } from "#model/access.ts";
+
+export interface IdentityView {
+  readonly name: string;
+  readonly project: string | null;
+  readonly scope: Scope;
+}
+
+export interface ProjectView {
+  readonly name: string;
+  readonly created: string;
+  readonly workloads: number;
+  readonly quotas: Quotas;
+}
+
+export interface Quotas {
+  readonly memoryMb: number | null;
+  readonly instances: number | null;
+  readonly ratePerSecond: number | null;
+}
+
+export interface WorkloadRow {
+  readonly project: string;
+  readonly kind: string;
+  readonly name: string;
+  readonly revision: number;
+  readonly state: string;
+  readonly isolation: string;
+  readonly instances: number;
+  readonly paused: number;
+  readonly url: string;
+  readonly pathUrl: string;
+  readonly triggers: readonly unknown[];
+  readonly public: boolean;
+  readonly max: number;
+  readonly lastActive: string | null;
+  readonly errorsLastHour: number;
+}
+
+export interface InstanceRow {
+  readonly id: string;
+  readonly revision: number;
+  readonly state: string;
+  readonly isolation: string;
+  readonly memoryMb: number;
+  readonly started: string;
+  readonly active: number;
+}
+
+export interface WorkloadView extends WorkloadRow {
+  readonly runtime: string;
+  readonly settings: Readonly<Record<string, { readonly value: unknown; readonly source: string }>>;
+  readonly instanceList: readonly InstanceRow[];
+  readonly waiting: number;
+  readonly active: number;
+  readonly starting: number;
+  readonly draining: number;
+  readonly lastError: {
+    readonly time: string;
+    readonly fault: string;
+    readonly message: string;
+    readonly stack: string | null;
+    readonly hint: string | null;
+  } | null;
+  readonly deployedBy: string;
+  readonly deployed: string;
+  readonly gitCommit: string | null;
+}
+
+export interface RevisionRow {
+  readonly revision: number;
+  readonly current: boolean;
+  readonly created: string;
+  readonly createdBy: string;
+  readonly gitCommit: string | null;
+  readonly runtime: string;
+  readonly codeDigest: string;
+}
+
+export interface InvocationRow {
+  readonly id: string;
+  readonly time: string;
+  readonly workload: string;
+  readonly trigger: string;
+  readonly outcome: string;
+  readonly status: number | null;
+  readonly cold: boolean;
+  readonly queuedMs: number;
+  readonly startMs: number;
+  readonly durationMs: number;
+  readonly billedMs: number;
+  readonly memoryMb: number;
+  readonly cpuMs: number | null;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly instance: string | null;
+  readonly revision: number | null;
+}
+
+export interface LogRow {
+  readonly time: string;
+  readonly workload: string;
+  readonly invocation: string | null;
+  readonly stream: string;
+  readonly level: string;
+  readonly message: string;
+}
+
+export interface SecretRow {
+  readonly name: string;
+  readonly version: number;
+  readonly updated: string;
+}
+
+export interface SecretSet {
+  readonly version: number;
+  readonly replaced: readonly string[];
+}
+
+export interface TokenRow {
+  readonly id: string;
+  readonly name: string;
+  readonly project: string | null;
+  readonly scope: Scope;
+  readonly created: string;
+  readonly expires: string | null;
+}
+
+export interface UsageRow {
+  readonly project: string;
+  readonly workload: string;
+  readonly day: string;
+  readonly requests: number;
+  readonly errors: number;
+  readonly billedMs: number;
+  readonly gbSeconds: number;
+  readonly vcpuSeconds: number;
+  readonly provisionedSeconds: number;
+  readonly provisionedGbSeconds: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+}
+
+export interface UsageView {
+  readonly rows: readonly UsageRow[];
+  readonly oldestRecord: string | null;
+  readonly keptDays: number;
+}
+
+export interface AuditRow {
+  readonly time: string;
+  readonly identity: string;
+  readonly command: string;
+  readonly project: string | null;
+  readonly target: string | null;
+  readonly outcome: string;
+  readonly detail: string;
+}
+
+export interface DeployedWorkload {
+  readonly source: string;
+  readonly workload: string;
+  readonly project: string;
+  readonly revision: number;
+  readonly before: number | null;
+  readonly unchanged: boolean;
+  readonly runtime: string;
+  readonly entry: string | null;
+  readonly handler: string | null;
+  readonly signature: string;
+  readonly public: boolean;
+  readonly url: string;
+  readonly pathUrl: string;
+}
+
+export interface Deployed {
+  readonly results: readonly DeployedWorkload[];
+  readonly kept: readonly string[];
+  readonly removed: readonly string[];
+}
+
+/** A step before the last, as control/ tells it. */
+export interface DeployStep {
+  readonly step: string;
+  readonly [detail: string]: unknown;
+}
+
+export interface DeployOptions {
+  readonly project: string | null;
+  readonly name: string | null;
+  readonly folderName: string | null;
+  readonly memoryMb: number | null;
+  readonly env: readonly string[];
+  readonly public: boolean | null;
+  readonly prune: boolean;
+  readonly gitCommit: string | null;
+}
+
+export interface LogsQuery {
+  readonly workload?: string;
+  readonly invocation?: string;
+  /** Epoch ms. */
+  readonly since?: number;
+  readonly limit?: number;
+}

@@ -1,0 +1,42 @@
+// What deploy asks of the room app: reading ebb.yaml, recognising a folder, filling in settings.
+
+import type { FunctionDeclaration, ReadApp } from "#app/door.ts";
+import type { FunctionSettings, Isolation, RuntimeName, SettingSource } from "#model/workload.ts";
+
+/** What the command line may say over what the app file says. */
+export interface DeployFlags {
+  readonly memoryMb: number | null;
+  readonly env: Readonly<Record<string, string>>;
+  readonly public: boolean | null;
+}
+
+/** What the files of a folder say by themselves. */
+export interface RecognisedFolder {
+  readonly runtime: RuntimeName;
+  /** File to load, relative to the folder; null: the runtime (or `command`) knows. */
+  readonly entry: string | null;
+  /** The export that a declared `handler:` names, once its file has been found; undefined: as declared. */
+  readonly handler?: string | null;
+  /** Runtime custom. */
+  readonly command?: readonly string[] | null;
+  /** What its author should know of what was chosen. */
+  readonly notes?: readonly string[];
+}
+
+export interface SettledFunction {
+  readonly settings: FunctionSettings;
+  readonly sources: Readonly<Partial<Record<keyof FunctionSettings, SettingSource>>>;
+}
+
+export interface AppTools {
+  readonly readApp: ReadApp;
+  /** `source`: absolute path of the folder or file. EbbError deploy_refused, in words for the author, when it cannot tell. */
+  readonly recognise: (source: string, declaration: FunctionDeclaration) => Promise<RecognisedFolder>;
+  /** Every default filled in. What only loading the code can tell (handler, signature) has no source yet. */
+  readonly settle: (options: {
+    readonly declaration: FunctionDeclaration;
+    readonly flags: DeployFlags;
+    readonly recognised: RecognisedFolder;
+    readonly isolation: Isolation;
+  }) => SettledFunction;
+}

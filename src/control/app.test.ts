@@ -1,0 +1,65 @@
+// Deploys through the real reading, recognising and settling of app/.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { recogniseFolder } from "#app/list-folder.ts";
+import { readApp } from "#app/read.ts";
+import { settle } from "#app/settings.ts";
+import { EbbError } from "#model/errors.ts";
+import { createWorld, type World } from "./world.testing.ts";
+
+let world: World;
+before(async () => {
+  world = await createWorld({ app: { readApp, recognise: recogniseFolder, settle } });
+});
+after(() => world.stop());
+
+const yaml = `project: photos
+functions:
+  thumbnail:
+    source: ./thumbnail
+    memoryMb: 512
+    env: { LEVEL: info }
+    secrets: [DB_PASSWORD]
+  text:
+    source: ./text
+    runtime: python3
+`;
+const code = { "thumbnail/index.js": "export default () => {}", "text/main.py": "def handle(event, context): pass" };
+
+test("an app file's settings reach the revision, with their sources", async () => {
+  await world.control.createProject(world.admin, "photos");
+  await world.control.setSecret(world.admin, "photos", "DB_PASSWORD", "x");
+  await world.deploy({ "ebb.yaml": yaml, ...code }, { env: { LEVEL: "debug" } });
+  const { settings, settingSources } = world.mirror.workload("photos", "thumbnail")!.revision;
+  assert.deepEqual([settings.memoryMb, settings.env, settings.secrets], [512, { LEVEL: "debug" }, ["DB_PASSWORD"]]);
+  assert.deepEqual(
+    [settingSources.memoryMb, settingSources.env, settingSources.runtime, settingSources.max],
+    ["app file", "flag", "recognised", "default"],
+  );
+  assert.equal(world.mirror.workload("photos", "text")?.revision.settings.runtime, "python3");
+});
+
+test("the order in which an app file is written means nothing", async () => {
+  const again = yaml.replace(
+    "    memoryMb: 512\n    env: { LEVEL: info }\n",
+    "    env: { LEVEL: info }\n    memoryMb: 512\n",
+  );
+  assert.notEqual(again, yaml);
+  const last = (await world.deploy({ "ebb.yaml": again, ...code }, { env: { LEVEL: "debug" } })).at(-1);
+  assert.ok(last?.step === "deployed" && last.results.every(({ unchanged }) => unchanged));
+});
+
+test("every wrong line of an app file is told", async () => {
+  const wrong = yaml.replace("512", "lots").replace("python3", "cobol");
+  await assert.rejects(world.deploy({ "ebb.yaml": wrong, ...code }), (error) => {
+    assert.ok(error instanceof EbbError);
+    assert.equal(error.code, "invalid_app");
+    assert.match(error.message, /^ebb\.yaml:5: functions\.thumbnail\.memoryMb: .*\(and 1 more\)$/);
+    return true;
+  });
+});
+
+test("a folder in which nothing is recognised is refused with what was looked for", async () => {
+  await assert.rejects(world.deploy({ "README.md": "# hi" }, { name: "docs" }), { code: "deploy_refused" });
+});

@@ -1,0 +1,34 @@
+// Code that no revision names any more is deleted some time after a deploy, once for many, and off everybody's path.
+
+import type { Cancel } from "#model/clock.ts";
+import { newErrorId } from "#model/ids.ts";
+import { deployLimits } from "#model/limits.ts";
+import type { Context } from "./context.ts";
+
+export interface Collector {
+  /** Something may have become free. */
+  soon(): void;
+  stop(): void;
+}
+
+export function createCollector(context: Pick<Context, "clock" | "builds" | "store" | "tell">): Collector {
+  let cancel: Cancel | null = null;
+  let stopped = false;
+  async function collect(): Promise<void> {
+    cancel = null;
+    try {
+      await context.builds.collect(await context.store.codeDigests());
+    } catch (error) {
+      context.tell({ kind: "defect", errorId: newErrorId(), where: "collecting code", error });
+    }
+  }
+  return {
+    soon() {
+      if (!stopped) cancel ??= context.clock.after(deployLimits.collectAfterMs, () => void collect());
+    },
+    stop() {
+      stopped = true;
+      cancel?.();
+    },
+  };
+}

@@ -1,0 +1,34 @@
+// What makes two deploys the same: the code as it runs, and the settings as they were asked for.
+
+import { createHash } from "node:crypto";
+import type { SettledFunction } from "../app-tools.ts";
+
+/**
+ * sha256 over code and settings. Taken before the code is loaded, so that an unchanged deploy loads nothing: what only loading
+ * tells follows from the code, and is left out.
+ */
+export function digestOf(codeDigest: string, settled: SettledFunction): string {
+  const { settings, sources } = settled;
+  const asked = Object.fromEntries(
+    Object.entries(settings).map(([key, value]) => [
+      key,
+      (key === "handler" || key === "signature" || key === "entry") && !declared(sources, key) ? null : value,
+    ]),
+  );
+  return createHash("sha256")
+    .update(canonical({ codeDigest, settings: asked }))
+    .digest("hex");
+}
+
+export function declared(sources: SettledFunction["sources"], key: keyof SettledFunction["sources"]): boolean {
+  return sources[key] === "app file" || sources[key] === "flag";
+}
+
+/** JSON with sorted keys: the order in which an app file is written means nothing. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, inner: unknown) =>
+    inner !== null && typeof inner === "object" && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
+  );
+}

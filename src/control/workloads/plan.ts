@@ -1,0 +1,150 @@
+// From what was declared to revisions that may serve: settings, code, the load check. Everything is tried, and every problem told.
+
+import { join } from "node:path";
+import type { FunctionDeclaration } from "#app/door.ts";
+import type { Upload } from "#builds/door.ts";
+import { eachLimited } from "#lib/each-limited.ts";
+import { EbbError } from "#model/errors.ts";
+import { deployLimits } from "#model/limits.ts";
+import { refuseWorkloadName } from "#model/names.ts";
+import type { Project, Revision } from "#model/workload.ts";
+import type { DeployFlags, SettledFunction } from "../app-tools.ts";
+import type { Context } from "../context.ts";
+import type { DeployProgress } from "../door.ts";
+import { missingSecrets } from "../secrets/missing.ts";
+import { declared, digestOf } from "./digest.ts";
+import { problemOfCheck, problemOfError, refusal, type DeployProblem } from "./refusal.ts";
+
+/** What every revision of one deploy shares. */
+export interface DeployFrame {
+  readonly project: Project;
+  readonly flags: DeployFlags;
+  readonly upload: Upload;
+  readonly createdBy: string;
+  readonly gitCommit: string | null;
+  readonly progress: (step: DeployProgress) => void;
+}
+
+interface Settled {
+  readonly declaration: FunctionDeclaration;
+  readonly settled: SettledFunction;
+}
+
+/** Revisions in the order of the declarations; their numbers are given at the switch. Throws with all problems at once. */
+export async function planRevisions(
+  context: Context,
+  frame: DeployFrame,
+  declarations: readonly FunctionDeclaration[],
+): Promise<readonly Revision[]> {
+  const problems: DeployProblem[] = [];
+  // Cheap checks of all of them before anything is built.
+  const settled: Settled[] = [];
+  for (const declaration of declarations) {
+    const one = await collecting(problems, declaration.name, () => settle(context, frame, declaration));
+    if (one) settled.push(one);
+  }
+  if (problems.length > 0) throw refusal(problems);
+  const revisions = await eachLimited(settled, deployLimits.functionsAtOnce, (one) =>
+    collecting(problems, one.declaration.name, () => load(context, frame, one, problems)),
+  );
+  if (problems.length > 0) {
+    const order = declarations.map(({ name }) => name);
+    throw refusal(problems.toSorted((a, b) => order.indexOf(a.workload) - order.indexOf(b.workload)));
+  }
+  return revisions.filter((revision) => revision !== null);
+}
+
+/** What is wrong with one function is noted, so that the others are still tried; a fault of the platform ends it all. */
+async function collecting<T>(problems: DeployProblem[], name: string, run: () => Promise<T>): Promise<T | null> {
+  try {
+    return await run();
+  } catch (error) {
+    if (!(error instanceof EbbError) || error.kind.fault === "platform") throw error;
+    problems.push(problemOfError(name, error));
+    return null;
+  }
+}
+
+async function settle(context: Context, frame: DeployFrame, declaration: FunctionDeclaration): Promise<Settled> {
+  const project = frame.project.name;
+  const badName = refuseWorkloadName(declaration.name, project);
+  if (badName) throw new EbbError("invalid_name", `"${declaration.name}": ${badName}`);
+  const recognised = await context.app.recognise(join(frame.upload.folder, declaration.source), declaration);
+  for (const message of recognised.notes ?? []) frame.progress({ step: "noted", workload: declaration.name, message });
+  const settled = context.app.settle({ declaration, flags: frame.flags, recognised, isolation: context.isolation });
+  const { settings } = settled;
+  const [secret] = missingSecrets(context.mirror, project, settings.secrets);
+  if (secret !== undefined)
+    throw new EbbError(
+      "deploy_refused",
+      `${declaration.name} needs the secret ${secret}; set it: ebb secrets set ${secret}${project === "default" ? "" : ` --project ${project}`}`,
+    );
+  if (settings.isolation === "container" && context.isolation === "process")
+    throw new EbbError("deploy_refused", "isolation: container cannot be given: ebb runs with --isolation none");
+  const quota = frame.project.quotas.memoryMb;
+  if (quota !== null && settings.memoryMb * Math.max(1, settings.min) > quota)
+    throw new EbbError(
+      "over_quota",
+      `${settings.memoryMb} MiB${settings.min > 1 ? ` x min ${settings.min}` : ""} is more than the ${quota} MiB of project "${project}"`,
+    );
+  return { declaration, settled };
+}
+
+async function load(
+  context: Context,
+  frame: DeployFrame,
+  { declaration, settled }: Settled,
+  problems: DeployProblem[],
+): Promise<Revision | null> {
+  const project = frame.project.name;
+  const workload = declaration.name;
+  const code = await context.builds.build(frame.upload, declaration.source);
+  frame.progress({ step: "built", workload, files: code.files, transpiled: code.transpiled });
+  const revision: Revision = {
+    project,
+    workload,
+    kind: "function",
+    number: (context.mirror.workload(project, workload)?.workload.current ?? 0) + 1,
+    codeDigest: code.digest,
+    digest: digestOf(code.digest, settled),
+    settings: settled.settings,
+    settingSources: settled.sources,
+    createdMs: context.clock.wallMs(),
+    createdBy: frame.createdBy,
+    gitCommit: frame.gitCommit,
+  };
+  const current = context.mirror.workload(project, workload)?.revision;
+  const checked = current?.digest === revision.digest ? taken(revision, current) : await check(context, revision);
+  if ("failure" in checked) {
+    problems.push(problemOfCheck(workload, declaration.source, checked.failure, checked.output));
+    return null;
+  }
+  const { runtime, entry, handler, signature } = checked.settings;
+  frame.progress({ step: "checked", workload, runtime, entry, handler, signature });
+  return checked;
+}
+
+/** The same code and settings were loaded before: what the runtime recognised then holds. */
+function taken(revision: Revision, from: Revision): Revision {
+  return { ...revision, settings: from.settings, settingSources: from.settingSources };
+}
+
+async function check(
+  context: Context,
+  revision: Revision,
+): Promise<Revision | { readonly failure: DeployProblemFailure; readonly output: string }> {
+  const found = await context.fleet.check(revision);
+  if (!found.ok) {
+    // Not its author's to mend: the platform's failure is never told as the function's.
+    if (found.failure.fault === "platform") throw new EbbError("internal", found.failure.message);
+    return found;
+  }
+  const entry = found.entry ?? revision.settings.entry;
+  const { handler, signature } = found;
+  const sources = { ...revision.settingSources };
+  for (const key of ["entry", "handler", "signature"] as const)
+    if (!declared(sources, key)) sources[key] = "recognised";
+  return { ...revision, settings: { ...revision.settings, entry, handler, signature }, settingSources: sources };
+}
+
+type DeployProblemFailure = Parameters<typeof problemOfCheck>[2];
