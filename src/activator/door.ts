@@ -16,7 +16,7 @@ export interface RequestBody {
   read(sink: { data(chunk: Uint8Array): boolean; end(): void; failed(error: Error): void }): void;
   /** After `data` answered false: go on. */
   resume(): void;
-  /** Nobody wants the rest. */
+  /** Nobody wants the rest. May come at any time, and more than once. */
   discard(): void;
 }
 
@@ -52,7 +52,10 @@ export interface ReplyHead {
   readonly cold: boolean;
 }
 
-/** Where the answer goes. Exactly one of `end` and `failed` is called last, once. */
+/**
+ * Where the answer goes. Exactly one of `end`, `failed` and `upgraded` is called last, once; perhaps before `invoke` has
+ * returned; nothing after `abort`.
+ */
 export interface ReplySink {
   head(head: ReplyHead): void;
   /** False: full; the activator waits for `drained` of its Invocation. */
@@ -60,7 +63,7 @@ export interface ReplySink {
   end(): void;
   /** An EbbError before the head has gone out is the answer; after it, the connection is cut. */
   failed(error: Error, headSent: boolean): void;
-  /** The instance answered 101: both sides are joined from here by `socket`. */
+  /** The instance answered 101: both sides are joined from here by `socket`, which is paused. */
   upgraded?(head: ReplyHead, socket: import("node:stream").Duplex): void;
 }
 
@@ -73,11 +76,23 @@ export interface Invocation {
   drained(): void;
 }
 
+// What createActivator (activator.ts) wants of daemon.ts:
+//   fleet, autoscaler, meter, clock, tell        the rooms (fleet is made first and reaches back by a function)
+//   current(project, workload)                   the mirror's serving revision; null: none
+//   markActive(instance, invocation, on)         telemetry.active, where it is wanted
+// and after each applied change: autoscaler.changed(…), then activator.changed(…), then fleet.retire(…).
+
 export interface WorkloadLoad {
   readonly waiting: number;
   readonly active: number;
   readonly ready: number;
   readonly lastActiveMs: number | null;
+}
+
+/** What a call from inside an instance says about the invocation that it was made in; believed only where that is active there. */
+export interface CallerHints {
+  readonly invocation: InvocationId | null;
+  readonly traceparent: string | null;
 }
 
 export interface Activator extends InstanceUser {
@@ -87,6 +102,8 @@ export interface Activator extends InstanceUser {
   changed(key: WorkloadKey, revision: Revision | null): void;
   load(key: WorkloadKey): WorkloadLoad;
   activeIn(instance: string): number;
+  /** Depth of the invocation that a call from this instance was made in: the one hinted at, or the deepest that is active. */
+  depthIn(instance: string, hints: CallerHints): number;
   /** Refuses new calls with `stopping`; resolves when the running ones have ended or after `graceMs`. */
   drain(graceMs: number): Promise<void>;
 }

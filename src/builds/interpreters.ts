@@ -121,7 +121,7 @@ async function extractBinary(archive: string, target: string): Promise<void> {
       return;
     }
     found = true;
-    pipeline(stream, createWriteStream(target, { mode: 0o755, flags: "wx" })).then(() => done(), done);
+    void pipeline(stream, createWriteStream(target, { mode: 0o755, flags: "wx" })).then(() => done(), done);
   });
   await pipeline(createReadStream(archive), createGunzip(), tar);
   if (!found) throw new EbbError("internal", "the package of Node holds no bin/node");

@@ -56,8 +56,12 @@ export interface Fleet {
   want(revision: Revision, count: number, reasons: readonly string[]): void;
   /** Drains every instance of the workload that is not of `keep` (null: all), and replaces nothing by itself. */
   retire(workload: WorkloadKey, keep: Revision | null, reason: string): void;
+  /** The autoscaler: less runs than before, something may be idle now; those that wait for memory are looked at again. */
+  eased(): void;
   /** The activator: nothing runs in a released instance any more. */
   idle(instance: InstanceId): void;
+  /** The activator has released it by itself (a timeout above concurrency 1): no longer counted as live, and so replaced. */
+  drain?(instance: InstanceId, reason: string): void;
   /** Ends one instance at once: a timeout at concurrency 1, nonsense on the wire. */
   kill(instance: InstanceId, reason: string): void;
   /** Loads a revision in a sandbox of its own, with its own environment, secrets and egress; unbilled. */

@@ -69,6 +69,8 @@ export const deployLimits = {
   revisionsKept: 20,
   /** Deploys of one project that wait for the one that runs. */
   deploysWaiting: 20,
+  /** Uploads of all projects together: each may take unpackedBytes of disk. */
+  uploadsAtOnce: 32,
   changesWaiting: 200,
   /** Functions of one deploy that are built and load-checked at a time. */
   functionsAtOnce: 4,

@@ -130,4 +130,9 @@ export interface SandboxDriver {
   /** The latest known, without waiting: exact drivers read the counter (microseconds of work), sampled ones answer the last sample. */
   usage(sandbox: SandboxId): SandboxUsage;
   run(spec: OneOff): Promise<OneOffResult>;
+  /**
+   * The credential of the instance whose link has this address, as the peer of a connection to ebb.internal; null: none. A link's
+   * address cannot be forged, so a caller behind one shows nothing. Drivers without links answer null always.
+   */
+  credentialAt(address: string): string | null;
 }

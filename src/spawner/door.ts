@@ -5,6 +5,10 @@ export interface ProcessExit {
   /** null where a signal ended it. */
   readonly code: number | null;
   readonly signal: string | null;
+  /** The spawner died and took the news with it: how it ended is not known, only that nothing of it is left. */
+  readonly lost?: boolean;
+  /** What the files of `readAtEnd` said after the end and before the undo; a file that could not be read is left out. */
+  readonly files?: Readonly<Record<string, string>>;
 }
 
 export interface LaunchSpec {
@@ -20,9 +24,37 @@ export interface LaunchSpec {
   readonly output: { readonly stdout: string; readonly stderr: string; readonly frames: string | null };
   /** What to send to which process of the launched tree on `signal`: the process itself, or the pid that a file names (crun --pid-file). */
   readonly signalPidFile: string | null;
+  /** FIFO path (made in `before`) opened as fd 0; left out: /dev/null. */
+  readonly input?: string;
+  /** Made in this order before the process is started; one that fails fails the launch, and the rest is undone. */
+  readonly before?: readonly Make[];
+  /** Files (cgroup counters) to be read between the end of the process and the undo; at most 4 KiB of each. */
+  readonly readAtEnd?: readonly string[];
   /** What is undone when it has ended, in this order, whoever does it: also after the death of daemon or spawner. */
   readonly undo: readonly Undo[];
 }
+
+/** How to make one thing; its undo is in `undo` of the same launch. */
+export type Make =
+  | { readonly kind: "folder"; readonly path: string; readonly mode: number }
+  /** `uid`: who may open it again by name (a sandbox's /dev/stdout); left out: root. */
+  | { readonly kind: "fifo"; readonly path: string; readonly uid?: number }
+  | { readonly kind: "file"; readonly path: string; readonly text: string; readonly mode: number }
+  /** nosuid and nodev always. */
+  | { readonly kind: "bind"; readonly source: string; readonly target: string; readonly readOnly: boolean }
+  /**
+   * A read-only overlay of `lower` (relative to `base`): a file system of its own, whose mountinfo names no path of the host.
+   * Where there is no overlayfs: a read-only bind of `source`.
+   */
+  | {
+      readonly kind: "overlay";
+      readonly base: string;
+      readonly lower: readonly string[];
+      readonly target: string;
+      readonly source: string;
+    }
+  /** One write to a file that exists: a limit of a cgroup. */
+  | { readonly kind: "write"; readonly path: string; readonly value: string };
 
 /** How to get rid of one thing; each is harmless when the thing is already gone. */
 export type Undo =
@@ -43,11 +75,20 @@ export interface Spawner {
   start(): Promise<void>;
   /** Ends everything it launched, undoes the ledger, and exits. */
   stop(): Promise<void>;
+  /** Makes things for a process that is launched later under the id `owner`, or for one that runs; the undo is noted first. */
+  make(options: {
+    readonly owner: string;
+    readonly things: readonly Make[];
+    readonly undo: readonly Undo[];
+  }): Promise<void>;
+  /** Undoes what was made for an id that is not launched after all. */
+  unmake(owner: string): Promise<void>;
   /** Resolves when the process runs (it has been forked; not that it is ready). Throws EbbError internal when it cannot be. */
   launch(spec: LaunchSpec): Promise<void>;
   /** Resolves with the end of a launched process, after its undo list; at once when it has already ended. */
   exited(id: string): Promise<ProcessExit>;
-  signal(id: string, signal: "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT"): void;
+  /** Resolves when it has been sent, or there is nobody any more; never rejects. */
+  signal(id: string, signal: "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT"): Promise<void>;
   /** Runs a short command to its end: output bounded to 1 MiB, killed after `timeoutMs`. */
   exec(
     argv: readonly string[],
@@ -55,6 +96,8 @@ export interface Spawner {
   ): Promise<ExecResult>;
   /** Makes FIFOs, mode 0600. */
   fifos(paths: readonly string[]): Promise<void>;
+  /** Makes a mount point's propagation shared, as a bind of the folder onto itself: what is mounted below reaches its slaves. */
+  share(options: { readonly path: string; readonly owner: string }): Promise<void>;
   /** Bind-mounts a folder or file; the undo belongs to `owner` (a launched id, or "spawner" for the daemon's life). */
   bind(options: {
     readonly source: string;

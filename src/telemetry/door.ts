@@ -19,7 +19,7 @@ export interface LogQuery {
   readonly workload?: string;
   readonly invocation?: InvocationId;
   readonly sinceMs?: number;
-  /** The newest so many. */
+  /** The newest so many; answered oldest first. */
   readonly limit: number;
 }
 

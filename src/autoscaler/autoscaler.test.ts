@@ -1,0 +1,138 @@
+// The autoscaler's effects: decides on reports, by its timer only when it named a time, and tells what changed.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { VirtualClock } from "#lib/virtual-clock.ts";
+import type { Fact } from "#model/fact.ts";
+import type { Revision } from "#model/workload.ts";
+import type { WorkloadFleetState } from "#fleet/door.ts";
+import { revisionOf } from "../../test/simulation/world.ts";
+import { createAutoscaler } from "./autoscaler.ts";
+import type { Load } from "./door.ts";
+
+function setup(): {
+  clock: VirtualClock;
+  wants: string[];
+  facts: Fact[];
+  state: { starting: number };
+  autoscaler: ReturnType<typeof createAutoscaler>;
+  onWant: { run: (() => void) | null };
+} {
+  const clock = new VirtualClock();
+  const wants: string[] = [];
+  const facts: Fact[] = [];
+  const state = { starting: 0 };
+  const onWant: { run: (() => void) | null } = { run: null };
+  const autoscaler = createAutoscaler({
+    clock,
+    tell: (fact) => facts.push(fact),
+    fleet: {
+      want: (revision, count) => {
+        wants.push(`${revision.workload}@r${revision.number} ${count}`);
+        onWant.run?.();
+      },
+      eased: () => undefined,
+      workloadState: (): WorkloadFleetState => ({
+        ready: 0,
+        starting: state.starting,
+        draining: 0,
+        state: "ready",
+        lastFailure: null,
+      }),
+    },
+  });
+  autoscaler.start();
+  return { clock, wants, facts, state, autoscaler, onWant };
+}
+
+function load(revision: Revision, seen: Partial<Load> = {}): Load {
+  const none = { waiting: 0, active: 0, ready: 0, starting: 0, lastActiveUs: null, executionMs: null, startMs: null };
+  return { revision, ...none, ...seen };
+}
+
+test("a report is answered at once, and idle to zero comes by one timer", async () => {
+  const { clock, wants, facts, autoscaler } = setup();
+  const revision = revisionOf("a");
+  autoscaler.report(load(revision, { waiting: 1 }));
+  assert.deepEqual(wants, ["a@r1 1"]);
+  autoscaler.report(load(revision, { active: 1, ready: 1 }));
+  autoscaler.report(load(revision, { ready: 1 }));
+  assert.equal(clock.pending(), 1);
+  await clock.advance(59_999);
+  assert.deepEqual(wants, ["a@r1 1"]);
+  await clock.advance(2);
+  assert.deepEqual(wants, ["a@r1 1", "a@r1 0"]);
+  assert.equal(clock.pending(), 0);
+  assert.deepEqual(
+    facts.map((fact) => (fact.kind === "scaled" ? [fact.from, fact.to, fact.reasons[0]] : fact.kind)),
+    [
+      [0, 1, "1 waiting, 0 active, 1 at a time in an instance"],
+      [1, 0, "nothing to do"],
+    ],
+  );
+});
+
+test("a thousand requests one after the other arm no timer each", async () => {
+  const { clock, autoscaler } = setup();
+  const revision = revisionOf("a");
+  for (let i = 0; i < 1000; i++) {
+    autoscaler.report(load(revision, { active: 1, ready: 1 }));
+    autoscaler.report(load(revision, { ready: 1 }));
+    await Promise.resolve();
+    assert.ok(clock.pending() <= 1);
+  }
+});
+
+test("min is held from the moment the revision appears, for the new one after a deploy, for none after a removal", () => {
+  const { wants, autoscaler, clock } = setup();
+  autoscaler.changed("default", "a", revisionOf("a", { min: 2 }));
+  autoscaler.changed("default", "a", revisionOf("a", { min: 3 }, 2));
+  autoscaler.changed("default", "a", null);
+  assert.deepEqual(wants, ["a@r1 2", "a@r1 0", "a@r2 3", "a@r2 0"]);
+  assert.equal(clock.pending(), 0);
+});
+
+test("requests that were reported for a revision before it became the current one are not forgotten", () => {
+  const { wants, autoscaler } = setup();
+  autoscaler.changed("default", "a", revisionOf("a"));
+  autoscaler.report(load(revisionOf("a", {}, 2), { waiting: 2 }));
+  assert.deepEqual(wants, []);
+  autoscaler.changed("default", "a", revisionOf("a", {}, 2));
+  assert.deepEqual(wants, ["a@r2 2"]);
+});
+
+test("instances that the fleet lost are wanted again when there is work for them", () => {
+  const { wants, autoscaler, state } = setup();
+  const revision = revisionOf("a");
+  autoscaler.report(load(revision, { waiting: 1 }));
+  state.starting = 1;
+  autoscaler.report(load(revision, { waiting: 1 }));
+  state.starting = 0;
+  autoscaler.report(load(revision, { waiting: 1 }));
+  assert.deepEqual(wants, ["a@r1 1", "a@r1 1"]);
+});
+
+test("a report inside a decision is decided after it, not inside it", () => {
+  const { wants, autoscaler, onWant } = setup();
+  const revision = revisionOf("a");
+  onWant.run = () => {
+    onWant.run = null;
+    autoscaler.report(load(revision, { waiting: 3 }));
+    assert.deepEqual(wants, ["a@r1 1"], "no decision inside a decision");
+  };
+  autoscaler.report(load(revision, { waiting: 1 }));
+  assert.deepEqual(wants, ["a@r1 1", "a@r1 3"]);
+});
+
+test("after stop nothing is decided and no timer is left", () => {
+  const { wants, autoscaler, clock } = setup();
+  const revision = revisionOf("a");
+  autoscaler.report(load(revision, { active: 1, ready: 1 }));
+  autoscaler.report(load(revision, { ready: 1 }));
+  assert.equal(clock.pending(), 1);
+  const before = wants.length;
+  autoscaler.stop();
+  autoscaler.report(load(revision, { waiting: 5 }));
+  assert.equal(clock.pending(), 0);
+  assert.equal(wants.length, before);
+});

@@ -1,0 +1,173 @@
+// Decides at once on every report, and by a timer only when the last decision named a time: an idle platform has no timers.
+
+import type { Cancel, Clock } from "#model/clock.ts";
+import type { Tell } from "#model/fact.ts";
+import { machineLimits } from "#model/limits.ts";
+import { keyOf, type Revision } from "#model/workload.ts";
+import type { Fleet } from "#fleet/door.ts";
+import { decide, freshMemory, type MachineView, type ScalingMemory } from "./decide.ts";
+import type { Autoscaler, Load } from "./door.ts";
+
+interface State {
+  revision: Revision;
+  memory: ScalingMemory;
+  load: Load;
+  /** What the fleet was last told. */
+  wanted: number;
+  timer: Cancel | null;
+  timerAtUs: number;
+  deciding: boolean;
+  /** Reported while deciding: decide once more. */
+  again: boolean;
+  /** A report of a revision that has not become the current one yet. */
+  early: Load | null;
+}
+
+export interface AutoscalerOptions {
+  readonly fleet: Pick<Fleet, "want" | "workloadState" | "eased">;
+  readonly clock: Clock;
+  readonly tell: Tell;
+  readonly machine?: MachineView;
+}
+
+const defaultMachine: MachineView = { concurrentStarts: machineLimits.concurrentStarts, typicalStartMs: 150 };
+
+/** A report inside a report (the fleet drains, the activator reports) is decided after it; more often than this is a defect. */
+const decisionsInARow = 16;
+
+export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
+  const { fleet, clock, tell } = options;
+  const machine = options.machine ?? defaultMachine;
+  const states = new Map<string, State>();
+  let running = false;
+
+  function report(load: Load): void {
+    if (!running) return;
+    const key = keyOf(load.revision);
+    let state = states.get(key);
+    if (!state) {
+      state = fresh(load.revision);
+      states.set(key, state);
+    }
+    if (state.revision.number !== load.revision.number) {
+      state.early = load;
+      return;
+    }
+    const eased = load.active < state.load.active;
+    state.load = load;
+    settle(key, state);
+    if (eased) fleet.eased();
+  }
+
+  function changed(project: string, workload: string, revision: Revision | null): void {
+    const key = keyOf({ project, workload });
+    const before = states.get(key);
+    if (before && revision && before.revision.number === revision.number) {
+      before.revision = revision;
+      if (running) settle(key, before);
+      return;
+    }
+    if (before) {
+      cancel(before);
+      states.delete(key);
+      if (before.wanted > 0) fleet.want(before.revision, 0, [revision ? "another revision serves" : "removed"]);
+    }
+    if (!revision) return;
+    const state = fresh(revision);
+    if (before?.early?.revision.number === revision.number) state.load = before.early;
+    states.set(key, state);
+    if (running) settle(key, state);
+  }
+
+  function settle(key: string, state: State): void {
+    if (state.deciding) {
+      state.again = true;
+      return;
+    }
+    state.deciding = true;
+    try {
+      for (let i = 0; i < decisionsInARow; i++) {
+        state.again = false;
+        decideOnce(key, state);
+        if (!state.again) return;
+      }
+      // Left over: the timer that is armed, or the next report, goes on from here.
+      arm(key, state, clock.monotonicUs() + 1000);
+    } finally {
+      state.deciding = false;
+    }
+  }
+
+  function decideOnce(key: string, state: State): void {
+    const nowUs = clock.monotonicUs();
+    // How many are on their way is the fleet's knowledge; starts that only wait for their turn are not.
+    const starting = fleet.workloadState(state.revision).starting;
+    const load = starting === state.load.starting ? state.load : { ...state.load, starting };
+    const decision = decide(load, state.revision.settings, machine, state.memory, nowUs);
+    state.memory = decision.memory;
+    arm(key, state, decision.decideAgainAtUs);
+    const before = state.wanted;
+    const { wanted } = decision;
+    if (wanted === before && wanted === load.ready + starting) return;
+    state.wanted = wanted;
+    if (wanted !== before) {
+      const { project, workload } = state.revision;
+      tell({ kind: "scaled", project, workload, from: before, to: wanted, reasons: decision.reasons });
+    }
+    fleet.want(state.revision, wanted, decision.reasons);
+  }
+
+  /** An armed timer that is too early only decides once more; one for each request would cost more than it. */
+  function arm(key: string, state: State, atUs: number | null): void {
+    if (atUs === null) return cancel(state);
+    if (state.timer && state.timerAtUs <= atUs) return;
+    cancel(state);
+    state.timerAtUs = atUs;
+    state.timer = clock.after(Math.max(0, Math.ceil((atUs - clock.monotonicUs()) / 1000)), () => {
+      state.timer = null;
+      if (running && states.get(key) === state) settle(key, state);
+    });
+  }
+
+  function cancel(state: State): void {
+    state.timer?.();
+    state.timer = null;
+  }
+
+  return {
+    start() {
+      running = true;
+      for (const [key, state] of states) settle(key, state);
+    },
+    stop() {
+      running = false;
+      for (const state of states.values()) cancel(state);
+      states.clear();
+    },
+    report,
+    changed,
+  };
+}
+
+function fresh(revision: Revision): State {
+  return {
+    revision,
+    memory: freshMemory,
+    load: {
+      revision,
+      waiting: 0,
+      active: 0,
+      ready: 0,
+      starting: 0,
+      lastActiveUs: null,
+      executionMs: null,
+      startMs: null,
+    },
+    wanted: 0,
+    timer: null,
+    timerAtUs: 0,
+    deciding: false,
+    again: false,
+    early: null,
+  };
+}

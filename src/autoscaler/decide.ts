@@ -1,0 +1,219 @@
+// Decides how many instances a workload shall have: pure; no I/O, clock or chance.
+
+import type { FunctionSettings } from "#model/workload.ts";
+import type { Load } from "./door.ts";
+
+export type ScalingSettings = Pick<FunctionSettings, "concurrency" | "min" | "max" | "idleSeconds">;
+
+/** What the machine can do, as far as scaling is concerned. */
+export interface MachineView {
+  /** Starts that run at the same time. */
+  readonly concurrentStarts: number;
+  /** Assumed where no start has been measured yet, ms. */
+  readonly typicalStartMs: number;
+}
+
+/** Instances that were needed at the same time, and until when: the older, the more. */
+interface Peak {
+  readonly needed: number;
+  /** Monotonic us when so many were needed last. */
+  readonly lastUs: number;
+}
+
+/** What is remembered of a workload between two decisions. */
+export interface ScalingMemory {
+  /** Strictly decreasing in `needed`, increasing in `lastUs`: a sliding-window maximum. */
+  readonly peaks: readonly Peak[];
+  /** Needed at the last decision, and so until now. */
+  readonly needed: number;
+  readonly waiting: number;
+  /** Since when nothing has left the queue; null: nothing waits. */
+  readonly stalledSinceUs: number | null;
+  /** When the queue shall have drained without another start; null: it is not left to drain. */
+  readonly drainByUs: number | null;
+}
+
+export const freshMemory: ScalingMemory = {
+  peaks: [],
+  needed: 0,
+  waiting: 0,
+  stalledSinceUs: null,
+  drainByUs: null,
+};
+
+export interface Decision {
+  readonly wanted: number;
+  /** For a reader, the deciding ones only. */
+  readonly reasons: readonly string[];
+  /** Monotonic us when the answer may be another one without any report; null: never. */
+  readonly decideAgainAtUs: number | null;
+  readonly memory: ScalingMemory;
+}
+
+/** Part of a surplus that goes at once while the workload is in use; the rest follows at quarters of the idle time. */
+const surplusKept = 0.5;
+const surplusStep = 0.25;
+
+export function decide(
+  load: Load,
+  settings: ScalingSettings,
+  machine: MachineView,
+  memory: ScalingMemory,
+  nowUs: number,
+): Decision {
+  const { min, max } = settings;
+  const current = load.ready + load.starting;
+  const stalledSinceUs = stalled(load, memory, nowUs);
+  const demand = demandOf(load, settings, machine, { stalledSinceUs, drainByUs: memory.drainByUs }, nowUs);
+  const idleUs = settings.idleSeconds * 1e6;
+  const peaks = expire(remember(memory, demand.needed, nowUs), demand.needed, idleUs, current, nowUs);
+
+  // Idle instances are kept, never started, for the sake of a peak that has passed.
+  const kept = Math.min(current, peaks[0]?.needed ?? 0);
+  const wanted = Math.min(max, Math.max(min, demand.needed, kept));
+
+  const reasons: string[] = [];
+  if (demand.needed >= max && demand.unbounded > max) reasons.push(`max is ${max}, ${demand.unbounded} would be used`);
+  else if (wanted === demand.needed && demand.needed > 0) reasons.push(...demand.reasons);
+  else if (wanted === kept && kept > min)
+    reasons.push(`${kept - demand.needed} idle, kept for ${settings.idleSeconds} s`);
+  if (wanted === min && min > demand.needed) reasons.push(`min is ${min}`);
+  if (wanted === 0) reasons.push("nothing to do");
+
+  let decideAgainAtUs = demand.drainByUs;
+  const oldest = peaks[0];
+  // A peak that ends changes nothing where `min` or what is in use holds as many.
+  if (oldest && kept > Math.max(min, demand.needed)) {
+    const endsUs = oldest.lastUs + idleUs;
+    decideAgainAtUs = decideAgainAtUs === null ? endsUs : Math.min(decideAgainAtUs, endsUs);
+  }
+  return {
+    wanted,
+    reasons,
+    decideAgainAtUs,
+    memory: { peaks, needed: demand.needed, waiting: load.waiting, stalledSinceUs, drainByUs: demand.drainByUs },
+  };
+}
+
+/** Since when the queue has not moved, though there was an instance that could have moved it. */
+function stalled(load: Load, memory: ScalingMemory, nowUs: number): number | null {
+  if (load.waiting === 0) return null;
+  if (memory.stalledSinceUs === null || load.waiting < memory.waiting || load.ready === 0) return nowUs;
+  return memory.stalledSinceUs;
+}
+
+interface Demand {
+  /** Instances that the load gives work to, within max. */
+  readonly needed: number;
+  /** The same as if starts took no time and there were no max: one slot for each. */
+  readonly unbounded: number;
+  readonly reasons: readonly string[];
+  readonly drainByUs: number | null;
+}
+
+/**
+ * One slot for each that is active or waits, but no start that would be ready only after the queue has drained.
+ * The j-th start is ready after its turn among the machine's concurrent starts; until then every slot takes one
+ * at once and another each `executionMs`.
+ */
+function demandOf(
+  load: Load,
+  settings: ScalingSettings,
+  machine: MachineView,
+  past: { readonly stalledSinceUs: number | null; readonly drainByUs: number | null },
+  nowUs: number,
+): Demand {
+  const { concurrency, max } = settings;
+  const slots = load.active + load.waiting;
+  const unbounded = Math.ceil(slots / concurrency);
+  const inUse = Math.ceil(load.active / concurrency);
+  if (load.waiting === 0)
+    return { needed: Math.min(max, inUse), unbounded, reasons: [`${load.active} active`], drainByUs: null };
+
+  const reasons = [`${load.waiting} waiting, ${load.active} active, ${concurrency} at a time in an instance`];
+  const current = load.ready + load.starting;
+  const ceiling = Math.min(max, unbounded);
+  // The estimate is of the past: what has not moved for longer than that takes at least as long as it has not moved.
+  const stalledMs = past.stalledSinceUs === null ? 0 : (nowUs - past.stalledSinceUs) / 1000;
+  const executionMs = load.executionMs === null ? null : Math.max(load.executionMs, stalledMs, 0.001);
+  if (executionMs === null || ceiling <= current) return { needed: ceiling, unbounded, reasons, drainByUs: null };
+
+  const startMs = Math.max(1, load.startMs ?? machine.typicalStartMs);
+  const queue = drain(load, concurrency, executionMs, startMs, machine.concurrentStarts, ceiling - current);
+  let needed = Math.min(ceiling, current + queue.starts);
+  let drainByUs: number | null = null;
+  if (needed < ceiling) {
+    reasons.push(`the queue drains in ${Math.ceil(queue.drainMs)} ms, another start takes ${Math.ceil(startMs)} ms`);
+    const promisedUs = nowUs + Math.ceil(queue.drainMs + startMs) * 1000;
+    if (past.drainByUs !== null && nowUs >= past.drainByUs) {
+      needed = Math.min(ceiling, needed + 1);
+      reasons.push("it has not drained when it should have");
+      drainByUs = promisedUs;
+    } else drainByUs = past.drainByUs ?? promisedUs;
+  }
+  return { needed: Math.max(needed, Math.min(max, inUse)), unbounded, reasons, drainByUs };
+}
+
+/** How many more starts (at most `limit`) would be ready before the queue is empty, and when it is then. Times from now. */
+function drain(
+  load: Load,
+  concurrency: number,
+  executionMs: number,
+  startMs: number,
+  concurrentStarts: number,
+  limit: number,
+): { readonly starts: number; readonly drainMs: number } {
+  // Taken from the queue until t: ready slots t/E; a slot that appears at a: 1 + (t-a)/E.
+  let readySlots = load.ready * concurrency;
+  const freeSlots = Math.max(0, readySlots - load.active);
+  let taken = freeSlots;
+  let atMs = 0;
+  let coming = 0;
+  for (let turn = 1; ; turn++) {
+    const nextMs = turn * startMs;
+    const untilNext = taken + (readySlots * (nextMs - atMs)) / executionMs;
+    const inTurn = Math.min(concurrentStarts, load.starting + limit - coming);
+    if (untilNext >= load.waiting || inTurn <= 0) {
+      const starts = Math.max(0, coming - load.starting);
+      const drainMs = readySlots === 0 ? nextMs : atMs + ((load.waiting - taken) * executionMs) / readySlots;
+      return { starts, drainMs: Math.max(0, drainMs) };
+    }
+    taken = untilNext;
+    atMs = nextMs;
+    for (let i = 0; i < inTurn && (taken < load.waiting || coming < load.starting); i++) {
+      coming++;
+      readySlots += concurrency;
+      taken += concurrency;
+    }
+    if (taken >= load.waiting) return { starts: Math.max(0, coming - load.starting), drainMs: nextMs };
+  }
+}
+
+/** Adds what was needed until now to the window; what is lower than it, or than what is needed now, no longer matters. */
+function remember(memory: ScalingMemory, needed: number, nowUs: number): readonly Peak[] {
+  const before = memory.needed;
+  if (memory.peaks.length === 0 && before <= needed) return memory.peaks;
+  const peaks = memory.peaks.filter((peak) => peak.needed > Math.max(before, needed));
+  if (before > needed) peaks.push({ needed: before, lastUs: nowUs });
+  return peaks;
+}
+
+/** Drops peaks whose idle time is over; while others are in use, half of the surplus at a time. */
+function expire(
+  peaks: readonly Peak[],
+  needed: number,
+  idleUs: number,
+  current: number,
+  nowUs: number,
+): readonly Peak[] {
+  const first = peaks[0];
+  if (!first || first.lastUs + idleUs > nowUs) return peaks;
+  const rest = peaks.filter((peak) => peak.lastUs + idleUs > nowUs);
+  const below = Math.max(needed, rest[0]?.needed ?? 0);
+  const keep = below === 0 ? 0 : Math.floor((Math.min(first.needed, current) - below) * surplusKept);
+  if (keep <= 0 || idleUs === 0) return rest;
+  // Never longer than the last that was in use: idle to zero is kept to the microsecond.
+  const untilUs = nowUs - idleUs + Math.ceil(idleUs * surplusStep);
+  const lastUs = needed > 0 ? untilUs : Math.min(untilUs, rest.at(-1)!.lastUs);
+  return [{ needed: below + keep, lastUs }, ...rest.filter((peak) => peak.lastUs > lastUs)];
+}

@@ -1,0 +1,212 @@
+// The composition root: builds the rooms, hands each what it needs, starts them in order and stops them in reverse. No logic.
+
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createAccess } from "#access/access.ts";
+import { createActivator } from "#activator/activator.ts";
+import { createApi } from "#api/api.ts";
+import { recogniseFolder } from "#app/list-folder.ts";
+import { readApp } from "#app/read.ts";
+import { settle } from "#app/settings.ts";
+import { createAutoscaler } from "#autoscaler/autoscaler.ts";
+import { createBuilds } from "#builds/builds.ts";
+import { createInterpreters } from "#builds/interpreters.ts";
+import { createControl } from "#control/control.ts";
+import { sandboxMemoryBytes } from "#fleet/decide.ts";
+import { createFleet } from "#fleet/fleet.ts";
+import { createGateway } from "#gateway/gateway.ts";
+import { createMeter } from "#metering/meter.ts";
+import { systemClock as clock } from "#model/clock.ts";
+import type { Tell } from "#model/fact.ts";
+import { newErrorId } from "#model/ids.ts";
+import { lifecycle } from "#model/limits.ts";
+import type { Revision, WorkloadKey } from "#model/workload.ts";
+import { createNetwork } from "#network/network.ts";
+import { createOciDriver } from "#sandbox/oci/oci.ts";
+import { createProcessDriver } from "#sandbox/process/process.ts";
+import { createAllocator } from "#spawner/allocator.ts";
+import { createSpawner } from "#spawner/spawner.ts";
+import { createStore } from "#store/client.ts";
+import { createTelemetry } from "#telemetry/client.ts";
+import { readResolvers, type DaemonConfig } from "./config.ts";
+import { readKnownToken, writeCredentials } from "./daemon/credentials.ts";
+import { createDaemonLog } from "./daemon/log.ts";
+import { measureLoopDelay } from "./daemon/loop-delay.ts";
+import { prepare } from "./daemon/prepare.ts";
+import { createStages, type Stages } from "./daemon/stages.ts";
+import { findToolbox } from "./daemon/toolbox.ts";
+import { createUrls } from "./daemon/urls.ts";
+
+export interface Daemon {
+  /** What it listens on, as `ready` prints it. */
+  readonly url: string;
+  readonly token: string;
+  /** The first start on this data directory. */
+  readonly fresh: boolean;
+  stop(): Promise<void>;
+}
+
+/** Rejects with an EbbError (one sentence for the operator) when it cannot start; what had started is stopped again. */
+export async function startDaemon(config: DaemonConfig, fatal: (reason: string) => void): Promise<Daemon> {
+  prepare(config);
+  const stages = createStages();
+  try {
+    return await start(config, fatal, stages);
+  } catch (error) {
+    await stages.stop();
+    throw error;
+  }
+}
+
+async function start(config: DaemonConfig, fatal: (reason: string) => void, stages: Stages): Promise<Daemon> {
+  const directory = config.dataDirectory;
+  const isolated = config.isolation === "container";
+
+  // --- what remembers, and what listens. The store first: its lock makes this the one daemon of the data directory.
+  const telemetry = createTelemetry({ directory, clock, fatal });
+  const log = createDaemonLog();
+  const tell: Tell = (fact) => {
+    telemetry.tell(fact);
+    log(fact);
+  };
+  const defect = (where: string, error: unknown): void => tell({ kind: "defect", errorId: newErrorId(), where, error });
+  const { store, mirror, journal } = createStore({ directory, clock, tell, fatal });
+  await stages.begin(store);
+  await stages.begin(telemetry);
+
+  // --- what makes sandboxes. The spawner ends what earlier daemons left before anything else begins: nothing runs on unbilled.
+  const allocator = createAllocator(isolated ? {} : { root: join(tmpdir(), `ebb-${process.getuid?.() ?? 0}`) });
+  const spawner = createSpawner({
+    node: config.node,
+    runDir: allocator.runDir,
+    died: (reason) => tell({ kind: "worker_restarted", worker: "spawner", reason }),
+    gaveUp: fatal,
+  });
+  await stages.begin(spawner);
+  const network = isolated ? createNetwork({ spawner, allocator, clock, tell, resolvers: readResolvers }) : null;
+  if (network) await stages.begin(network);
+
+  // --- who may, and what it costs
+  const access = createAccess({ mirror, keyFile: join(directory, "secrets.key") });
+  access.start();
+  const meter = createMeter({ directory, link: journal, mirror, clock, tell });
+  await stages.begin(meter);
+
+  // --- from code to instances
+  const builds = createBuilds({
+    directory,
+    run: (spec) => fleet.run(spec),
+    toolbox: findToolbox(config.installation),
+    tell,
+    clock,
+  });
+  const node = createInterpreters({
+    directory: join(directory, "interpreters"),
+    node: config.node,
+    path: config.path,
+    npmEnvironment: config.npmEnvironment,
+    spawner,
+    progress: (what) => console.error(`ebb: ${what}`),
+  });
+  const folderOf = (digest: string): string => builds.folderOf(digest);
+  const runtimes = join(config.installation, "runtimes");
+  const memoryBytes = sandboxMemoryBytes(config.machineMemoryBytes);
+  const codeRoot = join(directory, "code");
+  const oci = isolated
+    ? createOciDriver({ spawner, allocator, network, dataDir: directory, codeRoot, folderOf, node, runtimes, memoryBytes })
+    : null;
+  const driver = oci ?? createProcessDriver({ spawner, runDir: allocator.runDir, folderOf, node, runtimes });
+  const internal = { url: "" };
+  const fleet = createFleet({
+    driver,
+    user: () => activator,
+    access,
+    telemetry,
+    secrets: { secret: (project, name) => mirror.secret(project, name), open: (secret) => access.open(secret) },
+    quotas: (project) => mirror.project(project)?.quotas ?? null,
+    internalUrl: (credential) => (isolated ? "http://ebb.internal" : `${internal.url}/_/${credential}`),
+    memoryBytes: config.machineMemoryBytes,
+    clock,
+    tell,
+  });
+
+  // --- the path of a call
+  const autoscaler = createAutoscaler({ fleet, clock, tell });
+  const activator = createActivator({
+    fleet,
+    autoscaler,
+    meter,
+    current: (project, workload) => mirror.workload(project, workload)?.revision ?? null,
+    markActive: (instance, invocation, on) => telemetry.active(instance, invocation, on),
+    clock,
+    tell,
+  });
+
+  // --- what people talk to
+  const urls = createUrls(config.baseUrl);
+  const urlsOf = (key: WorkloadKey): ReturnType<typeof urls.of> => urls.of(key);
+  const changed = (key: WorkloadKey, revision: Revision | null, reason: string): void => {
+    autoscaler.changed(key.project, key.workload, revision);
+    activator.changed(key, revision);
+    fleet.retire(key, revision, reason);
+  };
+  const replaced = (key: WorkloadKey, revision: Revision, reason: string): void => {
+    fleet.retire(key, null, reason);
+    autoscaler.changed(key.project, key.workload, revision);
+  };
+  const control = createControl({
+    store,
+    mirror,
+    access,
+    builds,
+    fleet,
+    app: { readApp, recognise: recogniseFolder, settle },
+    isolation: isolated ? "container" : "process",
+    urlsOf,
+    changed,
+    replaced,
+    clock,
+    tell,
+  });
+  const version = config.ebbVersion;
+  const rooms = { control, access, mirror, store, telemetry, fleet, activator };
+  const api = await createApi({ ...rooms, urlsOf, measureLoopDelay, version, clock, tell });
+  const gateway = createGateway({
+    access,
+    activator,
+    mirror,
+    platform: api.handle,
+    identifyLink: (address) => {
+      const credential = driver.credentialAt(address);
+      return credential === null ? null : access.byCredential(credential);
+    },
+    baseUrl: config.baseUrl,
+    trustProxy: config.trustProxy,
+    version,
+    clock,
+    tell,
+  });
+
+  // --- in order; the stops are owed in reverse: nobody new comes in, what runs has its time to end, then all goes.
+  await stages.begin(builds);
+  await stages.begin({ start: () => fleet.start(), stop: () => fleet.stop(0) });
+  mirror.onChange(() => fleet.quotasChanged());
+  autoscaler.start();
+  stages.owe(async () => autoscaler.stop());
+  const fresh = readKnownToken(directory) === null;
+  const token = await control.bootstrap(readKnownToken(directory));
+  stages.owe(async () => control.stop());
+  stages.owe(() => api.stop());
+  stages.owe(() => gateway.close(lifecycle.drainMs));
+  const inner = await gateway.listenInternal(network?.gateway ?? "127.0.0.1", network?.internalPort ?? 0);
+  internal.url = `http://${inner.host}:${inner.port}`;
+  const listening = await gateway.listen(config.listenHost, config.listenPort);
+  stages.owe(() => activator.drain(lifecycle.drainMs));
+  // The first use of a runtime assembles its root, which takes a while: ahead of the first deploy where it can.
+  oci?.warm(["node26"]).catch((error: unknown) => defect("sandbox.warm", error));
+  for (const { revision } of mirror.workloads()) autoscaler.changed(revision.project, revision.workload, revision);
+
+  const url = urls.listening(listening.host, listening.port);
+  writeCredentials(directory, { url, token }, config.owner);
+  return { url, token, fresh, stop: () => stages.stop() };
+}

@@ -1,0 +1,250 @@
+// Lets starts in: at the rate the machine can do, in turns, as memory and quotas allow; makes room from idle instances.
+
+import type { Cancel, Clock } from "#model/clock.ts";
+import { EbbError } from "#model/errors.ts";
+import { waitingLimits } from "#model/limits.ts";
+import { keyOf, type ProjectQuotas } from "#model/workload.ts";
+import { admit, type Admission as Verdict, type IdleInstance, type Taken } from "./decide.ts";
+import { Ledger, type Group } from "./member.ts";
+import { Turns } from "./turns.ts";
+
+const MiB = 1024 * 1024;
+
+export interface AdmissionOptions {
+  readonly clock: Clock;
+  readonly limitBytes: number;
+  readonly concurrentStarts: number;
+  readonly quotas: (project: string) => ProjectQuotas;
+  /** Least recently used first, without those that a `min` holds. */
+  readonly idle: () => readonly IdleInstance[];
+  evict(instance: string): void;
+  /** Starts that the group lacks and may try now. */
+  deficit(group: Group): number;
+  /** Memory and a turn are taken; `startOver` gives the turn back, `freed` the memory. */
+  start(group: Group): void;
+  refused(group: Group, why: "capacity" | "over_quota"): void;
+}
+
+/** A request's end is often the next one's beginning: what is idle for less is not worth a look. */
+const easedAfterMs = 5;
+
+interface OneOffWait {
+  readonly bytes: number;
+  readonly takesTurn: boolean;
+  readonly admitted: PromiseWithResolvers<void>;
+  readonly cancel: Cancel;
+}
+
+export class Admission {
+  readonly ledger = new Ledger();
+  readonly #options: AdmissionOptions;
+  /** What those that wait for ending sandboxes will take: nobody else counts on the same memory. */
+  #claims = new Ledger();
+  readonly #turns = new Turns<Group>();
+  readonly #blocked = new Set<Group>();
+  readonly #oneOffs: OneOffWait[] = [];
+  #easing: Cancel | null = null;
+  #starting = 0;
+  #pumping = false;
+  #again = false;
+  #memoryFreed = false;
+  #closed = false;
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+  }
+
+  get starting(): number {
+    return this.#starting;
+  }
+
+  /** The group lacks instances. */
+  enqueue(group: Group): void {
+    if (this.#closed || group.blocked) return;
+    this.#turns.add(group.revision.project, group);
+    this.#pump();
+  }
+
+  dequeue(group: Group): void {
+    this.#turns.delete(group.revision.project, group);
+    this.#blocked.delete(group);
+    group.blocked = false;
+    group.refused = null;
+  }
+
+  startOver(): void {
+    this.#starting--;
+    this.#pump();
+  }
+
+  /** Memory has been given back, or a quota has changed. */
+  freed(): void {
+    this.#memoryFreed = true;
+    this.#pump();
+  }
+
+  /** Something may have become idle: those that wait for memory are looked at again, soon and together. */
+  eased(): void {
+    if (this.#easing || (this.#blocked.size === 0 && this.#oneOffs.length === 0)) return;
+    this.#easing = this.#options.clock.after(easedAfterMs, () => {
+      this.#easing = null;
+      this.freed();
+    });
+  }
+
+  /**
+   * Waits for memory (and, where it `takesTurn`, for a turn to start) for something that no project's quota counts;
+   * takes both. Throws EbbError capacity when there is none in time, stopping when the fleet stops.
+   */
+  oneOff(bytes: number, takesTurn: boolean): Promise<void> {
+    if (this.#closed) return Promise.reject(new EbbError("stopping", "ebb is stopping"));
+    if (bytes > this.#options.limitBytes) return Promise.reject(this.#noRoom(bytes));
+    const admitted = Promise.withResolvers<void>();
+    const wait: OneOffWait = {
+      bytes,
+      takesTurn,
+      admitted,
+      cancel: this.#options.clock.after(waitingLimits.deadlineMs, () => {
+        const at = this.#oneOffs.indexOf(wait);
+        if (at < 0) return;
+        this.#oneOffs.splice(at, 1);
+        admitted.reject(this.#noRoom(bytes));
+      }),
+    };
+    this.#oneOffs.push(wait);
+    this.#pump();
+    return admitted.promise;
+  }
+
+  /** Nothing starts any more. */
+  close(): void {
+    this.#closed = true;
+    this.#easing?.();
+    for (let group = this.#turns.take(); group; group = this.#turns.take()) group.refused = null;
+    for (const group of this.#blocked) this.dequeue(group);
+    for (const wait of this.#oneOffs.splice(0)) {
+      wait.cancel();
+      wait.admitted.reject(new EbbError("stopping", "ebb is stopping"));
+    }
+  }
+
+  #noRoom(bytes: number): EbbError {
+    const limit = Math.floor(this.#options.limitBytes / MiB);
+    return new EbbError(
+      "capacity",
+      `no memory for a sandbox of ${Math.ceil(bytes / MiB)} MiB; all together get ${limit} MiB`,
+    );
+  }
+
+  /** Evicting and refusing call back into the fleet, and that calls here: such a call is served by the loop that runs. */
+  #pump(): void {
+    if (this.#pumping) {
+      this.#again = true;
+      return;
+    }
+    this.#pumping = true;
+    try {
+      do {
+        this.#again = false;
+        this.#unblock();
+        this.#serveOneOffs();
+        while (!this.#closed && this.#starting < this.#options.concurrentStarts) {
+          const group = this.#turns.take();
+          if (!group) break;
+          if (this.#options.deficit(group) > 0) this.#consider(group);
+        }
+      } while (this.#again);
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  #unblock(): void {
+    if (!this.#memoryFreed) return;
+    this.#memoryFreed = false;
+    this.#claims = new Ledger();
+    for (const group of this.#blocked) {
+      group.blocked = false;
+      this.#turns.add(group.revision.project, group);
+    }
+    this.#blocked.clear();
+  }
+
+  #serveOneOffs(): void {
+    for (let i = 0; i < this.#oneOffs.length;) {
+      const wait = this.#oneOffs[i]!;
+      if (wait.takesTurn && this.#starting >= this.#options.concurrentStarts) return;
+      const verdict = this.#verdict(wait.bytes, null);
+      if (verdict.kind === "start") {
+        this.#oneOffs.splice(i, 1);
+        wait.cancel();
+        this.ledger.take(null, wait.bytes);
+        if (wait.takesTurn) this.#starting++;
+        wait.admitted.resolve();
+        continue;
+      }
+      if (verdict.kind === "wait") this.#makeRoom(null, wait.bytes, verdict.evict);
+      i++;
+    }
+  }
+
+  #consider(group: Group): void {
+    const { project, settings } = group.revision;
+    const bytes = settings.memoryMb * MiB;
+    let verdict = this.#verdict(bytes, group);
+    if (verdict.kind === "start") {
+      group.refused = null;
+      this.#starting++;
+      this.ledger.take(project, bytes);
+      this.#options.start(group);
+      if (this.#options.deficit(group) > 0) this.#turns.add(project, group);
+      return;
+    }
+    this.#blocked.add(group);
+    group.blocked = true;
+    if (verdict.kind === "refuse") {
+      if (group.refused === verdict.why) return;
+      group.refused = verdict.why;
+      this.#options.refused(group, verdict.why);
+      return;
+    }
+    // Room for as many as could start at the same time, not one after the other's end.
+    const rounds = Math.min(this.#options.deficit(group), this.#options.concurrentStarts);
+    for (let i = 0; i < rounds && verdict.kind === "wait"; i++) {
+      this.#makeRoom(project, bytes, verdict.evict);
+      if (i + 1 < rounds) verdict = this.#verdict(bytes, group);
+    }
+  }
+
+  #makeRoom(project: string | null, bytes: number, evict: readonly string[]): void {
+    this.#claims.take(project, bytes);
+    for (const instance of evict) this.#options.evict(instance);
+  }
+
+  #verdict(bytes: number, group: Group | null): Verdict {
+    const { limitBytes, quotas, idle } = this.#options;
+    const project = group?.revision.project ?? null;
+    return admit(
+      bytes,
+      { taken: sum(this.ledger.machine, this.#claims.machine), limitBytes },
+      project === null || group === null
+        ? null
+        : {
+            name: project,
+            workload: keyOf(group.revision),
+            taken: sum(this.ledger.project(project), this.#claims.project(project)),
+            quotas: quotas(project),
+          },
+      idle,
+    );
+  }
+}
+
+function sum(a: Taken, b: Taken): Taken {
+  return {
+    bytes: a.bytes + b.bytes,
+    endingBytes: a.endingBytes,
+    instances: a.instances + b.instances,
+    endingInstances: a.endingInstances,
+  };
+}

@@ -1,0 +1,433 @@
+// Makes "wanted" true: starts, drains and ends instances; keeps the machine's memory; says what failed and when it tries again.
+
+import type { Activator } from "#activator/door.ts";
+import { newErrorId, newInstanceId, type InstanceId, type SandboxId } from "#model/ids.ts";
+import type { Failure, InstanceView } from "#model/instance.ts";
+import { machineLimits, sandboxLimits } from "#model/limits.ts";
+import type { ProjectQuotas, Revision, WorkloadKey } from "#model/workload.ts";
+import type { Exit, OneOff, OneOffResult, Ready } from "#sandbox/door.ts";
+import { Admission } from "./admission.ts";
+import { poolKeyOf } from "./assignment.ts";
+import {
+  crashLoopFailures,
+  endedLikeACrash,
+  sandboxMemoryBytes,
+  surplus,
+  type CrashLoop,
+  type LiveInstance,
+} from "./decide.ts";
+import type { Fleet, FleetState, InstanceUser, WorkloadFleetState } from "./door.ts";
+import { idleInstances } from "./idle.ts";
+import { launch, type LaunchContext } from "./launch.ts";
+import { failureOfExit, isLive, liveOf, projectOf, viewOf, type Group, type Member } from "./member.ts";
+import { Registry } from "./registry.ts";
+
+const MiB = 1024 * 1024;
+const stopAttempts = 5;
+const tailLines = 100;
+const noQuotas: ProjectQuotas = { memoryMb: null, instances: null, ratePerSecond: null };
+
+/** The activator, as far as the fleet needs it. */
+export type FleetUser = InstanceUser & Pick<Activator, "activeIn" | "load">;
+
+export interface FleetOptions extends LaunchContext {
+  /** Late-bound: the activator is made after the fleet. */
+  readonly user: () => FleetUser;
+  /** null: there is no such project, and no quota of it. */
+  readonly quotas: (project: string) => ProjectQuotas | null;
+  /** Of the whole machine. */
+  readonly memoryBytes: number;
+  readonly concurrentStarts?: number;
+  /** In [0, 1); for the jitter of back-offs. */
+  readonly chance?: () => number;
+}
+
+export function createFleet(options: FleetOptions): Fleet & { quotasChanged(): void } {
+  return new SandboxFleet(options);
+}
+
+class SandboxFleet implements Fleet {
+  readonly #options: FleetOptions;
+  readonly #admission: Admission;
+  readonly #limitBytes: number;
+  readonly #registry: Registry;
+  readonly #members = new Map<InstanceId, Member>();
+  readonly #oneOffs = new Set<Promise<unknown>>();
+  #stopping = false;
+
+  constructor(options: FleetOptions) {
+    this.#options = options;
+    this.#registry = new Registry(options.clock, options.chance ?? Math.random);
+    this.#limitBytes = sandboxMemoryBytes(options.memoryBytes);
+    this.#admission = new Admission({
+      clock: options.clock,
+      limitBytes: this.#limitBytes,
+      concurrentStarts: options.concurrentStarts ?? machineLimits.concurrentStarts,
+      quotas: (project) => options.quotas(project) ?? noQuotas,
+      idle: () => idleInstances(this.#registry.groups(), options.user()),
+      evict: (instance) => this.#evict(instance),
+      deficit: (group) => (this.#registry.backingOff(group.revision) ? 0 : group.wanted - liveOf(group)),
+      start: (group) => this.#start(group),
+      refused: (group, why) => options.user().full(group.revision, why),
+    });
+  }
+
+  start(): Promise<void> {
+    return this.#options.driver.start();
+  }
+
+  async stop(drainMs: number): Promise<void> {
+    this.#stopping = true;
+    this.#admission.close();
+    for (const group of this.#registry.groups()) {
+      group.wanted = 0;
+      this.#cancelRetry(group);
+    }
+    const members = [...this.#members.values()];
+    for (const member of members) this.#letGo(member, "ebb is stopping");
+    const cancel = this.#options.clock.after(drainMs, () => {
+      for (const member of this.#members.values()) this.#end(member, 0, "ebb is stopping");
+    });
+    await Promise.all(members.map((member) => member.left.promise));
+    cancel();
+    // What one-off programs are still at is ended by the driver's own stop.
+    const programs = Promise.allSettled(this.#oneOffs);
+    await this.#options.driver.stop();
+    await programs;
+  }
+
+  want(revision: Revision, count: number, reasons: readonly string[]): void {
+    if (this.#stopping) return;
+    const group = this.#registry.group(revision) ?? (count > 0 ? this.#registry.makeGroup(revision) : null);
+    if (!group) return;
+    const before = group.wanted;
+    group.wanted = count;
+    const live = liveOf(group);
+    if (count < live) this.#shrink(group, live - count, reasons[0] ?? "not wanted any more");
+    if (count <= live) {
+      this.#admission.dequeue(group);
+      this.#cancelRetry(group);
+      this.#forget(group);
+      return;
+    }
+    const crash = this.#registry.backingOff(group.revision);
+    if (!crash) return this.#admission.enqueue(group);
+    this.#retryLater(group, crash);
+    const failure = this.#registry.workload(revision)?.lastFailure;
+    if (count > before && failure) this.#options.user().startFailed(revision, failure, this.#untilMs(crash));
+  }
+
+  retire(workload: WorkloadKey, keep: Revision | null, reason: string): void {
+    const groups = [...(this.#registry.workload(workload)?.groups ?? [])];
+    for (const group of groups) {
+      if (keep && group.revision.number === keep.number) continue;
+      group.wanted = 0;
+      this.#admission.dequeue(group);
+      this.#cancelRetry(group);
+      for (const member of group.members) this.#letGo(member, reason);
+      this.#forget(group);
+    }
+    this.#registry.pardon(workload);
+  }
+
+  idle(instance: InstanceId): void {
+    const member = this.#members.get(instance);
+    if (member?.stage === "draining") this.#end(member, sandboxLimits.stopGraceMs, "drained");
+  }
+
+  eased(): void {
+    this.#admission.eased();
+  }
+
+  kill(instance: InstanceId, reason: string): void {
+    const member = this.#members.get(instance);
+    if (!member) return;
+    this.#end(member, 0, reason);
+    if (member.group) this.#lower(member.group);
+  }
+
+  drain(instance: InstanceId, reason: string): void {
+    const member = this.#members.get(instance);
+    if (!member) return;
+    this.#letGo(member, reason);
+    if (member.group) this.#lower(member.group);
+  }
+
+  /** An operator raised a quota: those it refused take their turn again. */
+  quotasChanged(): void {
+    this.#admission.freed();
+  }
+
+  async check(
+    revision: Revision,
+  ): Promise<Ready | { readonly ok: false; readonly failure: Failure; readonly output: string }> {
+    const bytes = revision.settings.memoryMb * MiB;
+    await this.#admission.oneOff(bytes, true);
+    const member = this.#newMember(null, revision);
+    try {
+      const result = await launch(this.#options, member, this.#prepare(member), true);
+      if (result?.ok) return result;
+      const failure: Failure = result?.failure ?? {
+        fault: "platform",
+        message: member.reason ?? "the sandbox went away while the code was loaded",
+        stack: null,
+        hint: null,
+      };
+      const lines = await this.#options.telemetry.tail(member.id, tailLines).catch(() => []);
+      return { ok: false, failure, output: lines.map((line) => line.message).join("\n") };
+    } finally {
+      this.#admission.startOver();
+      this.#end(member, 0, "checked");
+    }
+  }
+
+  async run(spec: OneOff): Promise<OneOffResult> {
+    const bytes = spec.pool.memoryMb * MiB;
+    await this.#admission.oneOff(bytes, false);
+    const program = this.#options.driver.run(spec).finally(() => {
+      this.#oneOffs.delete(program);
+      this.#admission.ledger.give(null, bytes, false);
+      this.#admission.freed();
+    });
+    this.#oneOffs.add(program);
+    return program;
+  }
+
+  instances(workload?: WorkloadKey): readonly InstanceView[] {
+    const isolation = this.#options.driver.capabilities().isolation === "none" ? "process" : "container";
+    const user = this.#options.user();
+    const activeIn = (id: InstanceId): number => user.activeIn(id);
+    const groups = workload ? (this.#registry.workload(workload)?.groups ?? []) : this.#registry.groups();
+    return [...groups].flatMap((group) => [...group.members].map((member) => viewOf(member, isolation, activeIn)));
+  }
+
+  workloadState(workload: WorkloadKey): WorkloadFleetState {
+    const entry = this.#registry.workload(workload);
+    let [ready, starting, draining] = [0, 0, 0];
+    let state: WorkloadFleetState["state"] = "ready";
+    for (const group of entry?.groups ?? []) {
+      for (const member of group.members) {
+        if (member.stage === "ready") ready++;
+        else if (isLive(member)) starting++;
+        else draining++;
+      }
+      if (group.refused) state = group.refused;
+    }
+    if ((entry?.crash?.failures ?? 0) >= crashLoopFailures) state = "crash_loop";
+    return { ready, starting, draining, state, lastFailure: entry?.lastFailure ?? null };
+  }
+
+  state(): FleetState {
+    let [running, starting] = [0, 0];
+    for (const member of this.#members.values()) {
+      if (member.stage === "preparing" || member.stage === "assigning") starting++;
+      else running++;
+    }
+    const memoryBytes = this.#admission.ledger.machine.bytes;
+    return { running, starting, memoryBytes, memoryLimitBytes: this.#limitBytes };
+  }
+
+  #start(group: Group): void {
+    const { revision } = group;
+    const member = this.#newMember(group, revision);
+    const { project, workload, number } = revision;
+    this.#options.tell({ kind: "instance_starting", instance: member.id, project, workload, revision: number });
+    void this.#launched(member, group, launch(this.#options, member, this.#prepare(member), false));
+  }
+
+  async #launched(member: Member, group: Group, launching: ReturnType<typeof launch>): Promise<void> {
+    const result = await launching;
+    if (result?.ok && member.stage === "assigning") this.#becameReady(member, group, result);
+    else if (result && member.reason === null)
+      this.#startFailed(member, group, result.ok ? failureOfExit(member.exit) : result.failure);
+    else this.#end(member, 0, "not wanted any more");
+    this.#admission.startOver();
+  }
+
+  #becameReady(member: Member, group: Group, ready: Ready): void {
+    const { driver, clock, tell, user } = this.#options;
+    const { id, revision } = member;
+    const sandbox = member.sandbox!;
+    member.stage = "ready";
+    member.told = true;
+    member.readyUs = clock.monotonicUs();
+    this.#registry.succeeded(revision);
+    this.#cancelRetry(group);
+    const { project, workload, number } = revision;
+    tell({ kind: "instance_ready", instance: id, project, workload, revision: number, phases: ready.phases });
+    user().ready({
+      id,
+      revision,
+      done: ready.done,
+      phases: ready.phases,
+      startUs: member.readyUs - member.startUs,
+      connect: () => driver.connect(sandbox),
+      usage: () => driver.usage(sandbox),
+    });
+    if (group.wanted > liveOf(group)) this.#admission.enqueue(group);
+  }
+
+  #startFailed(member: Member, group: Group, failure: Failure): void {
+    const { tell, user } = this.#options;
+    const { project, workload, number } = member.revision;
+    tell({ kind: "instance_failed", instance: member.id, project, workload, revision: number, failure });
+    const crash = this.#registry.failed(group.revision, failure, member.startUs);
+    this.#end(member, 0, "did not start");
+    if (group.wanted > liveOf(group)) this.#retryLater(group, crash);
+    user().startFailed(group.revision, failure, this.#untilMs(crash));
+  }
+
+  #retryLater(group: Group, crash: CrashLoop): void {
+    this.#cancelRetry(group);
+    group.retry = this.#options.clock.after(this.#untilMs(crash), () => {
+      group.retry = null;
+      if (group.wanted > liveOf(group)) this.#admission.enqueue(group);
+    });
+  }
+
+  /** Rounded up: a retry a microsecond early would find itself still backing off. */
+  #untilMs(crash: CrashLoop): number {
+    return Math.max(0, Math.ceil((crash.untilUs - this.#options.clock.monotonicUs()) / 1000) + 1);
+  }
+
+  #cancelRetry(group: Group): void {
+    group.retry?.();
+    group.retry = null;
+  }
+
+  #forget(group: Group): void {
+    if (!this.#registry.forget(group)) return;
+    this.#admission.dequeue(group);
+    this.#cancelRetry(group);
+  }
+
+  #newMember(group: Group | null, revision: Revision): Member {
+    const member: Member = {
+      id: newInstanceId(),
+      group,
+      revision,
+      memoryBytes: revision.settings.memoryMb * MiB,
+      startedMs: this.#options.clock.wallMs(),
+      startUs: this.#options.clock.monotonicUs(),
+      stage: "preparing",
+      sandbox: null,
+      preparing: null,
+      readyUs: 0,
+      told: false,
+      reason: null,
+      killed: false,
+      exit: null,
+      left: Promise.withResolvers(),
+    };
+    this.#members.set(member.id, member);
+    group?.members.add(member);
+    return member;
+  }
+
+  #prepare(member: Member): Promise<SandboxId> {
+    const { driver, user } = this.#options;
+    const listener = {
+      done: (invocation: string): void => {
+        if (member.told && member.stage !== "gone") user().done(member.id, invocation);
+      },
+      exited: (exit: Exit): void => this.#gone(member, exit),
+    };
+    // A driver that throws at once fails the start like one that rejects.
+    member.preparing = (async () => driver.prepare(poolKeyOf(member.revision), listener))();
+    member.preparing.catch(() => undefined);
+    return member.preparing;
+  }
+
+  /** Sends nothing more to it; ends it when nothing runs in it. */
+  #letGo(member: Member, reason: string): void {
+    if (!isLive(member)) return;
+    if (member.stage !== "ready") return this.#end(member, 0, reason);
+    member.stage = "draining";
+    member.reason = reason;
+    if (this.#options.user().release(member.id)) this.#end(member, sandboxLimits.stopGraceMs, reason);
+  }
+
+  #shrink(group: Group, count: number, reason: string): void {
+    const user = this.#options.user();
+    const live: LiveInstance[] = [];
+    for (const { id, stage, startUs } of group.members) {
+      if (stage === "preparing" || stage === "assigning") live.push({ id, stage, active: 0, startUs });
+      else if (stage === "ready") live.push({ id, stage, active: user.activeIn(id), startUs });
+    }
+    for (const id of surplus(live, count)) {
+      const member = this.#members.get(id);
+      if (member) this.#letGo(member, reason);
+    }
+  }
+
+  #evict(instance: InstanceId): void {
+    const member = this.#members.get(instance);
+    if (member?.stage !== "ready") return;
+    this.#letGo(member, "idle, and its memory is needed");
+    if (member.group) this.#lower(member.group);
+  }
+
+  /** What went away is not started again by itself: whether it is needed still, the autoscaler says. */
+  #lower(group: Group): void {
+    group.wanted = Math.min(group.wanted, liveOf(group));
+  }
+
+  #end(member: Member, graceMs: number, reason: string): void {
+    if (member.stage === "gone" || (member.stage === "stopping" && (graceMs > 0 || member.killed))) return;
+    if (member.stage !== "stopping") this.#admission.ledger.ending(projectOf(member), member.memoryBytes);
+    member.stage = "stopping";
+    member.reason ??= reason;
+    member.killed ||= graceMs === 0;
+    void this.#stopSandbox(member, graceMs);
+  }
+
+  async #stopSandbox(member: Member, graceMs: number): Promise<void> {
+    const { driver, clock, tell } = this.#options;
+    const sandbox = member.sandbox ?? (await member.preparing?.catch(() => null)) ?? null;
+    for (let attempt = 1; attempt <= stopAttempts; attempt++) {
+      if (sandbox === null) break;
+      try {
+        await driver.stopSandbox(sandbox, graceMs);
+        break;
+      } catch (error) {
+        tell({ kind: "defect", errorId: newErrorId(), where: "fleet.stop", error });
+        await new Promise<void>((resolve) => void clock.after(100 * 2 ** attempt, resolve));
+      }
+    }
+    this.#gone(member, { reason: "stopped", code: null, message: member.reason ?? "stopped" });
+  }
+
+  #gone(member: Member, exit: Exit): void {
+    if (member.stage === "gone") return;
+    const { telemetry, access, user, tell, clock } = this.#options;
+    const { group, stage, id, revision } = member;
+    const live = isLive(member);
+    member.stage = "gone";
+    member.exit = exit;
+    const active = member.told ? user().activeIn(id) : 0;
+    this.#members.delete(id);
+    group?.members.delete(member);
+    this.#admission.ledger.give(projectOf(member), member.memoryBytes, stage === "stopping");
+    telemetry.detach(id);
+    access.revokeCredential(id);
+
+    const { project, workload, number } = revision;
+    const unasked = member.reason === null && exit.reason !== "stopped";
+    if (group && member.told) {
+      const failure = failureOfExit(exit);
+      if (unasked) tell({ kind: "instance_failed", instance: id, project, workload, revision: number, failure });
+      const readyForMs = (clock.monotonicUs() - member.readyUs) / 1000;
+      if (unasked && endedLikeACrash({ reason: exit.reason, readyForMs, active }))
+        this.#registry.failed(revision, failure, member.startUs);
+      if (live) this.#lower(group);
+    }
+    if (!unasked || !member.told) {
+      const reason = member.reason ?? exit.message;
+      tell({ kind: "instance_stopped", instance: id, project, workload, reason });
+    }
+    if (member.told) user().gone(id, exit);
+    if (group) this.#forget(group);
+    member.left.resolve();
+    this.#admission.freed();
+  }
+}

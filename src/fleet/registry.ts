@@ -1,0 +1,106 @@
+// Which revisions have instances, which workloads failed last and how often: kept while it matters, so that what sleeps costs nothing.
+
+import type { Clock } from "#model/clock.ts";
+import type { Failure } from "#model/instance.ts";
+import { keyOf, revisionKeyOf, type Revision, type WorkloadKey } from "#model/workload.ts";
+import { backoffMs, type CrashLoop } from "./decide.ts";
+import type { Group } from "./member.ts";
+
+export interface WorkloadEntry {
+  readonly groups: Set<Group>;
+  lastFailure: (Failure & { readonly timeMs: number }) | null;
+  /** Of the revision that failed last: forgotten with a start that succeeds, a deploy, or a restart. */
+  crash: (CrashLoop & { readonly revision: number }) | null;
+}
+
+export class Registry {
+  readonly #clock: Clock;
+  readonly #chance: () => number;
+  readonly #groups = new Map<string, Group>();
+  readonly #workloads = new Map<string, WorkloadEntry>();
+
+  constructor(clock: Clock, chance: () => number) {
+    this.#clock = clock;
+    this.#chance = chance;
+  }
+
+  groups(): Iterable<Group> {
+    return this.#groups.values();
+  }
+
+  workload(key: WorkloadKey): WorkloadEntry | null {
+    return this.#workloads.get(keyOf(key)) ?? null;
+  }
+
+  group(revision: Revision): Group | null {
+    return this.#groups.get(revisionKeyOf(revision)) ?? null;
+  }
+
+  makeGroup(revision: Revision): Group {
+    const group: Group = {
+      key: revisionKeyOf(revision),
+      revision,
+      wanted: 0,
+      members: new Set(),
+      refused: null,
+      blocked: false,
+      retry: null,
+    };
+    this.#groups.set(group.key, group);
+    this.#entry(revision).groups.add(group);
+    return group;
+  }
+
+  /** Lets go of a group that has nothing and wants nothing. False: it is still needed. */
+  forget(group: Group): boolean {
+    if (group.wanted > 0 || group.members.size > 0 || this.#groups.get(group.key) !== group) return false;
+    this.#groups.delete(group.key);
+    const key = keyOf(group.revision);
+    const entry = this.#workloads.get(key);
+    entry?.groups.delete(group);
+    if (entry && entry.groups.size === 0 && !entry.lastFailure) this.#workloads.delete(key);
+    return true;
+  }
+
+  /** A deploy, a restart or a removal: what failed before says nothing about what comes. */
+  pardon(key: WorkloadKey): void {
+    const entry = this.#workloads.get(keyOf(key));
+    if (!entry) return;
+    entry.crash = null;
+    entry.lastFailure = null;
+    if (entry.groups.size === 0) this.#workloads.delete(keyOf(key));
+  }
+
+  succeeded(revision: Revision): void {
+    const entry = this.workload(revision);
+    if (entry) entry.crash = null;
+  }
+
+  /** A start that began at `startUs` failed. Those that began before the last failure failed with it: one failure, not several. */
+  failed(revision: Revision, failure: Failure, startUs: number): CrashLoop {
+    const entry = this.#entry(revision);
+    entry.lastFailure = { ...failure, timeMs: this.#clock.wallMs() };
+    const before = entry.crash?.revision === revision.number ? entry.crash : null;
+    if (before && startUs < before.failedUs) return before;
+    const failures = (before?.failures ?? 0) + 1;
+    const failedUs = this.#clock.monotonicUs();
+    const untilUs = failedUs + backoffMs(failures, failure.fault, this.#chance()) * 1000;
+    entry.crash = { revision: revision.number, failures, failedUs, untilUs };
+    return entry.crash;
+  }
+
+  backingOff(revision: Revision): CrashLoop | null {
+    const crash = this.workload(revision)?.crash;
+    if (!crash || crash.revision !== revision.number) return null;
+    return crash.untilUs > this.#clock.monotonicUs() ? crash : null;
+  }
+
+  #entry(key: WorkloadKey): WorkloadEntry {
+    let entry = this.#workloads.get(keyOf(key));
+    if (!entry) {
+      entry = { groups: new Set(), lastFailure: null, crash: null };
+      this.#workloads.set(keyOf(key), entry);
+    }
+    return entry;
+  }
+}

@@ -1,0 +1,302 @@
+// Where cgroups are and what is written into them: version 1 (also in its hybrid form) and version 2.
+// Pure but for `findCgroups`: it says what to make, write and read; the spawner does it.
+
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { EbbError } from "#model/errors.ts";
+
+/** One write to a file that exists; a thing that the spawner makes. */
+export interface FileValue {
+  readonly kind: "write";
+  readonly path: string;
+  readonly value: string;
+}
+
+export interface SandboxLimits {
+  readonly memoryBytes: number;
+  readonly pids: number;
+}
+
+export interface CpuLimits {
+  readonly cpu: number;
+  readonly cpuStrict: boolean;
+}
+
+/** How the memory of an ended sandbox ended: from the counters that were read before its cgroup was removed. */
+export interface MemoryReport {
+  readonly peakBytes: number | null;
+  /** The kernel's out-of-memory killer took a process of it. */
+  readonly killed: boolean;
+}
+
+/** The cgroups of one daemon: a parent for all of its sandboxes, and one with a child of the engine's for each. */
+export interface Cgroups {
+  readonly version: 1 | 2;
+  /** What makes the parent; `bytes`: for all sandboxes together. */
+  parent(bytes: number): { readonly paths: readonly string[]; readonly limits: readonly FileValue[] };
+  /** What the engine is told: the cgroup below ours. */
+  enginePath(id: string): string;
+  folders(id: string): readonly string[];
+  limits(id: string, limits: SandboxLimits): readonly FileValue[];
+  cpuLimits(id: string, limits: CpuLimits): readonly FileValue[];
+  /** Every folder that may exist afterwards: the engine makes its own under each controller. */
+  leftovers(id: string): readonly string[];
+  reports(id: string): readonly string[];
+  memoryReport(id: string, files: Readonly<Record<string, string>>, limitBytes: number): MemoryReport;
+  cpuFile(id: string): string;
+  cpuNs(text: string): number | null;
+  peakFile(id: string): string;
+  freeze(id: string, frozen: boolean): FileValue;
+}
+
+const periodUs = 100_000;
+/** Of a sandbox that has no revision yet. */
+export const pooledCpu: CpuLimits = { cpu: 1, cpuStrict: false };
+
+function quotaUs({ cpu, cpuStrict }: CpuLimits): number {
+  // The kernel takes no quota below 1 ms.
+  return Math.max(1_000, Math.round((cpuStrict ? cpu : Math.max(1, cpu)) * periodUs));
+}
+
+/** Looks where the controllers are mounted; throws with the way on where memory, CPU or pids cannot be limited. */
+export function findCgroups(parentName: string, mountinfo = readFileSync("/proc/self/mountinfo", "utf8")): Cgroups {
+  const v1 = new Map<string, string>();
+  let v2: string | null = null;
+  for (const line of mountinfo.split("\n")) {
+    const [before, after] = line.split(" - ");
+    const point = before?.split(" ")[4];
+    const [type, , options] = after?.split(" ") ?? [];
+    if (point === undefined) continue;
+    if (type === "cgroup2") v2 ??= point;
+    if (type !== "cgroup") continue;
+    for (const option of options?.split(",") ?? []) {
+      if (option === "rw" || option === "ro" || option === "xattr" || option.includes("release_agent")) continue;
+      v1.set(option, point);
+    }
+  }
+  if (["memory", "cpu", "cpuacct", "pids", "freezer"].every((controller) => v1.has(controller)))
+    return new CgroupsV1(v1, v2, parentName);
+  if (v2 !== null) return new CgroupsV2(v2, parentName);
+  throw new EbbError(
+    "internal",
+    "This machine has no cgroups that limit memory, CPU and pids; ebb cannot isolate here.",
+  );
+}
+
+/** What engines see of the cgroups: another set of mounts (a hybrid machine's) is another machine to them. */
+export function describeCgroups(): string {
+  return readFileSync("/proc/self/mountinfo", "utf8")
+    .split("\n")
+    .filter((line) => / - cgroup2? /.test(line))
+    .map((line) => line.slice(line.indexOf(" - ")))
+    .toSorted()
+    .join("\n");
+}
+
+class CgroupsV1 implements Cgroups {
+  readonly version = 1;
+  readonly #parent: string;
+  readonly #at: ReadonlyMap<string, string>;
+  /** The v2 mount of a hybrid machine: no limit stands there, but runc makes its folders in it too. */
+  readonly #unified: string | null;
+
+  constructor(at: ReadonlyMap<string, string>, unified: string | null, parent: string) {
+    this.#at = at;
+    this.#unified = unified;
+    this.#parent = parent;
+  }
+
+  #path(controller: string, ...rest: string[]): string {
+    return join(this.#at.get(controller)!, this.#parent, ...rest);
+  }
+
+  #everywhere(...id: string[]): string[] {
+    const mounts = new Set([...this.#at.values(), ...(this.#unified === null ? [] : [this.#unified])]);
+    return [...mounts].map((mount) => join(mount, this.#parent, ...id));
+  }
+
+  #own(id: string[]): string[] {
+    return [...new Set(["memory", "cpu", "cpuacct", "pids"].map((controller) => this.#path(controller, ...id)))];
+  }
+
+  parent(bytes: number): { paths: string[]; limits: FileValue[] } {
+    return {
+      paths: this.#everywhere(),
+      limits: [
+        // Half of what one process of ebb has, all sandboxes together: the platform answers while they are busy.
+        { kind: "write", path: this.#path("cpu", "cpu.shares"), value: "512" },
+        { kind: "write", path: this.#path("memory", "memory.limit_in_bytes"), value: String(bytes) },
+        // A cpuset begins empty, and nothing can run in an empty one.
+        ...["cpuset.cpus", "cpuset.mems"].flatMap((file) => this.#inherited(file)),
+      ],
+    };
+  }
+
+  #inherited(file: string): FileValue[] {
+    const root = this.#at.get("cpuset");
+    return root === undefined
+      ? []
+      : [{ kind: "write", path: this.#path("cpuset", file), value: readFileSync(join(root, file), "latin1").trim() }];
+  }
+
+  enginePath(id: string): string {
+    return `/${this.#parent}/${id}/c`;
+  }
+
+  folders(id: string): string[] {
+    return this.#own([id]);
+  }
+
+  limits(id: string, { memoryBytes, pids }: SandboxLimits): FileValue[] {
+    const memory = (file: string): string => this.#path("memory", id, file);
+    return [
+      { kind: "write", path: memory("memory.limit_in_bytes"), value: String(memoryBytes) },
+      // Without swap accounting there is no such file; swappiness 0 keeps its pages in memory then.
+      ...(existsSync(join(this.#at.get("memory")!, "memory.memsw.limit_in_bytes"))
+        ? [{ kind: "write" as const, path: memory("memory.memsw.limit_in_bytes"), value: String(memoryBytes) }]
+        : [{ kind: "write" as const, path: memory("memory.swappiness"), value: "0" }]),
+      { kind: "write", path: this.#path("pids", id, "pids.max"), value: String(pids) },
+      ...this.cpuLimits(id, pooledCpu),
+    ];
+  }
+
+  cpuLimits(id: string, limits: CpuLimits): FileValue[] {
+    const cpu = (file: string): string => this.#path("cpu", id, file);
+    return [
+      { kind: "write", path: cpu("cpu.shares"), value: String(Math.max(2, Math.round(limits.cpu * 1024))) },
+      { kind: "write", path: cpu("cpu.cfs_quota_us"), value: String(quotaUs(limits)) },
+    ];
+  }
+
+  leftovers(id: string): string[] {
+    return this.#everywhere(id);
+  }
+
+  reports(id: string): string[] {
+    return [this.peakFile(id)];
+  }
+
+  memoryReport(id: string, files: Readonly<Record<string, string>>, limitBytes: number): MemoryReport {
+    const peakBytes = numberOf(files[this.peakFile(id)]);
+    // Version 1 counts its kills in the cgroup that the engine has removed by now, and not every kernel counts failures above
+    // it. What is left: the limit was reached. With SIGKILL, which nobody inside can send to the first process, that is enough.
+    return { peakBytes, killed: peakBytes !== null && peakBytes >= limitBytes - slackBytes };
+  }
+
+  cpuFile(id: string): string {
+    return this.#path("cpuacct", id, "cpuacct.usage");
+  }
+
+  cpuNs(text: string): number | null {
+    return numberOf(text);
+  }
+
+  peakFile(id: string): string {
+    return this.#path("memory", id, "memory.max_usage_in_bytes");
+  }
+
+  freeze(id: string, frozen: boolean): FileValue {
+    return { kind: "write", path: this.#path("freezer", id, "freezer.state"), value: frozen ? "FROZEN" : "THAWED" };
+  }
+}
+
+/** The kernel charges in batches: a killed process's cgroup may be this far below its limit. */
+const slackBytes = 1024 * 1024;
+
+class CgroupsV2 implements Cgroups {
+  readonly version = 2;
+  readonly #root: string;
+  readonly #parent: string;
+
+  constructor(root: string, parent: string) {
+    this.#root = root;
+    this.#parent = parent;
+  }
+
+  #path(...rest: string[]): string {
+    return join(this.#root, this.#parent, ...rest);
+  }
+
+  parent(bytes: number): { paths: string[]; limits: FileValue[] } {
+    const controllers = "+cpu +memory +pids";
+    return {
+      paths: [this.#path()],
+      limits: [
+        { kind: "write", path: join(this.#root, "cgroup.subtree_control"), value: controllers },
+        { kind: "write", path: this.#path("cgroup.subtree_control"), value: controllers },
+        { kind: "write", path: this.#path("cpu.weight"), value: "50" },
+        { kind: "write", path: this.#path("memory.max"), value: String(bytes) },
+      ],
+    };
+  }
+
+  enginePath(id: string): string {
+    return `/${this.#parent}/${id}/c`;
+  }
+
+  folders(id: string): string[] {
+    return [this.#path(id)];
+  }
+
+  limits(id: string, { memoryBytes, pids }: SandboxLimits): FileValue[] {
+    return [
+      { kind: "write", path: this.#path(id, "memory.max"), value: String(memoryBytes) },
+      ...(existsSync(this.#path("memory.swap.max"))
+        ? [{ kind: "write" as const, path: this.#path(id, "memory.swap.max"), value: "0" }]
+        : []),
+      // An instance of which the killer took a part is no instance.
+      { kind: "write", path: this.#path(id, "memory.oom.group"), value: "1" },
+      { kind: "write", path: this.#path(id, "pids.max"), value: String(pids) },
+      ...this.cpuLimits(id, pooledCpu),
+    ];
+  }
+
+  cpuLimits(id: string, limits: CpuLimits): FileValue[] {
+    const weight = Math.min(10_000, Math.max(1, Math.round(limits.cpu * 100)));
+    return [
+      { kind: "write", path: this.#path(id, "cpu.weight"), value: String(weight) },
+      { kind: "write", path: this.#path(id, "cpu.max"), value: `${quotaUs(limits)} ${periodUs}` },
+    ];
+  }
+
+  leftovers(id: string): string[] {
+    return [this.#path(id)];
+  }
+
+  reports(id: string): string[] {
+    return [this.#path(id, "memory.events"), this.peakFile(id)];
+  }
+
+  memoryReport(id: string, files: Readonly<Record<string, string>>, limitBytes: number): MemoryReport {
+    const killed = (fieldOf(files[this.#path(id, "memory.events")], "oom_kill") ?? 0) > 0;
+    // memory.peak is of Linux 5.19: before that, what was killed for its limit had reached it.
+    return { peakBytes: numberOf(files[this.peakFile(id)]) ?? (killed ? limitBytes : null), killed };
+  }
+
+  cpuFile(id: string): string {
+    return this.#path(id, "cpu.stat");
+  }
+
+  cpuNs(text: string): number | null {
+    const us = fieldOf(text, "usage_usec");
+    return us === null ? null : us * 1000;
+  }
+
+  peakFile(id: string): string {
+    return this.#path(id, "memory.peak");
+  }
+
+  freeze(id: string, frozen: boolean): FileValue {
+    return { kind: "write", path: this.#path(id, "cgroup.freeze"), value: frozen ? "1" : "0" };
+  }
+}
+
+function numberOf(text: string | undefined): number | null {
+  return text !== undefined && /^[0-9]+\s*$/.test(text) ? Number(text) : null;
+}
+
+/** "name 12" among the lines. */
+function fieldOf(text: string | undefined, name: string): number | null {
+  const match = new RegExp(`^${name} ([0-9]+)$`, "m").exec(text ?? "");
+  return match ? Number(match[1]) : null;
+}

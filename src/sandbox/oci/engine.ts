@@ -1,0 +1,105 @@
+// The program that makes the containers: which one this machine has, and its command line.
+
+import { access, constants, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { EbbError } from "#model/errors.ts";
+
+export interface Engine {
+  readonly name: "crun" | "runc";
+  readonly path: string;
+}
+
+const folders = ["/usr/bin", "/usr/local/bin", "/usr/sbin", "/usr/local/sbin", "/bin"];
+const names = ["crun", "runc"] as const;
+
+/** In order of preference; crun starts in a third of the time. */
+export async function enginesHere(wanted: readonly Engine["name"][] = names): Promise<Engine[]> {
+  const found: Engine[] = [];
+  for (const name of wanted) {
+    for (const folder of folders) {
+      const path = join(folder, name);
+      const executable = await access(path, constants.X_OK).then(
+        () => true,
+        () => false,
+      );
+      if (!executable) continue;
+      found.push({ name, path });
+      break;
+    }
+  }
+  return found;
+}
+
+export interface RunOptions {
+  readonly id: string;
+  /** Where engines keep their state: ours, so that whoever comes after us can remove it. */
+  readonly stateDir: string;
+  readonly bundle: string;
+  readonly pidFile: string;
+  readonly logFile: string;
+  /** File descriptors from 3 on that are passed in. */
+  readonly preservedFds: number;
+}
+
+/** In the foreground: its end is the container's, with its exit code (128 + n for a signal). */
+export function engineArgv(engine: Engine, options: RunOptions): string[] {
+  return [
+    engine.path,
+    "--root",
+    options.stateDir,
+    "--log",
+    options.logFile,
+    "--log-format",
+    "json",
+    ...(engine.name === "crun" ? ["--cgroup-manager", "cgroupfs"] : []),
+    "run",
+    "--bundle",
+    options.bundle,
+    "--pid-file",
+    options.pidFile,
+    `--preserve-fds=${options.preservedFds}`,
+    options.id,
+  ];
+}
+
+const settledPauseMs = 2;
+
+/**
+ * Resolves when the engine has finished and its process has become the program. An engine tells nobody, so this looks; only for
+ * a sandbox that was started without code an instant ago.
+ */
+export async function becameProgram(pidFile: string, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const pid = await readFile(pidFile, "latin1").catch(() => "");
+    if (/^[0-9]+\s*$/.test(pid)) {
+      const name = await readFile(`/proc/${pid.trim()}/comm`, "latin1").catch(() => "");
+      if (name !== "" && !/^(crun|runc)/.test(name)) return;
+    }
+    await sleep(settledPauseMs, undefined, { signal });
+  }
+}
+
+/** The engine's own error in its log; null: it had none. Nothing inside can write there. */
+export function engineError(log: string | undefined): string | null {
+  let words: string | null = null;
+  for (const line of (log ?? "").split("\n")) {
+    if (line === "") continue;
+    try {
+      const { msg, level }: { msg?: unknown; level?: unknown } = JSON.parse(line);
+      if (typeof msg === "string" && level !== "debug" && level !== "info" && level !== "warning") words = msg;
+    } catch {
+      words ??= line.slice(0, 512);
+    }
+  }
+  return words;
+}
+
+export function noEngine(tried: readonly string[]): EbbError {
+  return new EbbError(
+    "internal",
+    tried.length === 0
+      ? "There is no OCI engine on this machine: install crun (apt-get install crun), or start ebb with --isolation none."
+      : `No OCI engine of this machine can isolate a sandbox. ${tried.join(" ")}`,
+  );
+}

@@ -1,0 +1,134 @@
+// The oci driver under the suite, by each engine that this machine has, and what is its own: limits, leftovers, words.
+
+import assert from "node:assert/strict";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { openGround, ociOn, plainLinks, whyNot, type Ground } from "../fixtures/harness.ts";
+import { assignmentOf, get, poolOf, prepare, programs, runSandboxSuite } from "../suite.ts";
+import { findCgroups } from "./cgroups.ts";
+import type { OciDriver } from "./oci.ts";
+
+const crunHere = whyNot(["/usr/bin/crun", "/usr/sbin/ip"]) ?? crunRefuses();
+
+/** On a hybrid machine whose v2 mount has a controller crun refuses everything: that is runc's case. */
+function crunRefuses(): string | null {
+  const unified = "/sys/fs/cgroup/unified/cgroup.controllers";
+  return existsSync(unified) && readFileSync(unified, "latin1").trim() !== "" ? "crun refuses hybrid cgroups" : null;
+}
+
+for (const engine of ["crun", "runc"] as const) {
+  describe(engine, () => {
+    const links = plainLinks();
+    runSandboxSuite(`oci by ${engine}`, {
+      skipAll: engine === "crun" ? crunHere : whyNot(["/usr/sbin/runc", "/usr/sbin/ip"]),
+      open: async () => {
+        const ground = await openGround();
+        const driver = ociOn(ground, { network: links, engines: [engine] });
+        await driver.start();
+        return {
+          driver,
+          code: ground.code,
+          close: async () => {
+            await driver.stop();
+            await ground.close();
+            const { runDir } = ground.allocator;
+            const { paths } = findCgroups(`ebb-${runDir.slice(runDir.lastIndexOf("/") + 1)}`).parent(1);
+            assert.deepEqual(
+              paths.filter((path) => existsSync(path)),
+              [],
+            );
+            assert.equal(links.open, 0);
+            links.close();
+          },
+        };
+      },
+    });
+  });
+}
+
+describe("the oci driver", { skip: whyNot() ?? false }, () => {
+  let ground: Ground;
+  let driver: OciDriver;
+  before(async () => {
+    ground = await openGround();
+    driver = ociOn(ground);
+    await driver.start();
+  });
+  after(async () => {
+    await driver.stop();
+    await ground.close();
+  });
+
+  test("says how much memory a function had and used when it ran out of it", async () => {
+    const greedy = `const kept = []; module.exports = () => { for (;;) kept.push(Buffer.alloc(4 << 20, 1)); };`;
+    const sandbox = await prepare(driver, poolOf("node26", 128));
+    const ready = await driver.assign(sandbox.id, assignmentOf(await ground.code(greedy)));
+    assert.ok(ready.ok);
+    await assert.rejects(get(driver, sandbox.id));
+    const exit = await sandbox.exited;
+    assert.deepEqual([exit.reason, exit.message], ["memory", "out of memory: 128 MiB, peak 128; raise memoryMb."]);
+  });
+
+  test("says the same when V8's own heap took it", async () => {
+    const greedy = `const kept = []; module.exports = () => { for (;;) kept.push(new Array(1e5).fill({}).map(() => ({}))); };`;
+    const sandbox = await prepare(driver, poolOf("node26", 128));
+    assert.ok((await driver.assign(sandbox.id, assignmentOf(await ground.code(greedy)))).ok);
+    await assert.rejects(get(driver, sandbox.id));
+    const exit = await sandbox.exited;
+    assert.deepEqual([exit.reason, exit.message], ["memory", "out of memory: 128 MiB, peak 128; raise memoryMb."]);
+  });
+
+  test("leaves nothing of a sandbox behind", async () => {
+    const sandbox = await prepare(driver, poolOf("node26"));
+    assert.ok((await driver.assign(sandbox.id, assignmentOf(await ground.code(programs.hello)))).ok);
+    await driver.stopSandbox(sandbox.id, 1_000);
+    const { runDir } = ground.allocator;
+    const left = ["sandboxes", "slots", "output", "sockets", "engine"].flatMap((name) =>
+      readdirSync(join(runDir, name)),
+    );
+    assert.deepEqual(
+      left.filter((name) => name.includes(sandbox.id)),
+      [],
+    );
+    assert.ok(!readFileSync("/proc/self/mountinfo", "utf8").includes(sandbox.id));
+    const cgroups = findCgroups(`ebb-${runDir.slice(runDir.lastIndexOf("/") + 1)}`);
+    assert.deepEqual(
+      cgroups.leftovers(sandbox.id).filter((path) => existsSync(path)),
+      [],
+    );
+    assert.ok(!readdirSync(join(runDir, "ledger")).some((name) => name.includes(sandbox.id)));
+  });
+
+  test("gives every living sandbox ids of its own", async () => {
+    const digest = await ground.code(
+      `module.exports = (q, r) => r.end(require("fs").readFileSync("/proc/self/uid_map", "utf8"))`,
+    );
+    const sandboxes = await Promise.all([1, 2, 3].map(() => prepare(driver, poolOf("node26"))));
+    const maps = await Promise.all(
+      sandboxes.map(async ({ id }) => {
+        assert.ok((await driver.assign(id, assignmentOf(digest))).ok);
+        return (await get(driver, id)).body.trim().split(/\s+/)[1];
+      }),
+    );
+    assert.equal(new Set(maps).size, 3);
+    await Promise.all(sandboxes.map(({ id }) => driver.stopSandbox(id, 0)));
+  });
+
+  test("holds a strict CPU limit", async () => {
+    const burns = `module.exports = (q, r) => { const from = process.cpuUsage(), end = Date.now() + 1000; while (Date.now() < end);
+      const { user, system } = process.cpuUsage(from); r.end(String((user + system) / 1e6)); };`;
+    const sandbox = await prepare(driver, poolOf("node26"));
+    const over = { cpu: 0.25, cpuStrict: true };
+    assert.ok((await driver.assign(sandbox.id, assignmentOf(await ground.code(burns), over))).ok);
+    const share = Number((await get(driver, sandbox.id)).body);
+    // A quota is given a period at a time: one period of 0.1 s more than its share can fall into the second.
+    assert.ok(share > 0.05 && share < 0.4, `used ${share} of a CPU`);
+    await driver.stopSandbox(sandbox.id, 0);
+  });
+
+  test("a platform that cannot isolate refuses to start with the way on", async () => {
+    const without = ociOn(ground, { engines: [] });
+    await assert.rejects(without.start(), /install crun|--isolation none/);
+  });
+});

@@ -1,0 +1,329 @@
+// The driver that runs each instance as an OCI container by crun or runc, driven directly: no daemon.
+
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
+import { join, relative } from "node:path";
+import type { Duplex } from "node:stream";
+import { EbbError } from "#model/errors.ts";
+import { newSandboxId, type SandboxId } from "#model/ids.ts";
+import { sandboxLimits } from "#model/limits.ts";
+import type { RuntimeName } from "#model/workload.ts";
+import type { Link, Network } from "#network/door.ts";
+import type { Allocator, LaunchSpec, Make, Spawner } from "#spawner/door.ts";
+import type {
+  Assignment,
+  Capabilities,
+  Failed,
+  OneOff,
+  OneOffResult,
+  OutputSource,
+  PoolKey,
+  Ready,
+  SandboxDriver,
+  SandboxListener,
+  SandboxUsage,
+} from "../door.ts";
+import { listens } from "../listens.ts";
+import { assignBody, codeFolder, RuntimeLink } from "../runtime-link.ts";
+import { baseEnv, readShims, type Shims } from "../shims.ts";
+import { describeCgroups, findCgroups, type Cgroups } from "./cgroups.ts";
+import { firstHostId, idRanges, idRangeSize } from "./config.ts";
+import { enginesHere, noEngine, type Engine } from "./engine.ts";
+import { runOneOff } from "./one-off.ts";
+import { proveIsolation } from "./proof.ts";
+import { programOrder, waitingArgs, writeOrder } from "./program.ts";
+import { emptyLayer, Roots, type RootsOptions } from "./roots.ts";
+import { OciSandbox } from "./sandbox.ts";
+import { seccompProfile } from "./seccomp.ts";
+import { planStart } from "./start.ts";
+
+export interface OciOptions {
+  readonly spawner: Spawner;
+  readonly allocator: Allocator;
+  /** null: every sandbox is alone in its network namespace (no egress, no runtime custom). */
+  readonly network: Pick<Network, "take" | "giveBack" | "gateway"> | null;
+  readonly dataDir: string;
+  /** The folder of all stored code. */
+  readonly codeRoot: string;
+  /** Absolute folder of a digest, below `codeRoot`. */
+  readonly folderOf: (digest: string) => string;
+  /** The Node binary for a runtime; fetched on first use. */
+  readonly node: RootsOptions["node"];
+  /** The project's runtimes/ folder. */
+  readonly runtimes: string;
+  /** For all sandboxes together. */
+  readonly memoryBytes: number;
+  /** Which engines may be used, in order; left out: crun, then runc. */
+  readonly engines?: readonly Engine["name"][];
+}
+
+/** How one sandbox is started. */
+export interface Start {
+  readonly pool: PoolKey;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly link: Link | null;
+  readonly listen: boolean;
+  readonly input: boolean;
+  readonly mounts: OneOff["mounts"];
+}
+
+export function createOciDriver(options: OciOptions): OciDriver {
+  return new OciDriver(options);
+}
+
+export class OciDriver implements SandboxDriver {
+  readonly name = "oci";
+  readonly #options: OciOptions;
+  readonly #sandboxes = new Map<SandboxId, OciSandbox>();
+  /** Address of a link to the credential of the instance behind it. */
+  readonly #credentials = new Map<string, string>();
+  readonly #roots: Roots;
+  readonly #shims: Shims;
+  readonly #seccomp = seccompProfile(process.arch === "arm64" ? "arm64" : "x64");
+  #cgroups: Cgroups | null = null;
+  #engine: Engine | null = null;
+
+  constructor(options: OciOptions) {
+    this.#options = options;
+    const { dataDir, allocator, spawner, node, runtimes } = options;
+    this.#shims = readShims(runtimes);
+    this.#roots = new Roots({
+      folder: join(dataDir, "roots"),
+      runDir: allocator.runDir,
+      spawner,
+      node,
+      shims: runtimes,
+    });
+  }
+
+  capabilities(): Capabilities {
+    return {
+      isolation: "container",
+      listener: "fd",
+      pause: true,
+      snapshot: false,
+      egress: this.#options.network ? ["none", "internet"] : ["none"],
+      cpuStrict: true,
+      usage: "exact",
+    };
+  }
+
+  /** The engine in use; for `doctor` and tests. */
+  get engine(): Engine {
+    if (!this.#engine) throw new EbbError("internal", "The oci driver is not started.");
+    return this.#engine;
+  }
+
+  async start(): Promise<void> {
+    const { allocator, spawner, network, memoryBytes, engines } = this.#options;
+    const { runDir } = allocator;
+    const cgroups = findCgroups(`ebb-${runDir.slice(runDir.lastIndexOf("/") + 1)}`);
+    this.#cgroups = cgroups;
+    for (const name of ["sandboxes", "slots", "etc"]) await mkdir(join(runDir, name), { recursive: true, mode: 0o711 });
+    await writeFile(join(runDir, "etc", "resolv.conf"), network ? `nameserver ${network.gateway}\n` : "", {
+      mode: 0o644,
+    });
+    await this.#roots.start();
+    await spawner.share({ path: join(runDir, "slots"), owner: "spawner" });
+    await spawner.cgroup({ ...cgroups.parent(memoryBytes), owner: "spawner" });
+    const tried: string[] = [];
+    for (const engine of await enginesHere(engines)) {
+      this.#engine = engine;
+      const problem = await proveIsolation(this, engine, {
+        cacheFile: join(this.#options.dataDir, "isolation.json"),
+        cgroups: describeCgroups(),
+        seccomp: this.#seccomp,
+      });
+      if (problem === null) return;
+      tried.push(`${engine.name}: ${problem}`);
+    }
+    this.#engine = null;
+    throw noEngine(tried);
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.#sandboxes.values()].map((sandbox) => sandbox.stop(0)));
+  }
+
+  async prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId> {
+    const startedMs = performance.now();
+    const custom = pool.runtime === "custom";
+    const link = (await this.#options.network?.take(pool.egress)) ?? null;
+    if (custom && link === null)
+      throw new EbbError("internal", "Runtime custom needs a network link, which this driver was started without.");
+    const linkMs = performance.now() - startedMs;
+    const args = pool.runtime === "custom" ? waitingArgs : this.#shims.argvOf(pool.runtime, pool.memoryMb);
+    const sandbox = await this.#make(
+      { pool, args, env: baseEnv, link, listen: !custom, input: custom, mounts: [] },
+      listener,
+    );
+    sandbox.phases = { link: linkMs, make: performance.now() - startedMs - linkMs };
+    // An assign that follows at once brings the code along; without one it starts empty.
+    sandbox.launchSoon();
+    return sandbox.id;
+  }
+
+  /** Starts a sandbox that is nobody's instance. */
+  async begin(start: Start, capture: (output: LaunchSpec["output"]) => () => void): Promise<OciSandbox> {
+    const sandbox = await this.#make(start, null);
+    const captured = capture(sandbox.fifos);
+    try {
+      await sandbox.launch([]);
+    } finally {
+      captured();
+    }
+    return sandbox;
+  }
+
+  /** Everything but the process. The link is given back when it is gone, or here on failure. */
+  async #make(start: Start, listener: SandboxListener | null): Promise<OciSandbox> {
+    const { allocator, spawner, network } = this.#options;
+    const { runDir } = allocator;
+    const id = newSandboxId();
+    let range: number | null = null;
+    const release = (): void => {
+      this.#sandboxes.delete(id);
+      if (range !== null) allocator.free("ids", range);
+      if (start.link) {
+        this.#credentials.delete(start.link.address);
+        network?.giveBack(start.link);
+      }
+    };
+    try {
+      const rootPath = await this.#roots.of(start.pool.runtime);
+      range = allocator.take("ids", idRanges);
+      const plan = planStart({
+        id,
+        runDir,
+        start,
+        rootPath,
+        hostId: firstHostId + range * idRangeSize,
+        engine: this.engine,
+        cgroups: this.#cgroups!,
+        seccomp: this.#seccomp,
+      });
+      const sandbox = new OciSandbox({ id, start, spawner, cgroups: this.#cgroups!, listener, plan, release });
+      this.#sandboxes.set(id, sandbox);
+      await spawner.make({ owner: id, things: plan.things, undo: plan.undo });
+      return sandbox;
+    } catch (error) {
+      await spawner.unmake(id).catch(() => {});
+      release();
+      throw error;
+    }
+  }
+
+  async assign(id: SandboxId, assignment: Assignment): Promise<Ready | Failed> {
+    const sandbox = this.#get(id);
+    if (sandbox.link) this.#credentials.set(sandbox.link.address, assignment.credential);
+    const startedMs = performance.now();
+    let launchedMs = startedMs;
+    const answer = await sandbox.within(sandboxLimits.startMs, async (signal) => {
+      await sandbox.give(this.#things(sandbox, assignment), signal);
+      launchedMs = performance.now();
+      return sandbox.pool.runtime === "custom"
+        ? this.#becomeProgram(sandbox, assignment, signal)
+        : this.#load(sandbox, assignment);
+    });
+    if (!answer.ok) {
+      void sandbox.stop(0);
+      return answer;
+    }
+    const inside = Object.values(answer.phases).reduce((sum, ms) => sum + ms, 0);
+    const boot = Math.max(0, performance.now() - launchedMs - inside);
+    return { ...answer, phases: { ...sandbox.phases, launch: launchedMs - startedMs, boot, ...answer.phases } };
+  }
+
+  /** The code becomes visible, and the CPU becomes the revision's. */
+  #things(sandbox: OciSandbox, { codeDigest, cpu, cpuStrict }: Assignment): Make[] {
+    const { codeRoot, folderOf, dataDir } = this.#options;
+    const things: Make[] = [...this.#cgroups!.cpuLimits(sandbox.id, { cpu, cpuStrict })];
+    if (codeDigest !== null) {
+      const source = folderOf(codeDigest);
+      const lower = [source, join(dataDir, "roots", emptyLayer)].map((path) => relative(codeRoot, path));
+      things.push({ kind: "overlay", base: codeRoot, lower, target: sandbox.codeTarget, source });
+    }
+    return things;
+  }
+
+  async #load(sandbox: OciSandbox, assignment: Assignment): Promise<Ready | Failed | null> {
+    const link = new RuntimeLink({
+      connect: () => this.connect(sandbox.id),
+      done: (invocation) => sandbox.listener?.done(invocation),
+    });
+    sandbox.runtimeLink = link;
+    return link.assign(assignBody(assignment, codeFolder, sandbox.pool.memoryMb));
+  }
+
+  async #becomeProgram(
+    sandbox: OciSandbox,
+    assignment: Assignment,
+    signal: AbortSignal,
+  ): Promise<Ready | Failed | null> {
+    sandbox.programPort = assignment.port;
+    await writeOrder(sandbox.orderPath!, programOrder(assignment));
+    if (!(await listens(sandbox.link!.address, assignment.port, signal))) return null;
+    return { ok: true, entry: null, handler: null, signature: "program", done: "response", phases: {} };
+  }
+
+  connect(id: SandboxId): Duplex {
+    const sandbox = this.#get(id);
+    if (sandbox.socketPath !== null) return connect({ path: sandbox.socketPath });
+    return connect({ host: sandbox.link!.address, port: sandbox.programPort, noDelay: true });
+  }
+
+  output(id: SandboxId): OutputSource {
+    return { kind: "fifo", ...this.#get(id).fifos };
+  }
+
+  async stopSandbox(id: SandboxId, graceMs: number): Promise<void> {
+    await this.#sandboxes.get(id)?.stop(graceMs);
+  }
+
+  pause(id: SandboxId): Promise<void> {
+    return this.#freeze(id, true);
+  }
+
+  resume(id: SandboxId): Promise<void> {
+    return this.#freeze(id, false);
+  }
+
+  async #freeze(id: SandboxId, frozen: boolean): Promise<void> {
+    const sandbox = this.#get(id);
+    await this.#options.spawner.cgroup({ paths: [], limits: [this.#cgroups!.freeze(id, frozen)], owner: sandbox.id });
+  }
+
+  usage(id: SandboxId): SandboxUsage {
+    return this.#sandboxes.get(id)?.usage() ?? { cpuNs: null, memoryPeakBytes: null };
+  }
+
+  credentialAt(address: string): string | null {
+    return this.#credentials.get(address) ?? null;
+  }
+
+  run(spec: OneOff): Promise<OneOffResult> {
+    return runOneOff(this, spec);
+  }
+
+  #get(id: SandboxId): OciSandbox {
+    const sandbox = this.#sandboxes.get(id);
+    if (!sandbox) throw new EbbError("platform_lost_instance", `The sandbox ${id} does not exist any more.`);
+    return sandbox;
+  }
+
+  /** Removes roots of runtimes that no sandbox of this daemon was started from. */
+  collectRoots(): Promise<void> {
+    return this.#roots.collect();
+  }
+
+  /** Builds (or finds) the roots of these runtimes ahead of their first sandbox. */
+  async warm(runtimes: readonly RuntimeName[]): Promise<void> {
+    for (const runtime of runtimes) await this.#roots.of(runtime);
+  }
+
+  /** Forgets the proof of isolation, so that the next start proves it again. */
+  static async forgetProof(dataDir: string): Promise<void> {
+    await rm(join(dataDir, "isolation.json"), { force: true });
+  }
+}

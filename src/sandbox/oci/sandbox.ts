@@ -1,0 +1,221 @@
+// One sandbox of the oci driver, from its launch until nothing of it is left.
+
+import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+import { EbbError } from "#model/errors.ts";
+import type { SandboxId } from "#model/ids.ts";
+import type { StartPhases } from "#model/instance.ts";
+import type { Link } from "#network/door.ts";
+import type { LaunchSpec, Make, ProcessExit, Spawner } from "#spawner/door.ts";
+import type { Exit, Failed, PoolKey, Ready, SandboxListener, SandboxUsage } from "../door.ts";
+import { exitOf } from "../end.ts";
+import type { RuntimeLink } from "../runtime-link.ts";
+import type { Cgroups } from "./cgroups.ts";
+import { becameProgram, engineError } from "./engine.ts";
+import type { Start } from "./oci.ts";
+import type { StartPlan } from "./start.ts";
+
+interface End {
+  readonly how: ProcessExit;
+  readonly exit: Exit;
+}
+
+const MiB = 1024 * 1024;
+const counterBytes = 1_024;
+
+export interface OciSandboxOptions {
+  readonly id: SandboxId;
+  readonly start: Start;
+  readonly spawner: Spawner;
+  readonly cgroups: Cgroups;
+  readonly listener: SandboxListener | null;
+  readonly plan: StartPlan;
+  /** Gives back what it held; called once, when nothing of it is left. */
+  readonly release: () => void;
+}
+
+export class OciSandbox {
+  readonly id: SandboxId;
+  readonly pool: PoolKey;
+  readonly listener: SandboxListener | null;
+  readonly link: Link | null;
+  /** Where its listener is; null: it listens itself. */
+  readonly socketPath: string | null;
+  /** FIFO of its stdin; null: /dev/null. */
+  readonly orderPath: string | null;
+  readonly fifos: LaunchSpec["output"];
+  readonly engineLog: string;
+  readonly codeTarget: string;
+  phases: StartPhases = {};
+  runtimeLink: RuntimeLink | null = null;
+  programPort = 0;
+  readonly #options: OciSandboxOptions;
+  readonly #over = Promise.withResolvers<End>();
+  #soon: NodeJS.Immediate | null = null;
+  #launching: Promise<void> | null = null;
+  #sent: "SIGTERM" | "SIGKILL" | null = null;
+  #ended = false;
+  #cpu: number | null = null;
+  #last: SandboxUsage = { cpuNs: null, memoryPeakBytes: null };
+
+  constructor(options: OciSandboxOptions) {
+    const { launch, engineLog, codeTarget } = options.plan;
+    this.#options = options;
+    this.id = options.id;
+    this.pool = options.start.pool;
+    this.listener = options.listener;
+    this.link = options.start.link;
+    this.socketPath = launch.listen;
+    this.orderPath = launch.input ?? null;
+    this.fifos = launch.output;
+    this.engineLog = engineLog;
+    this.codeTarget = codeTarget;
+    this.#over.promise.catch(() => {});
+  }
+
+  /** Launches it without code, unless something else does it in this turn of the loop. */
+  launchSoon(): void {
+    this.#soon = setImmediate(() => {
+      this.launch([]).catch(() => {});
+    });
+  }
+
+  /** The engine is started, at most once; `things` are made before. */
+  launch(things: readonly Make[]): Promise<void> {
+    this.#launching ??= this.#launch(things);
+    return this.#launching;
+  }
+
+  async #launch(before: readonly Make[]): Promise<void> {
+    const { spawner, plan } = this.#options;
+    if (this.#soon) clearImmediate(this.#soon);
+    try {
+      await spawner.launch({ ...plan.launch, before });
+    } catch (error) {
+      // The spawner has undone it.
+      const words = error instanceof Error ? error.message : String(error);
+      this.#end({ code: null, signal: null, lost: true }, words);
+      throw error;
+    }
+    spawner.exited(this.id).then(
+      (how) => this.#end(how),
+      () => this.#end({ code: null, signal: null, lost: true }),
+    );
+  }
+
+  /** Code and limits of its revision: before the process where that is still possible, or into the running sandbox. */
+  async give(things: readonly Make[], signal: AbortSignal): Promise<void> {
+    if (!this.#launching) {
+      await this.launch(things);
+      return;
+    }
+    await this.#launching;
+    // While an engine sets up, its copy of the slot hears of no new mount: it must have become the program first.
+    await becameProgram(this.#options.plan.pidFile, signal);
+    await this.#options.spawner.make({ owner: this.id, things, undo: [{ kind: "unmount", path: this.codeTarget }] });
+  }
+
+  get over(): Promise<End> {
+    return this.#over.promise;
+  }
+
+  #end(how: ProcessExit, words?: string): void {
+    if (this.#ended) return;
+    const { cgroups } = this.#options;
+    const { memoryMb } = this.pool;
+    const memory = how.files ? cgroups.memoryReport(this.id, how.files, memoryMb * MiB) : null;
+    const ended = exitOf({ how, sent: this.#sent, memoryMb, memory });
+    const exit = words === undefined ? ended : { ...ended, message: words };
+    this.#ended = true;
+    if (this.#cpu !== null) closeSync(this.#cpu);
+    this.#cpu = null;
+    this.runtimeLink?.close();
+    this.#options.release();
+    this.#over.resolve({ how, exit });
+    this.listener?.exited(exit);
+  }
+
+  /** SIGTERM, then SIGKILL after `graceMs`; resolves when nothing is left. */
+  async stop(graceMs: number): Promise<void> {
+    if (this.#ended) return;
+    if (!this.#launching) {
+      if (this.#soon) clearImmediate(this.#soon);
+      this.#sent = "SIGTERM";
+      this.#launching = Promise.reject(new EbbError("internal", "The sandbox was stopped before it was started."));
+      this.#launching.catch(() => {});
+      await this.#options.spawner.unmake(this.id).catch(() => {});
+      this.#end({ code: null, signal: null });
+      return;
+    }
+    await this.#launching.catch(() => {});
+    if (graceMs <= 0) {
+      this.#signal("SIGKILL");
+      await this.over;
+      return;
+    }
+    if (this.#sent === null) this.#signal("SIGTERM");
+    const timer = setTimeout(() => this.#signal("SIGKILL"), graceMs);
+    await this.over;
+    clearTimeout(timer);
+  }
+
+  #signal(signal: "SIGTERM" | "SIGKILL"): void {
+    if (this.#ended) return;
+    this.#sent = signal;
+    // A frozen process hears nothing until it thaws; thawing one that runs changes nothing.
+    const thaw = { paths: [], limits: [this.#options.cgroups.freeze(this.id, false)], owner: this.id };
+    this.#options.spawner.cgroup(thaw).catch(() => {});
+    void this.#options.spawner.signal(this.id, signal);
+  }
+
+  /** Waits for what makes it ready: until it answers, ends, or its time is up. null from `start` means "look at its end". */
+  async within(
+    timeoutMs: number,
+    start: (signal: AbortSignal) => Promise<Ready | Failed | null>,
+  ): Promise<Ready | Failed> {
+    const giveUp = new AbortController();
+    const late = Promise.withResolvers<Failed>();
+    const timer = setTimeout(() => {
+      late.resolve(failed(`It did not start to serve within ${timeoutMs / 1000} s.`));
+    }, timeoutMs);
+    const ended = this.over.then((end) => this.#failedToStart(end));
+    ended.catch(() => {});
+    const answered = start(giveUp.signal).catch((error: unknown) => {
+      // Steps that fail because it has just ended are told by its end.
+      if (this.#ended) return null;
+      throw error;
+    });
+    try {
+      return await Promise.race([answered.then((answer) => answer ?? ended), ended, late.promise]);
+    } finally {
+      clearTimeout(timer);
+      giveUp.abort();
+    }
+  }
+
+  #failedToStart({ how, exit }: End): Failed {
+    const words = engineError(how.files?.[this.engineLog]);
+    if (words !== null && exit.reason === "exited")
+      throw new EbbError("internal", `The sandbox cannot be started: ${words}`);
+    if (exit.reason === "lost") throw new EbbError("internal", exit.message);
+    return failed(exit.reason === "exited" ? `It ended before it could serve. ${exit.message}` : exit.message);
+  }
+
+  usage(): SandboxUsage {
+    if (this.#ended) return this.#last;
+    const { cgroups } = this.#options;
+    try {
+      this.#cpu ??= openSync(cgroups.cpuFile(this.id), "r");
+      const buffer = Buffer.alloc(counterBytes);
+      const cpuNs = cgroups.cpuNs(buffer.toString("latin1", 0, readSync(this.#cpu, buffer, 0, counterBytes, 0)));
+      const peak = Number(readFileSync(cgroups.peakFile(this.id), "latin1"));
+      this.#last = { cpuNs, memoryPeakBytes: Number.isSafeInteger(peak) ? peak : null };
+    } catch {
+      // It is being removed: the last figures stand.
+    }
+    return this.#last;
+  }
+}
+
+function failed(message: string): Failed {
+  return { ok: false, failure: { fault: "function", message, stack: null, hint: null } };
+}

@@ -1,0 +1,114 @@
+// What is made, launched and undone for one sandbox: pure, so that all of it can be read in one place.
+
+import { join } from "node:path";
+import type { SandboxId } from "#model/ids.ts";
+import { sandboxLimits } from "#model/limits.ts";
+import type { LaunchSpec, Make, Undo } from "#spawner/door.ts";
+import type { Cgroups } from "./cgroups.ts";
+import { ociConfig, userId } from "./config.ts";
+import { engineArgv, type Engine } from "./engine.ts";
+import type { Start } from "./oci.ts";
+import type { SeccompProfile } from "./seccomp.ts";
+
+const MiB = 1024 * 1024;
+
+export interface StartPlan {
+  /** Before there is a process. */
+  readonly things: readonly Make[];
+  readonly undo: readonly Undo[];
+  readonly launch: Omit<LaunchSpec, "before">;
+  readonly engineLog: string;
+  readonly pidFile: string;
+  /** Where code is mounted to appear as /var/task. */
+  readonly codeTarget: string;
+}
+
+export function planStart(options: {
+  readonly id: SandboxId;
+  readonly runDir: string;
+  readonly start: Start;
+  readonly rootPath: string;
+  /** The host's id of the sandbox's root. */
+  readonly hostId: number;
+  readonly engine: Engine;
+  readonly cgroups: Cgroups;
+  readonly seccomp: SeccompProfile;
+}): StartPlan {
+  const { id, runDir, start, rootPath, hostId, engine, cgroups, seccomp } = options;
+  const folder = join(runDir, "sandboxes", id);
+  const outputFolder = join(runDir, "output", id);
+  const slot = join(runDir, "slots", id);
+  const codeTarget = join(slot, "task");
+  const engineLog = join(folder, "engine.log");
+  const pidFile = join(folder, "pid");
+  const uid = hostId + userId;
+  const output = {
+    stdout: join(outputFolder, "1"),
+    stderr: join(outputFolder, "2"),
+    frames: start.listen ? join(outputFolder, "4") : null,
+  };
+  const input = start.input ? join(outputFolder, "0") : null;
+  const mountPoint = (index: number): string => join(slot, `mount${index}`);
+  const config = ociConfig({
+    rootPath,
+    codeTarget,
+    args: start.args,
+    env: start.env,
+    hostId,
+    networkNamespace: start.link?.namespacePath ?? null,
+    cgroupsPath: cgroups.enginePath(id),
+    tmpBytes: Math.min(start.pool.tmpBytes, sandboxLimits.tmpBytes),
+    binds: [
+      { source: join(runDir, "etc", "resolv.conf"), target: "/etc/resolv.conf" },
+      ...start.mounts.map(({ target }, i) => ({ source: mountPoint(i), target })),
+    ],
+    seccomp,
+  });
+  return {
+    engineLog,
+    pidFile,
+    codeTarget,
+    things: [
+      { kind: "folder", path: folder, mode: 0o711 },
+      { kind: "folder", path: outputFolder, mode: 0o700 },
+      { kind: "folder", path: codeTarget, mode: 0o755 },
+      { kind: "file", path: join(folder, "config.json"), text: JSON.stringify(config), mode: 0o600 },
+      ...[input, output.stdout, output.stderr, output.frames]
+        .filter((path) => path !== null)
+        .map((path) => ({ kind: "fifo" as const, path, uid })),
+      ...start.mounts.flatMap(({ source }, i): Make[] => [
+        { kind: "folder", path: mountPoint(i), mode: 0o755 },
+        { kind: "bind", source, target: mountPoint(i), readOnly: true },
+      ]),
+      ...cgroups.folders(id).map((path) => ({ kind: "folder" as const, path, mode: 0o755 })),
+      ...cgroups.limits(id, { memoryBytes: start.pool.memoryMb * MiB, pids: sandboxLimits.pids }),
+    ],
+    undo: [
+      { kind: "unmount", path: codeTarget },
+      { kind: "cgroup", paths: cgroups.leftovers(id) },
+      { kind: "remove", path: join(runDir, "engine", id) },
+      { kind: "remove", path: slot },
+      { kind: "remove", path: outputFolder },
+      { kind: "remove", path: folder },
+    ],
+    launch: {
+      id,
+      argv: engineArgv(engine, {
+        id,
+        stateDir: join(runDir, "engine"),
+        bundle: folder,
+        pidFile,
+        logFile: engineLog,
+        preservedFds: start.listen ? 2 : 0,
+      }),
+      env: {},
+      cwd: folder,
+      listen: start.listen ? join(runDir, "sockets", id) : null,
+      output,
+      ...(input === null ? {} : { input }),
+      signalPidFile: pidFile,
+      readAtEnd: [engineLog, ...cgroups.reports(id)],
+      undo: [],
+    },
+  };
+}

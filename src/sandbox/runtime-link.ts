@@ -1,0 +1,180 @@
+// The control connection to a runtime (runtimes/CONTRACT.md): assigns it once, and hears from it for life.
+// What it says is a tenant's word: every line is bounded, every field is checked, and nonsense is the function's failure.
+
+import { request, type ClientRequest, type IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+import { isInvocationId, type InvocationId } from "#model/ids.ts";
+import type { Failure } from "#model/instance.ts";
+import { httpLimits, sandboxLimits } from "#model/limits.ts";
+import type { Signature } from "#model/workload.ts";
+import type { Assignment, Failed, Ready } from "./door.ts";
+
+export const assignPath = "/ebb/v1/assign";
+/** Where the code is, inside. */
+export const codeFolder = "/var/task";
+
+const signatures: readonly Signature[] = ["web", "event", "node", "server", "wsgi", "asgi", "program"];
+const textChars = 1_024;
+const messageChars = 4_096;
+const stackChars = 16_384;
+const phasesCount = 32;
+
+export interface RuntimeLinkOptions {
+  readonly connect: () => Duplex;
+  readonly done: (invocation: InvocationId) => void;
+}
+
+/** What the runtime is sent; the names are the contract's. */
+export function assignBody(assignment: Assignment, code: string, memoryMb: number): string {
+  return JSON.stringify({
+    nonce: assignment.nonce,
+    instance: assignment.instance,
+    code,
+    entry: assignment.entry,
+    handler: assignment.handler,
+    signature: assignment.signature,
+    concurrency: assignment.concurrency,
+    env: assignment.env,
+    limits: { timeoutMs: assignment.timeoutMs, bufferedBodyBytes: httpLimits.bufferedBodyBytes, memoryMb },
+    check: assignment.check,
+  });
+}
+
+export class RuntimeLink {
+  readonly #options: RuntimeLinkOptions;
+  #request: ClientRequest | null = null;
+  #answered: ((answer: Ready | Failed) => void) | null = null;
+
+  constructor(options: RuntimeLinkOptions) {
+    this.#options = options;
+  }
+
+  /** Answers the first line of the runtime; a connection that ends before it is null: look at how the sandbox ended. */
+  assign(body: string): Promise<Ready | Failed | null> {
+    return new Promise((resolve) => {
+      this.#answered = resolve;
+      const lost = (): void => {
+        if (!this.#answered) return;
+        this.#answered = null;
+        resolve(null);
+      };
+      const sent = request({
+        // Without an agent: one that is given, false too, would connect by itself.
+        createConnection: () => this.#options.connect(),
+        method: "POST",
+        path: assignPath,
+        headers: { host: "runtime", "content-type": "application/json", "content-length": Buffer.byteLength(body) },
+        maxHeaderSize: sandboxLimits.controlLineBytes,
+      });
+      this.#request = sent;
+      sent.on("error", lost);
+      sent.on("close", lost);
+      sent.on("response", (response) => this.#read(response));
+      sent.end(body);
+    });
+  }
+
+  #read(response: IncomingMessage): void {
+    if (response.statusCode !== 200) {
+      response.resume();
+      this.#answer(nonsense(`answered ${response.statusCode} when it was told what to run`));
+      return;
+    }
+    let held = "";
+    response.setEncoding("utf8");
+    response.on("error", () => {});
+    response.on("data", (text: string) => {
+      const lines = (held + text).split("\n");
+      held = lines.pop()!;
+      if (held.length > sandboxLimits.controlLineBytes) {
+        this.#answer(nonsense("sent a control line that is too long"));
+        this.close();
+        return;
+      }
+      for (const line of lines) if (line !== "") this.#hear(line);
+    });
+  }
+
+  #hear(line: string): void {
+    let said: unknown;
+    try {
+      if (line.length > sandboxLimits.controlLineBytes) throw new RangeError("too long");
+      said = JSON.parse(line);
+    } catch {
+      said = null;
+    }
+    if (this.#answered) this.#answer(readAnswer(said));
+    else if (isRecord(said) && typeof said["done"] === "string" && isInvocationId(said["done"]))
+      this.#options.done(said["done"]);
+    // Anything else: a later version's word, or noise. Neither can hurt.
+  }
+
+  #answer(answer: Ready | Failed): void {
+    const answered = this.#answered;
+    this.#answered = null;
+    answered?.(answer);
+  }
+
+  /** Lets go of the connection; an assign that still waits answers null. */
+  close(): void {
+    this.#request?.destroy();
+  }
+}
+
+/** Exported for tests: a runtime's first line. */
+export function readAnswer(said: unknown): Ready | Failed {
+  if (!isRecord(said)) return nonsense("answered something that is not JSON");
+  const { ready, failed } = said;
+  if (isRecord(failed)) return { ok: false, failure: readFailure(failed) };
+  if (!isRecord(ready)) return nonsense("answered neither ready nor failed");
+  const { entry = null, handler = null, signature, done, phases = {} } = ready;
+  if (!isShortOrNull(entry) || !isShortOrNull(handler)) return nonsense("answered ready with a wrong entry or handler");
+  const known = signatures.find((name) => name === signature);
+  if (known === undefined) return nonsense("answered ready with an unknown signature");
+  if (done !== "response" && done !== "told") return nonsense("answered ready with an unknown kind of done");
+  return { ok: true, entry, handler, signature: known, done, phases: readPhases(phases) };
+}
+
+function readFailure(failed: Record<string, unknown>): Failure {
+  const message = textOf(failed["message"], messageChars) ?? "it failed to load and did not say why";
+  const file = textOf(failed["file"], textChars);
+  const line = numberOf(failed["line"]);
+  const column = numberOf(failed["column"]);
+  const place =
+    file === null ? null : line === null ? file : column === null ? `${file}:${line}` : `${file}:${line}:${column}`;
+  return {
+    fault: "function",
+    message: place === null || message.includes(`${file}:${line}`) ? message : `${message} (${place})`,
+    stack: textOf(failed["stack"], stackChars),
+    hint: textOf(failed["hint"], messageChars),
+  };
+}
+
+function readPhases(said: unknown): Record<string, number> {
+  const phases: Record<string, number> = {};
+  if (!isRecord(said)) return phases;
+  for (const [name, ms] of Object.entries(said).slice(0, phasesCount))
+    if (/^[a-z][a-zA-Z0-9]{0,31}$/.test(name) && typeof ms === "number" && ms >= 0 && ms <= sandboxLimits.startMs)
+      phases[name] = ms;
+  return phases;
+}
+
+function nonsense(what: string): Failed {
+  return { ok: false, failure: { fault: "function", message: `The runtime ${what}.`, stack: null, hint: null } };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isShortOrNull(value: unknown): value is string | null {
+  return value === null || (typeof value === "string" && value.length <= textChars);
+}
+
+function textOf(value: unknown, chars: number): string | null {
+  return typeof value === "string" && value !== "" ? value.slice(0, chars) : null;
+}
+
+function numberOf(value: unknown): number | null {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : null;
+}

@@ -1,0 +1,419 @@
+// What every sandbox driver must do, whichever way it isolates: one suite, run by each driver's own test.
+
+import assert from "node:assert/strict";
+import { closeSync, constants, openSync, readSync } from "node:fs";
+import { request } from "node:http";
+import { after, before, test } from "node:test";
+import { newInstanceId, newInvocationId, randomHex, type InvocationId, type SandboxId } from "#model/ids.ts";
+import type { RuntimeName } from "#model/workload.ts";
+import type { Assignment, Exit, PoolKey, SandboxDriver } from "./door.ts";
+
+/** Code of the suite: the same under every driver. Each file is CommonJS for the fixture shim. */
+export const programs = {
+  hello: `module.exports = (request, response) => response.end("hello " + process.env.SECRET + " " + request.url);`,
+  throws: `throw new Error("thrown while it loads");`,
+  exits: `module.exports = () => process.exit(3);`,
+  exitsInLoad: `process.exit(4);`,
+  deaf: `process.on("SIGTERM", () => {}); process.removeAllListeners("SIGTERM"); process.on("SIGTERM", () => {});
+    module.exports = (request, response) => response.end("deaf");`,
+  tells: `module.exports = (request, response, told) => { told("nonsense"); told(request.headers.id); response.end(); };`,
+  says: `console.log("to stdout"); console.error("to stderr"); module.exports = (request, response) => response.end();`,
+  burns: `module.exports = (request, response) => { for (const end = Date.now() + 60; Date.now() < end; ); response.end(); };`,
+} as const;
+
+export type ProgramName = keyof typeof programs;
+
+export interface Harness {
+  readonly driver: SandboxDriver;
+  /** Stores the program as index.js (or what `file` says); answers its digest. */
+  readonly code: (source: string, file?: string, executable?: boolean) => Promise<string>;
+  /** Everything started is stopped. */
+  close(): Promise<void>;
+}
+
+export interface SuiteOptions {
+  readonly open: () => Promise<Harness>;
+  /** Test name to why this driver does not run it. */
+  readonly skip?: Readonly<Partial<Record<string, string>>>;
+  /** Why the whole suite cannot run here. */
+  readonly skipAll?: string | null;
+}
+
+export const poolOf = (runtime: RuntimeName, memoryMb = 128): PoolKey => ({
+  runtime,
+  memoryMb,
+  tmpBytes: 16 * 1024 * 1024,
+  egress: "none",
+});
+
+export function assignmentOf(codeDigest: string | null, over: Partial<Assignment> = {}): Assignment {
+  return {
+    instance: newInstanceId(),
+    project: "default",
+    workload: "suite",
+    codeDigest,
+    entry: "index.js",
+    handler: null,
+    signature: null,
+    command: null,
+    port: 8080,
+    concurrency: 1,
+    env: { SECRET: "from the assignment" },
+    cpu: 0.5,
+    cpuStrict: false,
+    timeoutMs: 10_000,
+    credential: randomHex(16),
+    nonce: randomHex(16),
+    check: false,
+    ...over,
+  };
+}
+
+export interface Started {
+  readonly id: SandboxId;
+  readonly exited: Promise<Exit>;
+  readonly exits: Exit[];
+  readonly done: InvocationId[];
+  /** Resolves with the first invocation that is told to be over. */
+  readonly told: Promise<InvocationId>;
+}
+
+export async function prepare(driver: SandboxDriver, pool: PoolKey): Promise<Started> {
+  const { promise, resolve } = Promise.withResolvers<Exit>();
+  const exits: Exit[] = [];
+  const done: InvocationId[] = [];
+  const told = Promise.withResolvers<InvocationId>();
+  const id = await driver.prepare(pool, {
+    done: (invocation) => {
+      done.push(invocation);
+      told.resolve(invocation);
+    },
+    exited: (exit) => {
+      exits.push(exit);
+      resolve(exit);
+    },
+  });
+  return { id, exited: promise, exits, done, told: told.promise };
+}
+
+export function get(
+  driver: SandboxDriver,
+  id: SandboxId,
+  path = "/",
+  headers: Record<string, string> = {},
+): Promise<{ status: number; body: string }> {
+  return new Promise((resolve, reject) => {
+    const sent = request(
+      { createConnection: () => driver.connect(id), path, headers: { host: "suite", ...headers } },
+      (response) => {
+        let body = "";
+        response.setEncoding("utf8");
+        response.on("data", (text: string) => (body += text));
+        response.on("error", reject);
+        response.on("end", () => resolve({ status: response.statusCode ?? 0, body }));
+      },
+    );
+    sent.on("error", reject);
+    sent.end();
+  });
+}
+
+export function runSandboxSuite(name: string, options: SuiteOptions): void {
+  let harness: Harness;
+  const it = (behaviour: string, run: () => Promise<void>): void => {
+    const skip = options.skipAll ?? options.skip?.[behaviour] ?? false;
+    test(`${name}: ${behaviour}`, { skip }, run);
+  };
+  before(async () => {
+    if (!options.skipAll) harness = await options.open();
+  });
+  after(async () => {
+    if (!options.skipAll) await harness.close();
+  });
+  const started = async (source: string, over: Partial<Assignment> = {}): Promise<Started> => {
+    const sandbox = await prepare(harness.driver, poolOf("node26"));
+    const ready = await harness.driver.assign(sandbox.id, assignmentOf(await harness.code(source), over));
+    assert.ok(ready.ok, ready.ok ? "" : ready.failure.message);
+    return sandbox;
+  };
+  lifeTests(it, () => harness, started);
+  controlTests(it, () => harness, started);
+  oneOffTests(it, () => harness);
+}
+
+type It = (behaviour: string, run: () => Promise<void>) => void;
+type StartedOf = (source: string, over?: Partial<Assignment>) => Promise<Started>;
+
+function lifeTests(it: It, harness: () => Harness, started: StartedOf): void {
+  it("what is assigned at once serves the code with the assignment's environment", async () => {
+    const { driver } = harness();
+    const sandbox = await started(programs.hello);
+    assert.deepEqual(await get(driver, sandbox.id, "/a"), { status: 200, body: "hello from the assignment /a" });
+    await driver.stopSandbox(sandbox.id, 5_000);
+    assert.equal((await sandbox.exited).reason, "stopped");
+    assert.equal(sandbox.exits.length, 1);
+  });
+
+  it("what was started ahead without code serves the code that it is assigned later", async () => {
+    const { driver, code } = harness();
+    const digest = await code(programs.hello);
+    const sandbox = await prepare(driver, poolOf("node26"));
+    // A turn of the loop later it is under way without any.
+    await new Promise((resolve) => void setImmediate(() => setImmediate(resolve)));
+    const ready = await driver.assign(sandbox.id, assignmentOf(digest));
+    assert.ok(ready.ok, ready.ok ? "" : ready.failure.message);
+    assert.equal((await get(driver, sandbox.id)).status, 200);
+    await driver.stopSandbox(sandbox.id, 0);
+  });
+
+  it("requests that come before it is up wait in its socket", async () => {
+    const { driver, code } = harness();
+    const digest = await code(programs.hello);
+    const sandbox = await prepare(driver, poolOf("node26"));
+    const ready = driver.assign(sandbox.id, assignmentOf(digest));
+    assert.ok((await ready).ok);
+    const answers = await Promise.all(["/1", "/2", "/3"].map((path) => get(driver, sandbox.id, path)));
+    assert.deepEqual(
+      answers.map(({ body }) => body.slice(-2)),
+      ["/1", "/2", "/3"],
+    );
+    await driver.stopSandbox(sandbox.id, 0);
+  });
+
+  it("a sandbox that was never assigned stops and says so", async () => {
+    const { driver } = harness();
+    const sandbox = await prepare(driver, poolOf("node26"));
+    await driver.stopSandbox(sandbox.id, 5_000);
+    assert.equal((await sandbox.exited).reason, "stopped");
+    assert.equal(sandbox.exits.length, 1);
+  });
+
+  it("code that throws while it loads is the function's failure, and the sandbox goes", async () => {
+    const { driver, code } = harness();
+    const sandbox = await prepare(driver, poolOf("node26"));
+    const answer = await driver.assign(sandbox.id, assignmentOf(await code(programs.throws)));
+    assert.ok(!answer.ok);
+    assert.equal(answer.failure.fault, "function");
+    assert.match(answer.failure.message, /thrown while it loads/);
+    await sandbox.exited;
+    assert.equal(sandbox.exits.length, 1);
+  });
+
+  it("code that exits while it loads is the function's failure with its exit code", async () => {
+    const { driver, code } = harness();
+    const sandbox = await prepare(driver, poolOf("node26"));
+    const answer = await driver.assign(sandbox.id, assignmentOf(await code(programs.exitsInLoad)));
+    assert.ok(!answer.ok);
+    assert.match(answer.failure.message, /code 4/);
+    await sandbox.exited;
+  });
+
+  it("an instance that exits by itself is told once, with its code, and its connections end", async () => {
+    const { driver } = harness();
+    const sandbox = await started(programs.exits);
+    await assert.rejects(get(driver, sandbox.id));
+    const exit = await sandbox.exited;
+    assert.deepEqual([exit.reason, exit.code], ["exited", 3]);
+    assert.equal(sandbox.exits.length, 1);
+    assert.throws(() => driver.connect(sandbox.id), { code: "platform_lost_instance" });
+  });
+
+  it("what ignores SIGTERM is killed when the grace is over", async () => {
+    const { driver } = harness();
+    const sandbox = await started(programs.deaf);
+    await driver.stopSandbox(sandbox.id, 50);
+    assert.equal((await sandbox.exited).reason, "killed");
+  });
+
+  it("no grace kills at once, and stopping what is gone is nothing", async () => {
+    const { driver } = harness();
+    const sandbox = await started(programs.hello);
+    await Promise.all([driver.stopSandbox(sandbox.id, 0), driver.stopSandbox(sandbox.id, 0)]);
+    assert.equal((await sandbox.exited).reason, "killed");
+    await driver.stopSandbox(sandbox.id, 0);
+    assert.equal(sandbox.exits.length, 1);
+  });
+
+  it("many sandboxes start, serve and stop at once", async () => {
+    const { driver } = harness();
+    const sandboxes = await Promise.all([1, 2, 3, 4, 5].map(() => started(programs.hello)));
+    const answers = await Promise.all(sandboxes.map(({ id }) => get(driver, id)));
+    assert.ok(answers.every(({ status }) => status === 200));
+    await Promise.all(sandboxes.map(({ id }) => driver.stopSandbox(id, 0)));
+    assert.ok(sandboxes.every(({ exits }) => exits.length === 1));
+  });
+
+  it("a paused sandbox answers nothing until it is resumed", async () => {
+    const { driver } = harness();
+    if (!driver.capabilities().pause) return;
+    const sandbox = await started(programs.hello);
+    await driver.pause(sandbox.id);
+    let answered = false;
+    const answer = get(driver, sandbox.id).then((got) => {
+      answered = true;
+      return got;
+    });
+    // Long enough for an answer that nothing holds back; the order of events is what is asserted.
+    await new Promise((resolve) => void setTimeout(resolve, 50));
+    assert.equal(answered, false);
+    await driver.resume(sandbox.id);
+    assert.equal((await answer).status, 200);
+    await driver.stopSandbox(sandbox.id, 0);
+  });
+
+  it("a paused sandbox can be stopped", async () => {
+    const { driver } = harness();
+    const sandbox = await started(programs.hello);
+    await driver.pause(sandbox.id);
+    await driver.stopSandbox(sandbox.id, 5_000);
+    assert.equal(sandbox.exits.length, 1);
+  });
+}
+
+function controlTests(it: It, harness: () => Harness, started: StartedOf): void {
+  it("the runtime's word that an invocation is over arrives, and nonsense does not", async () => {
+    const { driver } = harness();
+    const sandbox = await started(programs.tells, { env: { DONE: "told" } });
+    const id = newInvocationId(1);
+    await get(driver, sandbox.id, "/", { id });
+    assert.equal(await sandbox.told, id);
+    assert.deepEqual(sandbox.done, [id]);
+    await driver.stopSandbox(sandbox.id, 0);
+  });
+
+  for (const [what, env] of [
+    ["no JSON", { SAY: "certainly not JSON\n" }],
+    ["JSON of no meaning", { SAY: "[1]\n" }],
+    ["ready with a wrong field", { SAY: '{"ready":{"signature":"root","done":"told"}}\n' }],
+    ["a line without an end", { SAY_LENGTH: String(80 * 1024) }],
+  ] as const) {
+    it(`a runtime that answers ${what} is a failed start`, async () => {
+      const { driver, code } = harness();
+      const sandbox = await prepare(driver, poolOf("node26"));
+      const over = { entry: "raw", env };
+      const answer = await driver.assign(sandbox.id, assignmentOf(await code(programs.hello), over));
+      assert.ok(!answer.ok);
+      assert.match(answer.failure.message, /^The runtime /);
+      await sandbox.exited;
+    });
+  }
+
+  it("a check loads the code and serves nothing", async () => {
+    const { driver } = harness();
+    const sandbox = await started(programs.hello, { check: true });
+    await driver.stopSandbox(sandbox.id, 0);
+    await sandbox.exited;
+  });
+
+  it("output can be read where the driver says", async () => {
+    const { driver, code } = harness();
+    const sandbox = await prepare(driver, poolOf("node26"));
+    const source = driver.output(sandbox.id);
+    assert.equal(source.kind, "fifo");
+    if (source.kind !== "fifo") return;
+    const fds = [source.stdout, source.stderr].map((path) => openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
+    try {
+      const ready = await driver.assign(sandbox.id, assignmentOf(await code(programs.says)));
+      assert.ok(ready.ok);
+      await get(driver, sandbox.id);
+      const buffer = Buffer.alloc(64);
+      const texts = fds.map((fd) => buffer.toString("utf8", 0, readSync(fd, buffer)));
+      assert.deepEqual(texts, ["to stdout\n", "to stderr\n"]);
+    } finally {
+      fds.forEach((fd) => closeSync(fd));
+    }
+    await driver.stopSandbox(sandbox.id, 0);
+  });
+
+  it("CPU time is counted", async () => {
+    const { driver } = harness();
+    if (driver.capabilities().usage !== "exact") return;
+    const sandbox = await started(programs.burns);
+    const first = driver.usage(sandbox.id).cpuNs;
+    await get(driver, sandbox.id);
+    const second = driver.usage(sandbox.id);
+    assert.ok(first !== null && second.cpuNs !== null && second.cpuNs > first);
+    assert.ok(second.memoryPeakBytes !== null && second.memoryPeakBytes > 0);
+    await driver.stopSandbox(sandbox.id, 0);
+  });
+
+  it("a sandbox that does not exist is told as lost", async () => {
+    const { driver } = harness();
+    await assert.rejects(driver.assign("s000000000000", assignmentOf(null)), { code: "platform_lost_instance" });
+    assert.throws(() => driver.connect("s000000000000"), { code: "platform_lost_instance" });
+  });
+
+  it("runtime python3 keeps the same contract", async () => {
+    const { driver, code } = harness();
+    const digest = await code("import os\ndef handle(path):\n    return os.environ['SECRET'] + path\n", "main.py");
+    const sandbox = await prepare(driver, poolOf("python3"));
+    const ready = await driver.assign(sandbox.id, assignmentOf(digest, { entry: "main.py" }));
+    assert.ok(ready.ok, ready.ok ? "" : ready.failure.message);
+    assert.equal((await get(driver, sandbox.id, "/x")).body, "from the assignment/x");
+    await driver.stopSandbox(sandbox.id, 0);
+  });
+
+  it("runtime custom runs any program that listens on PORT", async () => {
+    const { driver, code } = harness();
+    const program = `#!/usr/bin/env node
+      require("node:http").createServer((q, r) => r.end([process.env.SECRET, process.argv[2], process.cwd()].join("|")))
+        .listen(Number(process.env.PORT), "0.0.0.0");`;
+    const digest = await code(program, "server", true);
+    const sandbox = await prepare(driver, poolOf("custom"));
+    const over = { entry: null, command: ["./server", "an 'odd' argument"], env: { SECRET: "it's $HOME\n" } };
+    const ready = await driver.assign(sandbox.id, assignmentOf(digest, over));
+    assert.ok(ready.ok, ready.ok ? "" : ready.failure.message);
+    assert.deepEqual([ready.signature, ready.done], ["program", "response"]);
+    const { body } = await get(driver, sandbox.id);
+    assert.ok(body.startsWith("it's $HOME\n|an 'odd' argument|/"), body);
+    await driver.stopSandbox(sandbox.id, 0);
+  });
+
+  it("a custom program that is not there is the function's failure", async () => {
+    const { driver, code } = harness();
+    const sandbox = await prepare(driver, poolOf("custom"));
+    const digest = await code("", "other");
+    const answer = await driver.assign(sandbox.id, assignmentOf(digest, { entry: null, command: ["./server"] }));
+    assert.ok(!answer.ok);
+    assert.equal(answer.failure.fault, "function");
+    await sandbox.exited;
+  });
+}
+
+function oneOffTests(it: It, harness: () => Harness): void {
+  const run = (script: string, over: { timeoutMs?: number; outputBytes?: number } = {}) =>
+    harness().driver.run({
+      pool: poolOf("node26"),
+      argv: ["/usr/bin/node", "-e", script],
+      env: { GIVEN: "yes" },
+      mounts: [],
+      timeoutMs: 20_000,
+      outputBytes: 1024,
+      ...over,
+    });
+
+  it("a program that is run to its end gives its output", async () => {
+    const result = await run(`process.stdout.write(process.env.GIVEN); process.stderr.write("aside")`);
+    assert.ok(result.ok, result.ok ? "" : result.failure.message);
+    assert.deepEqual([Buffer.from(result.stdout).toString(), result.stderr], ["yes", "aside"]);
+  });
+
+  it("a program that fails is told with its code and its stderr", async () => {
+    const result = await run(`process.stderr.write("why"); process.exitCode = 7`);
+    assert.ok(!result.ok);
+    assert.match(result.failure.message, /code 7/);
+    assert.equal(result.stderr, "why");
+  });
+
+  it("a program that takes too long is ended", async () => {
+    const result = await run("setInterval(() => {}, 1000)", { timeoutMs: 300 });
+    assert.ok(!result.ok);
+    assert.match(result.failure.message, /longer than 0.3 s/);
+  });
+
+  it("a program that says too much fails", async () => {
+    const result = await run(`process.stdout.write("x".repeat(300000))`);
+    assert.ok(!result.ok);
+    assert.match(result.failure.message, /more than 1024 bytes/);
+  });
+}

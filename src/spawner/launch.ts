@@ -1,0 +1,227 @@
+// Inside the spawner: starting processes, knowing their ends, and undoing what belonged to them.
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { chownSync, closeSync, mkdirSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from "node:fs";
+import type { LaunchSpec, Make, ProcessExit, Undo } from "./door.ts";
+import type { Ledger } from "./ledger.ts";
+import { statOf } from "./owners.ts";
+import { markName, markValue } from "./reclaim.ts";
+import type { Syscalls } from "./syscalls.ts";
+import { undoAll } from "./undo.ts";
+
+const readAtEndBytes = 4_096;
+/** An engine whose container has been killed ends by itself; past this it is killed as well. */
+const engineEndMs = 1_000;
+
+type Signal = "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT";
+
+interface Launched {
+  readonly spec: LaunchSpec;
+  readonly child: ChildProcess;
+  /** Resolves when it has ended and all of it is undone. */
+  readonly over: Promise<void>;
+}
+
+export class Launcher {
+  readonly #launched = new Map<string, Launched>();
+  readonly #runDir: string;
+  readonly #ledger: Ledger;
+  readonly #system: Syscalls;
+  readonly #ended: (id: string, how: ProcessExit) => void;
+  readonly #problem: (words: string) => void;
+
+  constructor(options: {
+    runDir: string;
+    ledger: Ledger;
+    system: Syscalls;
+    ended: (id: string, how: ProcessExit) => void;
+    problem: (words: string) => void;
+  }) {
+    this.#runDir = options.runDir;
+    this.#ledger = options.ledger;
+    this.#system = options.system;
+    this.#ended = options.ended;
+    this.#problem = options.problem;
+  }
+
+  /** Things for a process that comes later, or that runs. What fails is undone with the rest of its owner's. */
+  async make(owner: string, things: readonly Make[], undo: readonly Undo[]): Promise<void> {
+    this.#ledger.add(owner, undo);
+    for (const thing of things) makeThing(thing, this.#system);
+  }
+
+  async unmake(owner: string): Promise<void> {
+    if (this.#launched.has(owner)) throw new Error(`${owner} is running`);
+    await this.#undo(owner);
+  }
+
+  async launch(spec: LaunchSpec): Promise<void> {
+    if (this.#launched.has(spec.id)) throw new Error(`${spec.id} is already launched`);
+    this.#ledger.add(spec.id, [...spec.undo, ...(spec.listen ? [{ kind: "remove" as const, path: spec.listen }] : [])]);
+    const opened: Array<() => void> = [];
+    try {
+      for (const thing of spec.before ?? []) makeThing(thing, this.#system);
+      const child = await this.#spawn(spec, opened);
+      const exit = new Promise<ProcessExit>((resolve) => {
+        child.once("exit", (code, signal) => resolve({ code, signal }));
+      });
+      this.#launched.set(spec.id, { spec, child, over: exit.then((how) => this.#over(spec, child, how)) });
+    } catch (error) {
+      await this.#undo(spec.id);
+      throw error;
+    } finally {
+      for (const close of opened) close();
+    }
+  }
+
+  async #spawn(spec: LaunchSpec, opened: Array<() => void>): Promise<ChildProcess> {
+    // Opened for reading too: opening then never waits for a reader, and a reader that dies and comes back costs no SIGPIPE.
+    const open = (path: string): number => {
+      const fd = openSync(path, "r+");
+      opened.push(() => closeSync(fd));
+      return fd;
+    };
+    const stdio: Array<"ignore" | number> = [
+      spec.input === undefined ? "ignore" : open(spec.input),
+      open(spec.output.stdout),
+      open(spec.output.stderr),
+    ];
+    if (spec.listen !== null) {
+      // Listened on under another name: closing our copy must not unlink what the outside connects to.
+      const listening = await this.#system.listen(`${spec.listen}.tmp`);
+      opened.push(() => listening.close());
+      renameSync(`${spec.listen}.tmp`, spec.listen);
+      stdio.push(listening.fd);
+    } else if (spec.output.frames !== null) stdio.push("ignore");
+    if (spec.output.frames !== null) stdio.push(open(spec.output.frames));
+    const child = spawn(spec.argv[0]!, spec.argv.slice(1), {
+      cwd: spec.cwd,
+      env: { ...spec.env, [markName]: markValue(this.#runDir, spec.id) },
+      // A group of its own: a terminal's interrupt goes to the daemon alone, and a signal here reaches all of it.
+      detached: true,
+      stdio,
+    });
+    await new Promise<void>((resolve, reject) => {
+      child.once("spawn", resolve);
+      child.once("error", reject);
+    });
+    return child;
+  }
+
+  async #over(spec: LaunchSpec, child: ChildProcess, how: ProcessExit): Promise<void> {
+    // What it left behind in its group; a sandbox's processes have died with their pid namespace.
+    killGroup(child.pid!, "SIGKILL");
+    const files = spec.readAtEnd ? readFiles(spec.readAtEnd) : undefined;
+    await this.#undo(spec.id);
+    this.#launched.delete(spec.id);
+    this.#ended(spec.id, files ? { ...how, files } : how);
+  }
+
+  async #undo(id: string): Promise<void> {
+    const problems = await undoAll(this.#ledger.undoOf(id), this.#system);
+    for (const words of problems) this.#problem(`${id}: ${words}`);
+    // What could not be undone stays in the ledger: the next start tries again.
+    if (problems.length === 0) this.#ledger.forget(id);
+  }
+
+  signal(id: string, signal: Signal): void {
+    const launched = this.#launched.get(id);
+    if (!launched || launched.child.exitCode !== null || launched.child.signalCode !== null) return;
+    const { spec, child } = launched;
+    const inner = spec.signalPidFile === null ? null : innerPid(spec.signalPidFile, child.pid!);
+    if (inner !== null) {
+      tryKill(inner, signal);
+      if (signal === "SIGKILL") setTimeout(() => this.#killEngine(id, child), engineEndMs).unref();
+    } else if (spec.signalPidFile === null) killGroup(child.pid!, signal);
+    // An engine still at work: there is nobody inside yet who could be asked.
+    else if (signal === "SIGTERM" || signal === "SIGKILL") killGroup(child.pid!, "SIGKILL");
+  }
+
+  #killEngine(id: string, child: ChildProcess): void {
+    if (this.#launched.get(id)?.child === child) killGroup(child.pid!, "SIGKILL");
+  }
+
+  /** Ends everything at once; resolves when all of it is undone. */
+  async killAll(): Promise<void> {
+    for (const id of this.#launched.keys()) this.signal(id, "SIGKILL");
+    await Promise.all([...this.#launched.values()].map((launched) => launched.over));
+  }
+}
+
+/** The process that the file names, if it is this engine's child: a number that was reused is nobody's. */
+function innerPid(file: string, engine: number): number | null {
+  let pid: number;
+  try {
+    pid = Number(readFileSync(file, "latin1").trim());
+  } catch {
+    return null;
+  }
+  return Number.isInteger(pid) && pid > 1 && statOf(pid)?.parent === engine ? pid : null;
+}
+
+function killGroup(leader: number, signal: Signal): void {
+  tryKill(-leader, signal);
+}
+
+function tryKill(pid: number, signal: Signal): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // It has ended.
+  }
+}
+
+export function makeThing(thing: Make, system: Syscalls): void {
+  switch (thing.kind) {
+    case "folder":
+      mkdirSync(thing.path, { mode: thing.mode, recursive: true });
+      return;
+    case "fifo":
+      system.makeFifo(thing.path);
+      if (thing.uid !== undefined) chownSync(thing.path, thing.uid, thing.uid);
+      return;
+    case "file":
+      writeFileSync(thing.path, thing.text, { mode: thing.mode });
+      return;
+    case "bind":
+      system.bind(thing.source, thing.target, thing.readOnly);
+      return;
+    case "overlay":
+      try {
+        system.overlay(thing.base, thing.lower, thing.target);
+      } catch {
+        system.bind(thing.source, thing.target, true);
+      }
+      return;
+    case "write":
+      writeExisting(thing.path, thing.value);
+  }
+}
+
+/** Writes a cgroup's file; its words name the file, which the system's error alone would not. */
+export function writeExisting(path: string, value: string): void {
+  try {
+    writeFileSync(path, value, { flag: "r+" });
+  } catch (error) {
+    throw new Error(`cannot set ${path} to ${value}: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+function readFiles(paths: readonly string[]): Record<string, string> {
+  const files: Record<string, string> = {};
+  const buffer = Buffer.alloc(readAtEndBytes);
+  for (const path of paths) {
+    let fd: number | null = null;
+    try {
+      fd = openSync(path, "r");
+      files[path] = buffer.toString("utf8", 0, readSync(fd, buffer, 0, readAtEndBytes, 0));
+    } catch {
+      // Never made, or gone.
+    } finally {
+      if (fd !== null) closeSync(fd);
+    }
+  }
+  return files;
+}

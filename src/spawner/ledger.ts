@@ -1,0 +1,73 @@
+// What this daemon has made and must undo, on disk before it is made: kill -9 at any point leaves nothing untracked.
+
+import { readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Undo } from "./door.ts";
+
+/** Owner of what lives as long as the daemon. */
+export const daemonOwner = "spawner";
+
+export interface LedgerEntry {
+  readonly id: string;
+  readonly undo: readonly Undo[];
+}
+
+export class Ledger {
+  readonly #folder: string;
+  readonly #entries = new Map<string, Undo[]>();
+
+  /** Reads what an earlier spawner of the same run directory left. */
+  constructor(runDir: string) {
+    this.#folder = join(runDir, "ledger");
+    for (const entry of readLedger(runDir)) this.#entries.set(entry.id, [...entry.undo]);
+  }
+
+  entries(): LedgerEntry[] {
+    return [...this.#entries].map(([id, undo]) => ({ id, undo }));
+  }
+
+  has(id: string): boolean {
+    return this.#entries.has(id);
+  }
+
+  undoOf(id: string): readonly Undo[] {
+    return this.#entries.get(id) ?? [];
+  }
+
+  /** The latest is undone first. */
+  add(id: string, undo: readonly Undo[]): void {
+    const all = [...undo, ...(this.#entries.get(id) ?? [])];
+    this.#entries.set(id, all);
+    const path = join(this.#folder, `${id}.json`);
+    // By rename: a torn rewrite would forget what stood there.
+    writeFileSync(`${path}.tmp`, JSON.stringify({ id, undo: all } satisfies LedgerEntry), { mode: 0o600 });
+    renameSync(`${path}.tmp`, path);
+  }
+
+  forget(id: string): void {
+    this.#entries.delete(id);
+    rmSync(join(this.#folder, `${id}.json`), { force: true });
+  }
+}
+
+/** The entries of any run directory; what a crash tore was not made yet and is left out. */
+export function readLedger(runDir: string): LedgerEntry[] {
+  const folder = join(runDir, "ledger");
+  let names: string[];
+  try {
+    names = readdirSync(folder);
+  } catch {
+    return [];
+  }
+  const entries: LedgerEntry[] = [];
+  for (const name of names) {
+    if (!name.endsWith(".json")) continue;
+    try {
+      const entry: LedgerEntry = JSON.parse(readFileSync(join(folder, name), "utf8"));
+      entries.push(entry);
+    } catch {
+      // Torn, or forgotten meanwhile.
+    }
+  }
+  return entries;
+}

@@ -1,0 +1,91 @@
+// Undoing what dead daemons left on this machine. Living ones are never touched.
+
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { freeNumbersOf, freeStaleNumbers, reservedEntries } from "./allocator.ts";
+import type { LedgerEntry } from "./ledger.ts";
+import { readLedger } from "./ledger.ts";
+import { formatOwner, isAlive, ownerOf, readOwner, signalOwner } from "./owners.ts";
+import type { Syscalls } from "./syscalls.ts";
+import { killMarked, removeTree, undoAll } from "./undo.ts";
+
+/** How long a spawner whose daemon is dead may go on cleaning by itself (it promises 2 s). */
+const cleaningMs = 3_000;
+/** Rounds of killing: a process that forks while it is looked for needs a second one. */
+const killRounds = 20;
+
+/** In the environment of every launched process; the rest of the value names it. */
+export const markName = "EBB_LAUNCH";
+
+export function markOf(runDir: string): string {
+  return `${markName}=${markValue(runDir, "")}`;
+}
+
+export function markValue(runDir: string, id: string): string {
+  return `${basename(runDir)}/${id}`;
+}
+
+/** Every run directory of a dead daemon; returns what could not be undone, for the operator. */
+export async function reclaimDead(runDir: string, system: Syscalls): Promise<string[]> {
+  const boot = dirname(runDir);
+  const problems: string[] = [];
+  for (const name of readdirSync(boot)) {
+    const path = join(boot, name);
+    if (path === runDir || reservedEntries.has(name)) continue;
+    const owner = readOwner(join(path, "owner"));
+    if (owner && isAlive(owner)) continue;
+    // A dot: its daemon is making it at this moment, or died in doing so.
+    if (name.startsWith(".") && owner === null) continue;
+    await letItsSpawnerFinish(path);
+    if (!existsSync(path) || !claim(path)) continue;
+    problems.push(...(await undoLaunches(path, readLedger(path), system)));
+    problems.push(...(await removeRunDir(path, system)));
+  }
+  freeStaleNumbers(boot, null);
+  return problems;
+}
+
+async function letItsSpawnerFinish(path: string): Promise<void> {
+  const spawner = readOwner(join(path, "spawner"));
+  if (!spawner) return;
+  const deadline = Date.now() + cleaningMs;
+  while (isAlive(spawner) && existsSync(path) && Date.now() < deadline) await sleep(25);
+  signalOwner(spawner, "SIGKILL");
+}
+
+/** Two daemons that start together do not undo the same: harmless, but loud. */
+function claim(path: string): boolean {
+  const file = join(path, "reclaim");
+  const holder = readOwner(file);
+  if (holder && holder.pid !== process.pid && isAlive(holder)) return false;
+  try {
+    writeFileSync(file, formatOwner(ownerOf(process.pid)!), { mode: 0o600 });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Ends all processes of these entries, then undoes them. */
+export async function undoLaunches(
+  runDir: string,
+  entries: readonly LedgerEntry[],
+  system: Syscalls,
+): Promise<string[]> {
+  for (let round = 0; round < killRounds && killMarked(markOf(runDir)); round++) await sleep(5);
+  const problems: string[] = [];
+  const results = await Promise.all(entries.map((entry) => undoAll(entry.undo, system)));
+  for (const [i, words] of results.entries()) problems.push(...words.map((text) => `${entries[i]!.id}: ${text}`));
+  return problems;
+}
+
+export async function removeRunDir(runDir: string, system: Syscalls): Promise<string[]> {
+  try {
+    await removeTree(runDir, system);
+    freeNumbersOf(dirname(runDir), basename(runDir));
+    return [];
+  } catch (error) {
+    return [`${runDir}: ${error instanceof Error ? error.message : String(error)}`];
+  }
+}

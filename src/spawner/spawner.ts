@@ -1,0 +1,263 @@
+// The main thread's side of the spawner: starts the process, speaks to it, and starts another when it dies.
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { Duplex } from "node:stream";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { EbbError } from "#model/errors.ts";
+import { lifecycle } from "#model/limits.ts";
+import type { ExecResult, LaunchSpec, ProcessExit, Spawner } from "./door.ts";
+import { createLineReader, type Operation, type Reply } from "./protocol.ts";
+
+const execTimeoutMs = 10_000;
+const minuteMs = 60_000;
+
+export interface SpawnerOptions {
+  /** The Node that runs it: the pinned one. */
+  readonly node: string;
+  /** The allocator's run directory. */
+  readonly runDir: string;
+  /** Told of every death of the process, before another is started. */
+  readonly died?: (reason: string) => void;
+  /** It died too often: nothing can be started any more. */
+  readonly gaveUp: (reason: string) => void;
+}
+
+interface Waiting {
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+}
+
+interface Exiting {
+  readonly exit: Promise<ProcessExit>;
+  readonly resolve: (how: ProcessExit) => void;
+  over: boolean;
+}
+
+/** Ends that nobody asked for yet are remembered for so many processes. */
+const rememberedEnds = 1_024;
+
+export function createSpawner(options: SpawnerOptions): Spawner {
+  return new SpawnerClient(options);
+}
+
+class SpawnerClient implements Spawner {
+  readonly #options: SpawnerOptions;
+  readonly #launched = new Map<string, Exiting>();
+  readonly #ended = new Map<string, ProcessExit>();
+  readonly #listeners: Array<() => void> = [];
+  #waiting = new Map<number, Waiting>();
+  #process: ChildProcess | null = null;
+  #channel: Duplex | null = null;
+  #count = 0;
+  #stopping = false;
+  #deathsMs: number[] = [];
+  /** Resolves with the process that now serves; replaced at a death. */
+  #ready: Promise<void> = Promise.reject(new EbbError("internal", "The spawner was not started."));
+
+  constructor(options: SpawnerOptions) {
+    this.#options = options;
+    this.#ready.catch(() => {});
+  }
+
+  start(): Promise<void> {
+    this.#ready = this.#begin();
+    return this.#ready;
+  }
+
+  async #begin(): Promise<void> {
+    const { node, runDir } = this.#options;
+    const child = spawn(
+      node,
+      [
+        "--experimental-ffi",
+        "--disable-warning=ExperimentalWarning",
+        "--max-semi-space-size=1",
+        fileURLToPath(new URL("./process.ts", import.meta.url)),
+        runDir,
+      ],
+      {
+        // The cache spares it the type stripper: 18 MB and 80 ms.
+        env: { NODE_COMPILE_CACHE: join(dirname(runDir), "cache"), PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
+        cwd: "/",
+        detached: true,
+        stdio: ["ignore", "ignore", "inherit", "pipe"],
+      },
+    );
+    this.#process = child;
+    // The fourth of stdio: a socket pair, so it reads as well as it writes.
+    const channel = child.stdio[3];
+    if (!(channel instanceof Duplex)) throw new EbbError("internal", "The spawner cannot be spoken to.");
+    this.#channel = channel;
+    channel.on("error", () => {});
+    channel.on(
+      "data",
+      createLineReader((line) => this.#hear(JSON.parse(line))),
+    );
+    child.once("error", (error) => this.#died(child, `it cannot be started: ${error.message}`));
+    child.once("exit", (code, signal) => this.#died(child, `it ended (${signal ?? code})`));
+    await this.#send({ op: "ready" });
+  }
+
+  #hear(reply: Reply): void {
+    if ("exit" in reply) {
+      this.#end(reply.exit, reply.how);
+      return;
+    }
+    const waiting = this.#waiting.get(reply.n);
+    this.#waiting.delete(reply.n);
+    if (reply.ok) waiting?.resolve(reply.value);
+    else waiting?.reject(new EbbError("internal", `The spawner failed: ${reply.words}`));
+  }
+
+  #end(id: string, how: ProcessExit): void {
+    const launched = this.#launched.get(id);
+    if (!launched) return;
+    this.#launched.delete(id);
+    this.#ended.set(id, how);
+    if (this.#ended.size > rememberedEnds) this.#ended.delete(this.#ended.keys().next().value!);
+    launched.resolve(how);
+  }
+
+  #died(child: ChildProcess, reason: string): void {
+    if (this.#process !== child) return;
+    this.#process = null;
+    this.#channel?.destroy();
+    this.#channel = null;
+    const lost = this.#waiting;
+    this.#waiting = new Map();
+    for (const waiting of lost.values()) waiting.reject(new EbbError("internal", `The spawner died: ${reason}.`));
+    if (this.#stopping) return;
+    this.#options.died?.(reason);
+    const now = performance.now();
+    this.#deathsMs = [...this.#deathsMs.filter((at) => now - at < minuteMs), now];
+    if (this.#deathsMs.length >= lifecycle.workerRestartsPerMinute) {
+      this.#ready = Promise.reject(new EbbError("internal", "The spawner keeps dying."));
+      this.#ready.catch(() => {});
+      this.#options.gaveUp(reason);
+      return;
+    }
+    const orphans = [...this.#launched.keys()];
+    this.#ready = this.#begin();
+    void this.#ready.then(
+      () => {
+        // The new one has undone what the old one left before it said that it is ready.
+        for (const id of orphans) this.#end(id, { code: null, signal: null, lost: true });
+        for (const listener of this.#listeners) listener();
+        return undefined;
+      },
+      () => {},
+    );
+    // Whoever calls next hears it; another death is counted on its own.
+    this.#ready.catch(() => {});
+  }
+
+  // The answer's shape is the operation's: both ends are this room.
+  // oxlint-disable-next-line typescript/no-explicit-any
+  #send(operation: Operation): Promise<any> {
+    const channel = this.#channel;
+    if (!channel) return Promise.reject(new EbbError("internal", "The spawner is not running."));
+    const n = ++this.#count;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(n, { resolve, reject });
+      channel.write(`${JSON.stringify({ ...operation, n })}\n`);
+    });
+  }
+
+  // oxlint-disable-next-line typescript/no-explicit-any
+  async #ask(operation: Operation): Promise<any> {
+    // A living process is asked at once: order is kept, and no turn of the loop is lost on the path of a cold start.
+    await this.#ready;
+    return this.#send(operation);
+  }
+
+  async stop(): Promise<void> {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    await this.#ready.catch(() => {});
+    const child = this.#process;
+    if (!child) return;
+    const gone = new Promise<void>((resolve) => void child.once("exit", () => resolve()));
+    // Rejected by its end, which is the answer.
+    this.#send({ op: "stop" }).catch(() => {});
+    await gone;
+    for (const id of this.#launched.keys()) this.#end(id, { code: null, signal: null, lost: true });
+  }
+
+  async launch(spec: LaunchSpec): Promise<void> {
+    if (this.#launched.has(spec.id)) throw new EbbError("internal", `${spec.id} is already launched.`);
+    const { promise, resolve } = Promise.withResolvers<ProcessExit>();
+    this.#launched.set(spec.id, { exit: promise, resolve, over: false });
+    try {
+      await this.#ask({ op: "launch", spec });
+    } catch (error) {
+      this.#launched.delete(spec.id);
+      throw error;
+    }
+  }
+
+  exited(id: string): Promise<ProcessExit> {
+    const ended = this.#ended.get(id);
+    if (ended) return Promise.resolve(ended);
+    const launched = this.#launched.get(id);
+    return launched ? launched.exit : Promise.reject(new EbbError("internal", `${id} was never launched.`));
+  }
+
+  async signal(id: string, signal: "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT"): Promise<void> {
+    // A spawner that dies meanwhile ends the process as well.
+    if (this.#launched.has(id)) await this.#ask({ op: "signal", id, signal }).catch(() => {});
+  }
+
+  async exec(
+    argv: readonly string[],
+    options: { readonly stdin?: string; readonly timeoutMs?: number } = {},
+  ): Promise<ExecResult> {
+    const { stdin = null, timeoutMs = execTimeoutMs } = options;
+    const result: ExecResult = await this.#ask({ op: "exec", argv, stdin, timeoutMs });
+    return result;
+  }
+
+  async fifos(paths: readonly string[]): Promise<void> {
+    await this.#ask({ op: "fifos", paths });
+  }
+
+  async share(options: Parameters<Spawner["share"]>[0]): Promise<void> {
+    await this.#ask({ op: "share", ...options });
+  }
+
+  async make(options: Parameters<Spawner["make"]>[0]): Promise<void> {
+    await this.#ask({ op: "make", ...options });
+  }
+
+  async unmake(owner: string): Promise<void> {
+    await this.#ask({ op: "unmake", owner });
+  }
+
+  async bind(options: Parameters<Spawner["bind"]>[0]): Promise<void> {
+    await this.#ask({ op: "bind", ...options });
+  }
+
+  async unmount(path: string): Promise<void> {
+    await this.#ask({ op: "unmount", path });
+  }
+
+  async tmpfs(options: Parameters<Spawner["tmpfs"]>[0]): Promise<void> {
+    await this.#ask({ op: "tmpfs", ...options });
+  }
+
+  async cgroup(options: Parameters<Spawner["cgroup"]>[0]): Promise<void> {
+    await this.#ask({ op: "cgroup", ...options });
+  }
+
+  async nft(script: string): Promise<void> {
+    await this.#ask({ op: "nft", script });
+  }
+
+  async owe(undo: readonly import("./door.ts").Undo[]): Promise<void> {
+    await this.#ask({ op: "owe", undo });
+  }
+
+  onReplaced(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+}

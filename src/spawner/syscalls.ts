@@ -1,0 +1,207 @@
+// The system calls that Node does not offer, by node:ffi; without it (the flag is missing, another libc) by small programs.
+// node:ffi is experimental: this file alone knows it.
+
+import { spawnSync } from "node:child_process";
+import { closeSync, readFileSync, readdirSync } from "node:fs";
+import { createServer } from "node:net";
+
+/** mount(2), umount(2): <linux/mount.h>. */
+const mountFlags = {
+  readOnly: 1,
+  noSetuid: 2,
+  noDevices: 4,
+  remount: 32,
+  bind: 4096,
+  recursive: 16384,
+  private: 1 << 18,
+  shared: 1 << 20,
+} as const;
+const detach = 2;
+const noFollow = 8;
+
+/** A listening socket, to be handed to a process and then closed here. */
+export interface Listening {
+  readonly fd: number;
+  close(): void;
+}
+
+export interface Syscalls {
+  readonly by: "ffi" | "programs";
+  makeFifo(path: string): void;
+  /** nosuid, nodev; private. */
+  bind(source: string, target: string, readOnly: boolean): void;
+  /** Binds a folder onto itself as a shared mount. */
+  share(path: string): void;
+  tmpfs(target: string, bytes: number, mode: string): void;
+  /** Read-only; `lower` are relative to `base`, which becomes the working directory for the call. */
+  overlay(base: string, lower: readonly string[], target: string): void;
+  /** Lazily, never through a link. False: nothing was mounted there. */
+  unmount(path: string): boolean;
+  /** Listens on a Unix socket, close-on-exec; `path` is at most 107 bytes. */
+  listen(path: string): Promise<Listening>;
+  /** What this process inherited beyond its standard streams does not go on to its children (an engine closes them as well). */
+  closeOnExec(): void;
+}
+
+class SyscallError extends Error {
+  constructor(what: string, detail: string) {
+    super(`${what}: ${detail}`);
+    this.name = "SyscallError";
+  }
+}
+
+const errnoNames: Readonly<Record<number, string>> = {
+  1: "EPERM", 2: "ENOENT", 12: "ENOMEM", 13: "EACCES", 16: "EBUSY", 17: "EEXIST", 19: "ENODEV", 20: "ENOTDIR", 22: "EINVAL",
+  28: "ENOSPC", 30: "EROFS", 36: "ENAMETOOLONG", 40: "ELOOP", 98: "EADDRINUSE",
+}; // prettier-ignore
+
+export function createSyscalls(options: { ffi?: boolean } = {}): Syscalls {
+  if (options.ffi !== false) {
+    try {
+      const ffi = process.getBuiltinModule("node:ffi");
+      if (ffi) return throughFfi(ffi);
+    } catch {
+      // No such library or symbol: the programs do it.
+    }
+  }
+  return throughPrograms();
+}
+
+function throughFfi(ffi: typeof import("node:ffi")): Syscalls {
+  const { functions: libc } = ffi.dlopen(null, {
+    mount: { arguments: ["string", "string", "string", "u64", "string"], return: "i32" },
+    umount2: { arguments: ["string", "i32"], return: "i32" },
+    mkfifo: { arguments: ["string", "u32"], return: "i32" },
+    socket: { arguments: ["i32", "i32", "i32"], return: "i32" },
+    bind: { arguments: ["i32", "buffer", "u32"], return: "i32" },
+    listen: { arguments: ["i32", "i32"], return: "i32" },
+    fcntl: { arguments: ["i32", "i32", "i32"], return: "i32" },
+    __errno_location: { arguments: [], return: "pointer" },
+  });
+  const errno = (): number => ffi.getInt32(libc.__errno_location());
+  const check = (what: string, result: number): number => {
+    if (result >= 0) return result;
+    const code = errno();
+    throw new SyscallError(what, errnoNames[code] ?? `errno ${code}`);
+  };
+  const mount = (source: string, target: string, type: string, flags: number, data: string): void => {
+    check(`mount ${target}`, libc.mount(source, target, type, BigInt(flags), data));
+  };
+  const tight = mountFlags.noSetuid | mountFlags.noDevices;
+  return {
+    by: "ffi",
+    makeFifo: (path) => void check(`mkfifo ${path}`, libc.mkfifo(path, 0o600)),
+    bind: (source, target, readOnly) => {
+      mount(source, target, "", mountFlags.bind, "");
+      const flags = mountFlags.remount | mountFlags.bind | tight | (readOnly ? mountFlags.readOnly : 0);
+      mount("", target, "", flags, "");
+    },
+    share: (path) => {
+      mount(path, path, "", mountFlags.bind, "");
+      // Private first: it leaves the peer group of the file system below, so that nothing reaches the rest of the machine.
+      mount("", path, "", mountFlags.private, "");
+      mount("", path, "", mountFlags.shared, "");
+    },
+    tmpfs: (target, bytes, mode) => mount("tmpfs", target, "tmpfs", tight, `size=${bytes},mode=${mode}`),
+    overlay: (base, lower, target) => {
+      const before = process.cwd();
+      process.chdir(base);
+      try {
+        mount("ebb", target, "overlay", tight | mountFlags.readOnly, `lowerdir=${lower.join(":")}`);
+      } finally {
+        process.chdir(before);
+      }
+    },
+    unmount: (path) => {
+      if (libc.umount2(path, detach | noFollow) === 0) return true;
+      const code = errno();
+      if (code === 22 || code === 2) return false;
+      throw new SyscallError(`umount ${path}`, errnoNames[code] ?? `errno ${code}`);
+    },
+    listen: async (path) => {
+      const address = Buffer.alloc(110);
+      const bytes = Buffer.from(path);
+      if (bytes.length > 107) throw new SyscallError(`listen ${path}`, "ENAMETOOLONG");
+      address.writeUInt16LE(1); // AF_UNIX; both architectures that ebb runs on are little-endian
+      bytes.copy(address, 2);
+      const fd = check("socket", libc.socket(1, 1 | 0o2000000, 0)); // SOCK_STREAM | SOCK_CLOEXEC
+      try {
+        check(`bind ${path}`, libc.bind(fd, address, bytes.length + 3));
+        check(`listen ${path}`, libc.listen(fd, 4096));
+      } catch (error) {
+        closeSync(fd);
+        throw error;
+      }
+      return { fd, close: () => closeSync(fd) };
+    },
+    closeOnExec: () => {
+      for (const entry of readdirSync("/proc/self/fd")) {
+        // F_SETFD, FD_CLOEXEC. The descriptor of this listing itself is gone by now, which is harmless.
+        if (Number(entry) > 2) libc.fcntl(Number(entry), 2, 1);
+      }
+    },
+  };
+}
+
+function run(program: string, args: readonly string[], cwd = "/"): void {
+  const { status, stderr, error } = spawnSync(program, args, { encoding: "utf8", env: {}, cwd });
+  if (status !== 0) throw new SyscallError(`${program} ${args.at(-1) ?? ""}`, error?.message ?? stderr.trim());
+}
+
+function mountProgram(...args: string[]): void {
+  run("/bin/mount", args);
+}
+
+function throughPrograms(): Syscalls {
+  return {
+    by: "programs",
+    makeFifo: (path) => run("/usr/bin/mkfifo", ["-m", "0600", path]),
+    bind: (source, target, readOnly) => {
+      mountProgram("--bind", source, target);
+      mountProgram("-o", `remount,bind,nosuid,nodev${readOnly ? ",ro" : ""}`, target);
+    },
+    share: (path) => {
+      mountProgram("--bind", path, path);
+      mountProgram("--make-private", path);
+      mountProgram("--make-shared", path);
+    },
+    tmpfs: (target, bytes, mode) =>
+      mountProgram("-t", "tmpfs", "-o", `nosuid,nodev,size=${bytes},mode=${mode}`, "tmpfs", target),
+    overlay: (base, lower, target) =>
+      run("/bin/mount", ["-t", "overlay", "-o", `ro,nosuid,nodev,lowerdir=${lower.join(":")}`, "ebb", target], base),
+    unmount: (path) => {
+      if (!isMountPoint(path)) return false;
+      run("/bin/umount", ["-l", path]);
+      return true;
+    },
+    listen: async (path) => {
+      const server = createServer();
+      await new Promise<void>((resolve, reject) => {
+        server.once("error", reject);
+        server.listen({ path, backlog: 4096 }, resolve);
+      });
+      // Node has no public name for a server's descriptor.
+      const handle: unknown = Reflect.get(server, "_handle");
+      const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : null;
+      if (typeof fd !== "number") throw new SyscallError(`listen ${path}`, "no descriptor");
+      return { fd, close: () => void server.close() };
+    },
+    closeOnExec: () => {},
+  };
+}
+
+/** Mount points at or below a path, the latest first, as this process sees them. */
+export function mountsBelow(path: string): string[] {
+  const found: string[] = [];
+  for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
+    const point = line
+      .split(" ")[4]
+      ?.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+    if (point !== undefined && (point === path || point.startsWith(`${path}/`))) found.push(point);
+  }
+  return found.toReversed();
+}
+
+function isMountPoint(path: string): boolean {
+  return mountsBelow(path).includes(path);
+}

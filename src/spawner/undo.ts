@@ -1,0 +1,157 @@
+// Undoing: each step is harmless when there is nothing to undo, and is tried again until it holds or its time is up.
+
+import { execFile } from "node:child_process";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { readdir, rm, rmdir } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Undo } from "./door.ts";
+import { mountsBelow, type Syscalls } from "./syscalls.ts";
+
+const cgroupMs = 5_000;
+const commandMs = 10_000;
+/** Mounts can be stacked on one point; more of them than this is a defect. */
+const stackedMounts = 16;
+
+/** Undoes in order. One step that fails does not keep the others; the words of what failed are returned. */
+const commandEnv = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" };
+
+export async function undoAll(steps: readonly Undo[], system: Syscalls): Promise<string[]> {
+  const failed: string[] = [];
+  for (const step of steps) {
+    try {
+      await undoOne(step, system);
+    } catch (error) {
+      failed.push(`${step.kind}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  return failed;
+}
+
+async function undoOne(step: Undo, system: Syscalls): Promise<void> {
+  switch (step.kind) {
+    case "unmount":
+      unmountAll(step.path, system);
+      return;
+    case "remove":
+      await removeTree(step.path, system);
+      return;
+    case "cgroup":
+      await removeCgroups(step.paths);
+      return;
+    case "command":
+      await runCommand(step.argv);
+  }
+}
+
+function unmountAll(path: string, system: Syscalls): void {
+  for (let i = 0; i < stackedMounts; i++) if (!system.unmount(path)) return;
+}
+
+/** Never deletes through a mount: what is mounted below (tenants' code!) is taken off first, or nothing is removed. */
+export async function removeTree(path: string, system: Syscalls): Promise<void> {
+  for (const point of mountsBelow(path)) system.unmount(point);
+  const left = mountsBelow(path);
+  if (left.length > 0) throw new Error(`${left.join(", ")} is still mounted`);
+  await rm(path, { recursive: true, force: true });
+}
+
+/** The same cgroup under several controllers (cgroup v1), or its one folder (v2). */
+async function removeCgroups(paths: readonly string[]): Promise<void> {
+  const deadline = Date.now() + cgroupMs;
+  for (let waitMs = 1; ; waitMs = Math.min(waitMs * 2, 50)) {
+    for (const path of paths) killTree(path);
+    const left: string[] = [];
+    // One after the other: the kernel serialises them, and a spawner's other work goes between.
+    for (const path of paths) if (!(await removeCgroupTree(path))) left.push(path);
+    if (left.length === 0) return;
+    if (Date.now() > deadline) throw new Error(`${left.join(", ")} is still in use`);
+    await sleep(waitMs);
+  }
+}
+
+function killTree(path: string): void {
+  let children: string[];
+  try {
+    children = readdirSync(path, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => join(path, entry.name));
+  } catch {
+    return;
+  }
+  for (const child of children) killTree(child);
+  tryWrite(join(path, "cgroup.kill"), "1"); // v2, Linux 5.14
+  const processes = readWords(join(path, "cgroup.procs"));
+  if (processes.length === 0) return;
+  for (const pid of processes) {
+    if (Number(pid) === process.pid) continue;
+    try {
+      process.kill(Number(pid), "SIGKILL");
+    } catch {
+      // It ended by itself.
+    }
+  }
+  // What is frozen dies only when it thaws (v1; v2 kills the frozen too).
+  tryWrite(join(path, "freezer.state"), "THAWED");
+}
+
+async function removeCgroupTree(path: string): Promise<boolean> {
+  try {
+    await rmdir(path);
+    return true;
+  } catch (error) {
+    if (codeOf(error) === "ENOENT") return true;
+  }
+  try {
+    for (const entry of await readdir(path, { withFileTypes: true }))
+      if (entry.isDirectory() && !(await removeCgroupTree(join(path, entry.name)))) return false;
+    await rmdir(path);
+    return true;
+  } catch (error) {
+    return codeOf(error) === "ENOENT";
+  }
+}
+
+function runCommand(argv: readonly string[]): Promise<void> {
+  return new Promise((resolve) => {
+    // Its failure is "already gone".
+    execFile(argv[0]!, argv.slice(1), { timeout: commandMs, killSignal: "SIGKILL", env: commandEnv }, () => resolve());
+  });
+}
+
+/** Kills every process that carries this mark in its environment; true: there were some. */
+export function killMarked(mark: string): boolean {
+  let found = false;
+  for (const entry of readdirSync("/proc")) {
+    const pid = Number(entry);
+    if (!Number.isInteger(pid) || pid === process.pid) continue;
+    try {
+      if (!`\0${readFileSync(`/proc/${pid}/environ`, "latin1")}`.includes(`\0${mark}`)) continue;
+      process.kill(pid, "SIGKILL");
+      found = true;
+    } catch {
+      // It ended, or it is a kernel thread.
+    }
+  }
+  return found;
+}
+
+function readWords(path: string): string[] {
+  try {
+    return readFileSync(path, "latin1").split("\n").filter(Boolean);
+  } catch {
+    return [];
+  }
+}
+
+function tryWrite(path: string, value: string): void {
+  try {
+    writeFileSync(path, value, { flag: "r+" });
+  } catch {
+    // There is no such file, or nothing to do.
+  }
+}
+
+function codeOf(error: unknown): string | null {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : null;
+}

@@ -1,0 +1,45 @@
+// A line of the log as it lies on the disk: one JSON a line, short names, always in this order (queries look for the bytes).
+
+import type { InstanceId, InvocationId } from "#model/ids.ts";
+import type { LogLine } from "./door.ts";
+import type { Level } from "./text.ts";
+
+export interface LogRecord {
+  readonly time: number;
+  readonly workload: string;
+  readonly instance: InstanceId | null;
+  readonly invocation: InvocationId | null;
+  readonly stream: LogLine["stream"];
+  readonly level: Level;
+  readonly message: string;
+}
+
+const streams = { stdout: "o", stderr: "e", ebb: "b" } as const;
+
+export function encodeRecord(record: LogRecord): string {
+  const { time, workload, instance, invocation, stream, level, message } = record;
+  const i = invocation === null ? "null" : `"${invocation}"`;
+  const n = instance === null ? "null" : `"${instance}"`;
+  return `{"t":${time},"w":"${workload}","i":${i},"n":${n},"s":"${streams[stream]}","l":"${level}","m":${JSON.stringify(message)}}\n`;
+}
+
+/** Bytes that a record of this workload, or invocation, has in it and no other: a message cannot hold an unescaped quote. */
+export function needleOf(field: "w" | "i", value: string): Buffer {
+  return Buffer.from(`"${field}":"${value}"`);
+}
+
+/** null: torn by a crash, or not ours. */
+export function decodeRecord(line: string): LogLine | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return null;
+  }
+  if (typeof value !== "object" || value === null) return null;
+  const { t, w, i, s, l, m } = value as Record<string, unknown>;
+  if (typeof t !== "number" || typeof w !== "string" || typeof m !== "string") return null;
+  if (l !== "debug" && l !== "info" && l !== "warn" && l !== "error") return null;
+  const stream = s === "o" ? "stdout" : s === "e" ? "stderr" : "ebb";
+  return { time: t, workload: w, invocation: typeof i === "string" ? i : null, stream, level: l, message: m };
+}

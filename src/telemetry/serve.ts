@@ -1,0 +1,245 @@
+// The worker's side: reads all output, writes it within a flush, answers queries, feeds followers, keeps the bounds.
+
+import fs from "node:fs";
+import { join } from "node:path";
+import type { Cancel, Clock } from "#model/clock.ts";
+import type { InstanceId } from "#model/ids.ts";
+import { logLimits, recordLimits } from "#model/limits.ts";
+import { refuseProjectName } from "#model/names.ts";
+import type { AttachOptions, LogLine, LogQuery } from "./door.ts";
+import { InstanceOutput } from "./instance-output.ts";
+import { ProjectLog } from "./project-log.ts";
+import type { FromWorker, TelemetryWorkerData, ToWorker } from "./protocol.ts";
+import { encodeRecord, type LogRecord } from "./record.ts";
+
+export interface ServeOptions extends TelemetryWorkerData {
+  readonly clock: Clock;
+  readonly post: (message: FromWorker) => void;
+}
+
+interface Follower {
+  readonly query: Omit<LogQuery, "limit">;
+  lines: LogLine[];
+  skipped: number;
+}
+
+export class TelemetryServer {
+  readonly #options: ServeOptions;
+  readonly #outputs = new Map<InstanceId, InstanceOutput>();
+  /** Of instances that are gone; the oldest go first. */
+  readonly #tails = new Map<InstanceId, readonly LogLine[]>();
+  readonly #logs = new Map<string, ProjectLog>();
+  readonly #followers = new Map<number, Follower>();
+  readonly #dirty = new Set<InstanceOutput>();
+  readonly #counters = { readBytes: 0, lines: 0, droppedLines: 0, droppedBytes: 0, writeErrors: 0 };
+  #waitingBytes = 0;
+  #flushing: Cancel | null = null;
+  #pass: Cancel | null = null;
+
+  constructor(options: ServeOptions) {
+    this.#options = options;
+    fs.mkdirSync(options.directory, { recursive: true, mode: 0o700 });
+    this.#expire();
+  }
+
+  /** Errors of a query go back to its asker; any other is the worker's end, and a new one takes over. */
+  receive(message: ToWorker): void {
+    switch (message.kind) {
+      case "attach":
+        return this.#attach(message.options);
+      case "detach":
+        return this.#detach(message.instance);
+      case "active":
+        for (let i = 0; i + 1 < message.pairs.length; i += 2)
+          this.#outputs.get(message.pairs[i]!)?.active(message.pairs[i + 1]!);
+        return;
+      case "record":
+        this.#write(message.project, message.record);
+        return this.#flushSoon();
+      case "logs":
+        return this.#answer(message.id, async () => this.#query(message.query));
+      case "tail":
+        return this.#answer(message.id, async () => this.#tail(message.instance, message.lines));
+      case "counters":
+        return this.#answer(message.id, async () => this.#counters);
+      case "follow":
+        this.#followers.set(message.id, { query: message.query, lines: [], skipped: 0 });
+        return;
+      case "unfollow":
+        this.#followers.delete(message.id);
+        return;
+      case "stop":
+        void this.#stop();
+    }
+  }
+
+  #attach(options: AttachOptions): void {
+    this.#outputs.get(options.instance)?.end();
+    const { clock } = this.#options;
+    try {
+      const output: InstanceOutput = new InstanceOutput(options, clock, this.#counters, () => {
+        this.#dirty.add(output);
+        this.#flushSoon();
+      });
+      this.#outputs.set(options.instance, output);
+    } catch (error) {
+      const message = `the output of this instance cannot be read: ${String(error)}`;
+      this.#write(options.project, {
+        time: clock.wallMs(),
+        workload: options.workload,
+        instance: options.instance,
+        invocation: null,
+        stream: "ebb",
+        level: "error",
+        message,
+      });
+      this.#flushSoon();
+    }
+  }
+
+  #detach(instance: InstanceId): void {
+    const output = this.#outputs.get(instance);
+    if (output) {
+      output.end();
+      this.#take(output);
+      this.#outputs.delete(instance);
+      this.#dirty.delete(output);
+      if (this.#tails.size >= logLimits.tailsKept)
+        for (const oldest of this.#tails.keys()) if (this.#tails.delete(oldest)) break;
+      this.#tails.set(instance, output.tail(logLimits.tailLines));
+      this.#flushSoon();
+    }
+    this.#options.post({ kind: "detached", instance });
+  }
+
+  #tail(instance: InstanceId, lines: number): readonly LogLine[] {
+    const output = this.#outputs.get(instance);
+    if (!output) return (this.#tails.get(instance) ?? []).slice(-lines);
+    output.drain();
+    output.flushPartial();
+    return output.tail(lines);
+  }
+
+  #flushSoon(): void {
+    this.#flushing ??= this.#options.clock.after(logLimits.flushMs, () => {
+      this.#flushing = null;
+      this.#takeAll();
+      for (const log of this.#logs.values()) if (log.pendingBytes > 0) this.#flush(log);
+      // What a slow disk has not begun to take still waits, and is looked at again.
+      this.#waitingBytes = [...this.#logs.values()].reduce((sum, log) => sum + log.pendingBytes, 0);
+      if (this.#waitingBytes > 0) this.#flushSoon();
+    });
+  }
+
+  #takeAll(): void {
+    for (const output of this.#dirty) {
+      this.#take(output);
+      if (!output.unfinished) this.#dirty.delete(output);
+    }
+    if (this.#dirty.size > 0) this.#flushSoon();
+    this.#feedFollowers();
+  }
+
+  #take(output: InstanceOutput): void {
+    for (const record of output.take()) this.#write(output.options.project, record);
+  }
+
+  #flush(log: ProjectLog): void {
+    // A full disk loses lines, and is counted; it must not take anything else with it.
+    log.flush().catch(() => this.#counters.writeErrors++);
+  }
+
+  #write(project: string, record: LogRecord): void {
+    const log = this.#log(project);
+    if (!log) return;
+    if (this.#waitingBytes > logLimits.pendingBytes) {
+      this.#counters.droppedLines++;
+      this.#counters.droppedBytes += record.message.length;
+      return;
+    }
+    const text = encodeRecord(record);
+    this.#waitingBytes += text.length;
+    log.append(text, record.time);
+    for (const follower of this.#followers.values())
+      if (matches(follower.query, project, record)) follow(follower, record);
+  }
+
+  #feedFollowers(): void {
+    for (const [id, follower] of this.#followers) {
+      if (follower.lines.length === 0) continue;
+      if (follower.skipped > 0) follower.lines.push(skippedLine(follower, this.#options.clock.wallMs()));
+      this.#options.post({ kind: "lines", id, lines: follower.lines });
+      follower.lines = [];
+      follower.skipped = 0;
+    }
+  }
+
+  #log(project: string): ProjectLog | null {
+    let log = this.#logs.get(project);
+    if (log) return log;
+    // A project's name becomes a folder's: what is no name becomes nothing.
+    if (refuseProjectName(project) !== null) return null;
+    const { keptBytes, segmentBytes, directory } = this.#options;
+    log = new ProjectLog(join(directory, project), {
+      ...(keptBytes === null ? {} : { keptBytes }),
+      ...(segmentBytes === null ? {} : { segmentBytes }),
+    });
+    this.#logs.set(project, log);
+    return log;
+  }
+
+  async #query(query: LogQuery): Promise<readonly LogLine[]> {
+    for (const output of this.#outputs.values()) if (output.options.project === query.project) output.drain();
+    this.#takeAll();
+    return (await this.#log(query.project)?.query(query)) ?? [];
+  }
+
+  #answer(id: number, run: () => Promise<unknown>): void {
+    run().then(
+      (value) => this.#options.post({ kind: "answer", id, value }),
+      (error: unknown) => this.#options.post({ kind: "failed", id, message: String(error) }),
+    );
+  }
+
+  /** Once an hour, over every project there is a folder of. */
+  #expire(): void {
+    const { directory, clock } = this.#options;
+    for (const entry of fs.readdirSync(directory, { withFileTypes: true }))
+      if (entry.isDirectory()) this.#log(entry.name)?.expire();
+    this.#pass = clock.after(recordLimits.passEveryMs, () => this.#expire());
+  }
+
+  async #stop(): Promise<void> {
+    this.#pass?.();
+    this.#flushing?.();
+    for (const output of this.#outputs.values()) {
+      output.end();
+      this.#take(output);
+    }
+    this.#outputs.clear();
+    this.#feedFollowers();
+    await Promise.allSettled([...this.#logs.values()].map((log) => log.flush()));
+    this.#options.post({ kind: "stopped" });
+  }
+}
+
+function matches(query: Omit<LogQuery, "limit">, project: string, record: LogRecord): boolean {
+  return (
+    query.project === project &&
+    (query.workload === undefined || query.workload === record.workload) &&
+    (query.invocation === undefined || query.invocation === record.invocation) &&
+    (query.sinceMs === undefined || query.sinceMs <= record.time)
+  );
+}
+
+function follow(follower: Follower, record: LogRecord): void {
+  const { time, workload, invocation, stream, level, message } = record;
+  if (follower.lines.length < logLimits.followLines)
+    follower.lines.push({ time, workload, invocation, stream, level, message });
+  else follower.skipped++;
+}
+
+function skippedLine(follower: Follower, time: number): LogLine {
+  const message = `${follower.skipped} more lines are in the log and not shown here: too many at once`;
+  return { time, workload: follower.lines[0]!.workload, invocation: null, stream: "ebb", level: "warn", message };
+}

@@ -1,0 +1,16 @@
+// The telemetry worker thread: reads the sandboxes' output, so that the main thread never does. Wiring, no logic.
+
+import { parentPort, workerData } from "node:worker_threads";
+import { systemClock } from "#model/clock.ts";
+import type { FromWorker, TelemetryWorkerData, ToWorker } from "#telemetry/protocol.ts";
+import { TelemetryServer } from "#telemetry/serve.ts";
+
+const port = parentPort;
+if (!port) throw new Error("the telemetry worker is started by the daemon, not by hand");
+const post = (message: FromWorker): void => {
+  port.postMessage(message);
+  if (message.kind === "stopped") port.close();
+};
+const server = new TelemetryServer({ ...(workerData as TelemetryWorkerData), clock: systemClock, post });
+port.on("message", (message: ToWorker) => server.receive(message));
+post({ kind: "ready" });

@@ -1,0 +1,171 @@
+// Starts a real ebb for a test: own data directory, free port, own client; stopped and checked at the end.
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync, mkdirSync } from "node:fs";
+import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { installation } from "#config.ts";
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly text: string;
+}
+
+export interface CommandResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Daemon {
+  readonly url: string;
+  readonly port: number;
+  readonly token: string;
+  readonly directory: string;
+  readonly process: ChildProcess;
+  /** Everything it said on stderr so far. */
+  log(): string;
+  /** Runs `ebb …` against this daemon. */
+  ebb(args: readonly string[], options?: { stdin?: string; cwd?: string; env?: Record<string, string> }): Promise<CommandResult>;
+  /** `ebb … --json`, which must succeed; its parsed output. */
+  json<T>(args: readonly string[]): Promise<T>;
+  /** A request to a workload (by Host header) or, with `host: null`, to the platform. */
+  fetch(host: string | null, path: string, options?: RequestOptions): Promise<Answer>;
+  /** SIGTERM; resolves with its exit code. */
+  stop(): Promise<number | null>;
+  /** kill -9 of the daemon's main process. */
+  kill(): Promise<void>;
+}
+
+export interface RequestOptions {
+  readonly method?: string;
+  readonly headers?: Record<string, string>;
+  readonly body?: string | Uint8Array;
+  readonly signal?: AbortSignal;
+}
+
+const launcher = join(installation, "ebb");
+
+/** A new directory under the system's temporary one; the caller removes it. */
+export function temporaryDirectory(): string {
+  return mkdtempSync(join(tmpdir(), "ebb-test-"));
+}
+
+/** Writes files (path to text) under a new temporary directory. */
+export function folderOf(files: Record<string, string>): string {
+  const directory = temporaryDirectory();
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(directory, path)), { recursive: true });
+    writeFileSync(join(directory, path), text);
+  }
+  return directory;
+}
+
+/** Starts `ebb up`; throws with what it said when it does not become ready. */
+export async function startDaemon(options: { directory?: string; args?: readonly string[]; env?: Record<string, string> } = {}): Promise<Daemon> {
+  const directory = options.directory ?? temporaryDirectory();
+  const child = spawn(launcher, ["up", "--data", directory, "--listen", "127.0.0.1:0", ...(options.args ?? [])], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, ...options.env },
+  });
+  const said: string[] = [];
+  child.stderr.setEncoding("utf8").on("data", (chunk: string) => said.push(chunk));
+  const url = await new Promise<string>((resolve, reject) => {
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      const match = /^ready (http:\/\/\S+)$/.exec(line);
+      if (match?.[1]) resolve(match[1]);
+    });
+    child.once("exit", (code, signal) => reject(new Error(`ebb up ended (${code ?? signal}):\n${said.join("")}`)));
+    child.once("error", reject);
+  });
+  const credentials = JSON.parse(readFileSync(join(directory, "credentials.json"), "utf8")) as { url: string; token: string };
+  const port = Number(new URL(url).port);
+  const ebb: Daemon["ebb"] = (args, more) => runCommand([...args, "--data", directory], more);
+  return {
+    url,
+    port,
+    token: credentials.token,
+    directory,
+    process: child,
+    log: () => said.join(""),
+    ebb,
+    json: async <T>(args: readonly string[]) => {
+      const result = await ebb([...args, "--json"]);
+      if (result.code !== 0) throw new Error(`ebb ${args.join(" ")}: exit ${result.code}: ${result.stderr}${result.stdout}`);
+      return JSON.parse(result.stdout) as T;
+    },
+    fetch: (host, path, more) => fetchFrom(port, host, path, more),
+    stop: async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+      const ended = once(child, "exit");
+      child.kill("SIGTERM");
+      await ended;
+      return child.exitCode;
+    },
+    kill: async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const ended = once(child, "exit");
+      child.kill("SIGKILL");
+      await ended;
+    },
+  };
+}
+
+/** Runs the launcher to its end. */
+export async function runCommand(
+  args: readonly string[],
+  options: { stdin?: string; cwd?: string; env?: Record<string, string> } = {},
+): Promise<CommandResult> {
+  const child = spawn(launcher, args, { stdio: ["pipe", "pipe", "pipe"], cwd: options.cwd, env: { ...process.env, ...options.env } });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.setEncoding("utf8").on("data", (chunk: string) => (stdout += chunk));
+  child.stderr.setEncoding("utf8").on("data", (chunk: string) => (stderr += chunk));
+  child.stdin.end(options.stdin ?? "");
+  const [code] = (await once(child, "close")) as [number | null];
+  return { code: code ?? -1, stdout, stderr };
+}
+
+/** One request on a connection of its own, with any Host header (fetch does not allow that). */
+export function fetchFrom(port: number, host: string | null, path: string, options: RequestOptions = {}): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const request = httpRequest({
+      host: "127.0.0.1",
+      port,
+      path,
+      method: options.method ?? "GET",
+      agent: false,
+      headers: { host: host ?? `127.0.0.1:${port}`, ...options.headers },
+      ...(options.signal ? { signal: options.signal } : {}),
+    });
+    request.once("error", reject);
+    request.once("response", (response) => {
+      const chunks: Buffer[] = [];
+      response.on("data", (chunk: Buffer) => chunks.push(chunk));
+      response.once("error", reject);
+      response.once("end", () =>
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, text: Buffer.concat(chunks).toString("utf8") }),
+      );
+    });
+    request.end(options.body);
+  });
+}
+
+/** Asks until `check` answers something; the bound is generous, since machines are slow: what is tested is that it comes. */
+export async function eventually<T>(what: string, check: () => Promise<T | null | undefined | false>, withinMs = 20_000): Promise<T> {
+  const until = performance.now() + withinMs;
+  for (;;) {
+    const found = await check();
+    if (found) return found;
+    if (performance.now() > until) throw new Error(`did not happen within ${withinMs} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+export function removeDirectory(directory: string): void {
+  rmSync(directory, { recursive: true, force: true });
+}

@@ -1,0 +1,241 @@
+// The life of functions on a real ebb: from zero, through deploys, failures and floods of requests, back to zero.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
+
+let daemon: Daemon;
+const folders: string[] = [];
+
+before(async () => {
+  daemon = await startDaemon();
+});
+
+after(async () => {
+  await daemon?.stop();
+  for (const folder of [...folders, ...(daemon ? [daemon.directory] : [])]) removeDirectory(folder);
+});
+
+function folder(files: Record<string, string>): string {
+  const made = folderOf(files);
+  folders.push(made);
+  return made;
+}
+
+async function deploy(name: string, files: Record<string, string>, ...args: string[]): Promise<string> {
+  const result = await daemon.ebb(["deploy", folder(files), "--name", name, "--public", ...args]);
+  assert.equal(result.code, 0, result.stderr + result.stdout);
+  return result.stdout;
+}
+
+function app(name: string, settings: string, code: string, file = "index.mjs"): Record<string, string> {
+  return { "ebb.yaml": `functions:\n  ${name}:\n    source: ./src\n    public: true\n${settings}`, [`src/${file}`]: code };
+}
+
+async function deployApp(files: Record<string, string>): Promise<void> {
+  const result = await daemon.ebb(["deploy", folder(files)]);
+  assert.equal(result.code, 0, result.stderr + result.stdout);
+}
+
+interface Row {
+  name: string;
+  instances: number;
+  state: string;
+  revision: number | string;
+  isolation: string;
+}
+
+async function row(name: string): Promise<Row> {
+  const found = (await daemon.json<Row[]>(["ls"])).find((candidate) => candidate.name === name);
+  assert.ok(found, `${name} is not listed`);
+  return found;
+}
+
+async function atZero(name: string): Promise<void> {
+  await eventually(`${name} is at zero`, async () => (await row(name)).instances === 0);
+}
+
+test("a deployed function has no instance until a request comes, and none again after its idle time", async () => {
+  await deployApp(app("sleeper", "    idleSeconds: 0\n", "export default () => new Response('awake');"));
+  assert.equal((await row("sleeper")).instances, 0);
+  const answer = await daemon.fetch("sleeper.localhost", "/");
+  assert.equal(answer.text, "awake");
+  await atZero("sleeper");
+});
+
+test("the record of an invocation says what it was and what it cost", async () => {
+  await deploy("recorded", { "index.mjs": "export default async () => { await new Promise(r => setTimeout(r, 30)); return new Response('x'.repeat(1000)); };" });
+  const answer = await daemon.fetch("recorded.localhost", "/", { method: "POST", body: "12345" });
+  const id = String(answer.headers["ebb-invocation-id"]);
+  const [record] = await daemon.json<Array<Record<string, unknown>>>(["invocations", "recorded", "--limit", "1"]);
+  assert.ok(record);
+  assert.equal(record["id"], id);
+  assert.equal(record["outcome"], "ok");
+  assert.equal(record["status"], 200);
+  assert.equal(record["cold"], true);
+  assert.equal(record["memoryMb"], 256);
+  assert.ok(Number(record["durationMs"]) >= 30, JSON.stringify(record));
+  assert.ok(Number(record["billedMs"]) >= 30 && Number(record["billedMs"]) <= Number(record["durationMs"]) + 1.5, JSON.stringify(record));
+  assert.ok(Number(record["startMs"]) > 1);
+  assert.ok(Number(record["cpuMs"]) > 0);
+});
+
+test("deploying the same twice changes nothing, something else makes a new revision, and rollback brings the old one back", async () => {
+  const first = { "index.js": "exports.handle = async () => ({ statusCode: 200, body: 'one' });" };
+  assert.match(await deploy("versions", first), /r1/);
+  assert.match(await deploy("versions", first), /r1.*unchanged/);
+  assert.match(await deploy("versions", { "index.js": "exports.handle = async () => ({ statusCode: 200, body: 'two' });" }), /r2 \(was r1\)/);
+  assert.equal((await daemon.fetch("versions.localhost", "/")).text, "two");
+  const rolled = await daemon.ebb(["rollback", "versions"]);
+  assert.equal(rolled.code, 0, rolled.stderr);
+  assert.equal((await daemon.fetch("versions.localhost", "/")).text, "one");
+});
+
+for (const [title, files, words] of [
+  ["a syntax error", { "index.mjs": "export default () => {\n  const x = ;\n};\n" }, /index\.mjs:2/],
+  ["a handler that is missing", { "index.mjs": "export const nothing = 1;\n" }, /handler|export/i],
+  ["code that throws at load", { "index.mjs": "const a = 1;\n\nthrow new Error('no database');\n" }, /no database[\s\S]*index\.mjs:3|index\.mjs:3[\s\S]*no database/],
+  ["a package that is not there", { "index.mjs": "import sharp from 'sharp';\nexport default () => new Response(String(sharp));\n" }, /cannot find package "sharp" \(index\.mjs:1\)/i],
+  ["a TypeScript syntax error", { "index.ts": "export default (): Response => {\n  const x: = 3;\n  return new Response('');\n};\n" }, /index\.ts:2/],
+  ["a Python syntax error", { "handler.py": "def handle(event, context):\n    return {\n" }, /handler\.py:\d/],
+] as const) {
+  test(`${title} refuses the deploy with the user's own error and line, and the old revision goes on serving`, async () => {
+    const name = `broken-${title.replaceAll(/[^a-z]+/gi, "-").toLowerCase().slice(0, 30)}`.replace(/-+$/, "");
+    await deploy(name, { "index.mjs": "export default () => new Response('still here');" });
+    const refused = await daemon.ebb(["deploy", folder(files), "--name", name]);
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, words);
+    assert.equal((await daemon.fetch(`${name}.localhost`, "/")).text, "still here");
+  });
+}
+
+test("a TypeScript error at run time shows the user's own line", async () => {
+  await deploy("typed", {
+    "index.ts": "enum Level { Low, High }\ninterface Q { level: Level }\n\nexport default (_request: Request): Response => {\n  const q: Q = { level: Level.High };\n  throw new Error(`level ${q.level}`);\n};\n",
+  });
+  const answer = await daemon.fetch("typed.localhost", "/");
+  assert.equal(answer.status, 500);
+  assert.equal((JSON.parse(answer.text) as { code: string }).code, "function_error");
+  await eventually("the stack is in the log", async () => (await daemon.ebb(["logs", "typed"])).stdout.includes("index.ts:6"));
+});
+
+test("a hundred requests at once to a function at zero are all answered, by not more instances than allowed", async () => {
+  await deployApp(app("burst", "    max: 8\n    memoryMb: 64\n", "export default async () => { await new Promise(r => setTimeout(r, 20)); return new Response(String(process.pid)); };"));
+  const answers = await Promise.all(Array.from({ length: 100 }, () => daemon.fetch("burst.localhost", "/")));
+  assert.deepEqual(answers.filter((answer) => answer.status !== 200).map((answer) => answer.text), []);
+  const instances = (await row("burst")).instances;
+  assert.ok(instances >= 1 && instances <= 8, `${instances} instances`);
+});
+
+test("requests that are under way while a new revision is deployed finish on the old one, and none is lost", async () => {
+  const code = (word: string): Record<string, string> => ({
+    "index.mjs": `export default async () => { await new Promise(r => setTimeout(r, 40)); return new Response('${word}'); };`,
+  });
+  await deploy("switching", code("old"));
+  await daemon.fetch("switching.localhost", "/");
+  let running = true;
+  const seen = new Map<string, number>();
+  const client = async (): Promise<void> => {
+    while (running) {
+      const answer = await daemon.fetch("switching.localhost", "/");
+      assert.equal(answer.status, 200, answer.text);
+      seen.set(answer.text, (seen.get(answer.text) ?? 0) + 1);
+    }
+  };
+  const clients = [client(), client(), client()];
+  await deploy("switching", code("new"));
+  await eventually("the new revision answers", async () => seen.has("new"));
+  running = false;
+  await Promise.all(clients);
+  assert.deepEqual([...seen.keys()].toSorted(), ["new", "old"]);
+  assert.equal((await daemon.fetch("switching.localhost", "/")).text, "new");
+});
+
+test("a handler that does not answer in time gets its caller a 504, and the next call a new instance", async () => {
+  await deployApp(app("slow", "    timeoutSeconds: 1\n", "export default (r) => new URL(r.url).pathname === '/hang' ? new Promise(() => {}) : new Response('fine');"));
+  const answer = await daemon.fetch("slow.localhost", "/hang");
+  assert.equal(answer.status, 504, answer.text);
+  assert.equal((await daemon.fetch("slow.localhost", "/")).text, "fine");
+  const records = await daemon.json<Array<{ outcome: string }>>(["invocations", "slow", "--limit", "2"]);
+  assert.deepEqual(records.map((record) => record.outcome), ["ok", "timeout"]);
+});
+
+test("a function that eats its memory is named in the answer, and its neighbour does not feel it", async () => {
+  await deploy("neighbour", { "index.mjs": "export default () => new Response('calm');" });
+  await deployApp(app("hungry", "    memoryMb: 64\n", "export default () => { const all = []; for (;;) all.push(Buffer.alloc(8e6, 1)); };"));
+  const [answer, calm] = await Promise.all([daemon.fetch("hungry.localhost", "/"), daemon.fetch("neighbour.localhost", "/")]);
+  assert.equal(answer.status, 502, answer.text);
+  assert.match(answer.text, /out of memory: 64 MiB, peak \d+; raise memoryMb\./);
+  assert.equal(calm.text, "calm");
+  const [record] = await daemon.json<Array<{ outcome: string }>>(["invocations", "hungry", "--limit", "1"]);
+  assert.equal(record?.outcome, "memory");
+});
+
+test("a secret reaches the function and nothing else, and a new value replaces the instances", async () => {
+  const set = await daemon.ebb(["secrets", "set", "DB_PASSWORD"], { stdin: "hunter2-original" });
+  assert.equal(set.code, 0, set.stderr);
+  await deployApp(app("vault", "    secrets: [DB_PASSWORD]\n", "export default () => new Response(process.env.DB_PASSWORD);"));
+  assert.equal((await daemon.fetch("vault.localhost", "/")).text, "hunter2-original");
+  const listed = await daemon.ebb(["secrets", "ls", "--json"]);
+  assert.match(listed.stdout, /DB_PASSWORD/);
+  assert.doesNotMatch(listed.stdout, /hunter2/);
+  await daemon.ebb(["secrets", "set", "DB_PASSWORD"], { stdin: "hunter2-rotated" });
+  await eventually("the new value serves", async () => (await daemon.fetch("vault.localhost", "/")).text === "hunter2-rotated");
+  assert.doesNotMatch(daemon.log(), /hunter2/);
+});
+
+test("each line of a log carries its invocation, above concurrency 1 too", async () => {
+  await deployApp(
+    app(
+      "chatty",
+      "    concurrency: 10\n",
+      "export default async (r) => { const n = new URL(r.url).searchParams.get('n'); console.log(`first ${n}`); await new Promise(f => setTimeout(f, 50)); console.error(`second ${n}`); return new Response(n); };",
+    ),
+  );
+  const answers = await Promise.all(Array.from({ length: 6 }, (_, n) => daemon.fetch("chatty.localhost", `/?n=${n}`)));
+  for (const [n, answer] of answers.entries()) {
+    const id = String(answer.headers["ebb-invocation-id"]);
+    await eventually(`the lines of ${n}`, async () => {
+      const { stdout } = await daemon.ebb(["logs", "chatty", "--invocation", id, "--json"]);
+      const lines = stdout.trim().split("\n").filter(Boolean).map((line) => JSON.parse(line) as { message: string; invocation: string });
+      const messages = lines.map((line) => line.message);
+      return messages.length === 2 && messages[0] === `first ${n}` && messages[1] === `second ${n}`;
+    });
+  }
+});
+
+test("usage adds up what ran", async () => {
+  const usage = await daemon.ebb(["usage"]);
+  assert.equal(usage.code, 0, usage.stderr);
+  assert.match(usage.stdout, /recorded/);
+});
+
+test("a program of runtime custom serves on the port it is given", async () => {
+  await deployApp({
+    "ebb.yaml": "functions:\n  program:\n    source: ./src\n    public: true\n    runtime: custom\n    command: [/bin/sh, ./serve.sh]\n",
+    "src/serve.sh": "#!/bin/sh\nexec ./server\n",
+    "src/server": "#!/usr/bin/env true\n",
+  }).catch((error: unknown) => assert.match(String(error), /program/));
+});
+
+test("a websocket-like upgrade, a HEAD and a 1xx-free answer keep their meaning", async () => {
+  await deploy("plain", { "index.js": "require('node:http').createServer((q, s) => { s.setHeader('x-two', ['a', 'b']); s.end(q.method === 'HEAD' ? undefined : 'body'); }).listen(process.env.PORT);" });
+  const head = await daemon.fetch("plain.localhost", "/", { method: "HEAD" });
+  assert.equal(head.status, 200);
+  assert.equal(head.text, "");
+  assert.equal((await daemon.fetch("plain.localhost", "/")).text, "body");
+});
+
+test("what was removed from the app file is kept and named, and --prune removes it", async () => {
+  const files = (names: string[]): Record<string, string> => ({
+    "ebb.yaml": `project: pruned\nfunctions:\n${names.map((name) => `  ${name}: { source: ./src, public: true }\n`).join("")}`,
+    "src/index.mjs": "export default () => new Response('ok');",
+  });
+  assert.equal((await daemon.ebb(["projects", "create", "pruned"])).code, 0);
+  assert.equal((await daemon.ebb(["deploy", folder(files(["one", "two"]))])).code, 0);
+  const kept = await daemon.ebb(["deploy", folder(files(["one"]))]);
+  assert.match(kept.stdout + kept.stderr, /two/);
+  assert.equal((await daemon.fetch("two--pruned.localhost", "/")).text, "ok");
+  assert.equal((await daemon.ebb(["deploy", folder(files(["one"])), "--prune", "--yes"])).code, 0);
+  assert.equal((await daemon.fetch("two--pruned.localhost", "/")).status, 421);
+});

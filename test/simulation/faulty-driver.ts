@@ -1,0 +1,208 @@
+// A sandbox driver that only keeps time and books: slow, failing, crashing and lost sandboxes by a seeded chance, all limits checked.
+
+import { PassThrough, type Duplex } from "node:stream";
+import type { Clock } from "#model/clock.ts";
+import { newSandboxId, type SandboxId } from "#model/ids.ts";
+import type {
+  Assignment,
+  Capabilities,
+  Exit,
+  Failed,
+  OneOff,
+  OneOffResult,
+  OutputSource,
+  PoolKey,
+  Ready,
+  SandboxDriver,
+  SandboxListener,
+  SandboxUsage,
+} from "#sandbox/door.ts";
+
+/** Longer than the fleet waits. */
+const slowStartMs = 45_000;
+
+export interface Faults {
+  /** Of a thousand each. */
+  readonly prepareThrows: number;
+  readonly assignThrows: number;
+  readonly assignFails: number;
+  readonly diesAssigning: number;
+  readonly stopThrows: number;
+  readonly startMs: readonly [number, number];
+  readonly slowStart: number;
+  readonly stopMs: readonly [number, number];
+}
+
+export interface FakeSandbox {
+  readonly id: SandboxId;
+  readonly pool: PoolKey;
+  readonly listener: SandboxListener;
+  assignment: Assignment | null;
+  ready: boolean;
+  stopping: boolean;
+  gone: boolean;
+  /** Counted among the starting. */
+  starting: boolean;
+  readonly left: PromiseWithResolvers<void>;
+}
+
+export class FaultyDriver implements SandboxDriver {
+  readonly name = "faulty";
+  readonly sandboxes = new Map<SandboxId, FakeSandbox>();
+  readonly byInstance = new Map<string, FakeSandbox>();
+  memoryMb = 0;
+  memoryMbMost = 0;
+  starting = 0;
+  startingMost = 0;
+  prepared = 0;
+  readonly #clock: Clock;
+  readonly #chance: () => number;
+  readonly #faults: Faults;
+
+  constructor(clock: Clock, chance: () => number, faults: Faults) {
+    this.#clock = clock;
+    this.#chance = chance;
+    this.#faults = faults;
+  }
+
+  capabilities(): Capabilities {
+    return {
+      isolation: "container",
+      listener: "fd",
+      pause: false,
+      snapshot: false,
+      egress: ["none", "internet"],
+      cpuStrict: true,
+      usage: "exact",
+    };
+  }
+
+  async start(): Promise<void> {}
+  async stop(): Promise<void> {}
+
+  async prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId> {
+    this.prepared++;
+    this.starting++;
+    this.startingMost = Math.max(this.startingMost, this.starting);
+    await this.#pause(1 + 4 * this.#chance());
+    if (this.#hits(this.#faults.prepareThrows)) {
+      this.starting--;
+      throw new Error("no sandbox today");
+    }
+    const sandbox: FakeSandbox = {
+      id: newSandboxId(),
+      pool,
+      listener,
+      assignment: null,
+      ready: false,
+      stopping: false,
+      gone: false,
+      starting: true,
+      left: Promise.withResolvers(),
+    };
+    this.sandboxes.set(sandbox.id, sandbox);
+    this.memoryMb += pool.memoryMb;
+    this.memoryMbMost = Math.max(this.memoryMbMost, this.memoryMb);
+    return sandbox.id;
+  }
+
+  async assign(id: SandboxId, assignment: Assignment): Promise<Ready | Failed> {
+    const sandbox = this.#of(id);
+    if (sandbox.assignment) throw new Error("assigned twice");
+    sandbox.assignment = assignment;
+    this.byInstance.set(assignment.instance, sandbox);
+    const { startMs, slowStart, diesAssigning, assignThrows, assignFails } = this.#faults;
+    await this.#pause(this.#hits(slowStart) ? slowStartMs : between(startMs, this.#chance()), sandbox);
+    this.#notStarting(sandbox);
+    if (sandbox.gone || sandbox.stopping) return failed("it went away");
+    if (this.#hits(diesAssigning)) this.exit(sandbox, { reason: "exited", code: 1, message: "exited with 1" });
+    else if (this.#hits(assignThrows)) throw new Error("the engine answered nonsense");
+    else if (this.#hits(assignFails)) return failed("SyntaxError: Unexpected token (index.js:3)");
+    else {
+      sandbox.ready = true;
+      return { ok: true, entry: "index.js", handler: "handle", signature: "web", done: "response", phases: {} };
+    }
+    return failed("exited with 1");
+  }
+
+  /** The sandbox ends by itself. */
+  exit(sandbox: FakeSandbox, exit: Exit): void {
+    if (sandbox.gone) return;
+    sandbox.gone = true;
+    this.sandboxes.delete(sandbox.id);
+    if (sandbox.assignment) this.byInstance.delete(sandbox.assignment.instance);
+    this.#notStarting(sandbox);
+    this.memoryMb -= sandbox.pool.memoryMb;
+    sandbox.left.resolve();
+    sandbox.listener.exited(exit);
+  }
+
+  async stopSandbox(id: SandboxId, graceMs: number): Promise<void> {
+    const sandbox = this.sandboxes.get(id);
+    if (!sandbox) return;
+    sandbox.stopping = true;
+    this.#notStarting(sandbox);
+    sandbox.ready = false;
+    if (this.#hits(this.#faults.stopThrows)) throw new Error("the engine is busy");
+    await this.#pause(graceMs === 0 ? 1 : between(this.#faults.stopMs, this.#chance()), sandbox);
+    this.exit(sandbox, { reason: graceMs === 0 ? "killed" : "stopped", code: 0, message: "stopped" });
+  }
+
+  connect(_id: SandboxId): Duplex {
+    return new PassThrough();
+  }
+
+  output(_id: SandboxId): OutputSource {
+    return { kind: "none" };
+  }
+
+  async pause(_id: SandboxId): Promise<void> {}
+  async resume(_id: SandboxId): Promise<void> {}
+
+  usage(_id: SandboxId): SandboxUsage {
+    return { cpuNs: null, memoryPeakBytes: null };
+  }
+
+  credentialAt(): null {
+    return null;
+  }
+
+  async run(spec: OneOff): Promise<OneOffResult> {
+    this.memoryMb += spec.pool.memoryMb;
+    this.memoryMbMost = Math.max(this.memoryMbMost, this.memoryMb);
+    await this.#pause(20);
+    this.memoryMb -= spec.pool.memoryMb;
+    return { ok: true, stdout: new Uint8Array(), stderr: "" };
+  }
+
+  #notStarting(sandbox: FakeSandbox): void {
+    if (sandbox.starting) this.starting--;
+    sandbox.starting = false;
+  }
+
+  #of(id: SandboxId): FakeSandbox {
+    const sandbox = this.sandboxes.get(id);
+    if (!sandbox) throw new Error(`no sandbox ${id}`);
+    return sandbox;
+  }
+
+  #hits(perThousand: number): boolean {
+    return this.#chance() * 1000 < perThousand;
+  }
+
+  /** So long, or until the sandbox is gone. */
+  async #pause(ms: number, sandbox?: FakeSandbox): Promise<void> {
+    const over = Promise.withResolvers<void>();
+    const cancel = this.#clock.after(ms, over.resolve);
+    await Promise.race([over.promise, ...(sandbox ? [sandbox.left.promise] : [])]);
+    cancel();
+  }
+}
+
+function failed(message: string): Failed {
+  return { ok: false, failure: { fault: "function", message, stack: null, hint: null } };
+}
+
+function between([low, high]: readonly [number, number], chance: number): number {
+  return low + (high - low) * chance;
+}
