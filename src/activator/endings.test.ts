@@ -1,0 +1,143 @@
+// How invocations end that do not end well: deadlines, timeouts and deaths of instances.
+
+import assert from "node:assert/strict";
+import test, { afterEach, beforeEach } from "node:test";
+import { VirtualClock } from "#lib/virtual-clock.ts";
+import { codeOf, testRevision, until, World } from "./world.testing.ts";
+
+let world: World;
+beforeEach(() => {
+  world = new World();
+});
+afterEach(() => world.stop());
+
+const end = (id: string) => world.marks.ended.get(id);
+
+test("an instance that dies before its answer: 502 with the words of its exit", async () => {
+  const revision = world.deploy(testRevision());
+  const broke = Promise.withResolvers<void>();
+  const instance = await world.start(revision, (request) => {
+    request.socket.on("close", () => broke.resolve()).destroy();
+  });
+  const call = world.call({ method: "POST" });
+  await broke.promise;
+  world.activator.gone(instance.id, {
+    reason: "memory",
+    code: 137,
+    message: "out of memory: 256 MiB, peak 256; raise memoryMb.",
+  });
+  const answer = await call.answer;
+  assert.equal(codeOf(answer), "out_of_memory");
+  assert.match(answer.error!.message, /raise memoryMb/);
+  assert.deepEqual([end(call.id)!.outcome, end(call.id)!.status], ["memory", 502]);
+});
+
+test("an instance that dies in the middle of its answer: the caller is cut off", async () => {
+  const revision = world.deploy(testRevision());
+  const instance = await world.start(revision, (_request, response) => void response.write("half"));
+  const call = world.call();
+  await call.sink.headCame.promise;
+  world.activator.gone(instance.id, { reason: "exited", code: 1, message: "it exited with code 1." });
+  const answer = await call.answer;
+  assert.deepEqual([codeOf(answer), answer.headSent], ["instance_exited", true]);
+  assert.deepEqual([end(call.id)!.outcome, end(call.id)!.status], ["exited", 200]);
+});
+
+test("an instance that dies after its answer and before done: interrupted, the status kept", async () => {
+  const revision = world.deploy(testRevision());
+  const instance = await world.start(revision, (_request, response) => response.end("ok"), "told");
+  const call = world.call();
+  await call.answer;
+  world.activator.gone(instance.id, { reason: "memory", code: 137, message: "out of memory" });
+  assert.deepEqual([end(call.id)!.outcome, end(call.id)!.status], ["interrupted", 200]);
+});
+
+// --- time, moved by hand
+
+test("nobody waits longer than the deadline, and each is told what was in the way", async () => {
+  const clock = new VirtualClock();
+  world = new World({ clock, waiting: { perWorkload: 10, inAll: 10, deadlineMs: 30_000 } });
+  const revision = world.deploy(testRevision());
+  const first = world.call();
+  await clock.advance(10_000);
+  world.activator.full(revision, "capacity");
+  const second = world.call();
+  await clock.advance(20_000);
+  assert.equal(codeOf(await first.answer), "capacity");
+  assert.equal(world.activator.load(revision).waiting, 1);
+  world.activator.full(revision, "over_quota");
+  await clock.advance(10_000);
+  assert.equal(codeOf(await second.answer), "over_quota");
+  assert.equal(clock.pending(), 0, "an idle activator has no timers");
+});
+
+test("a queue that is full says so at once", async () => {
+  world = new World({ waiting: { perWorkload: 1, inAll: 10, deadlineMs: 30_000 } });
+  world.deploy(testRevision());
+  world.call();
+  assert.equal(codeOf(await world.call().answer), "queue_full");
+});
+
+test("a timeout at concurrency 1: 504, and the instance is killed", async () => {
+  const clock = new VirtualClock();
+  world = new World({ clock });
+  const revision = world.deploy(testRevision({ timeoutSeconds: 3 }));
+  const instance = await world.start(revision, () => {}, "told");
+  const call = world.call();
+  await clock.advance(2_999);
+  assert.equal(end(call.id), undefined);
+  await clock.advance(1);
+  assert.equal(codeOf(await call.answer), "timeout");
+  assert.deepEqual([end(call.id)!.outcome, end(call.id)!.status], ["timeout", 504]);
+  assert.ok(world.log.includes(`kill ${instance.id}`));
+  assert.equal(world.activator.load(revision).ready, 0);
+});
+
+test("a timeout above concurrency 1: the others end, then the instance is killed; each has its own time", async () => {
+  const clock = new VirtualClock();
+  world = new World({ clock });
+  const revision = world.deploy(testRevision({ timeoutSeconds: 3, concurrency: 2 }));
+  const instance = await world.start(revision, () => {}, "told");
+  const first = world.call();
+  await clock.advance(1_000);
+  const second = world.call();
+  await clock.advance(2_000);
+  assert.equal(codeOf(await first.answer), "timeout");
+  assert.ok(world.log.includes(`drain ${instance.id}`), "it is replaced at once");
+  assert.ok(!world.log.includes(`kill ${instance.id}`));
+  const third = world.call();
+  assert.equal(world.activator.load(revision).waiting, 1, "nothing new goes to it");
+  world.activator.done(instance.id, second.id);
+  await clock.advance(999);
+  assert.equal(end(second.id), undefined, "done, but its answer is owed");
+  await clock.advance(1);
+  assert.equal(codeOf(await second.answer), "timeout");
+  assert.ok(world.log.includes(`kill ${instance.id}`));
+  third.invocation.abort();
+});
+
+test("an answer that is out and never done: interrupted at the timeout, its status kept", async () => {
+  const clock = new VirtualClock();
+  world = new World({ clock });
+  const revision = world.deploy(testRevision({ timeoutSeconds: 3 }));
+  await world.start(revision, (_request, response) => response.end("ok"), "told");
+  const call = world.call();
+  await call.answer;
+  await clock.advance(3_000);
+  assert.deepEqual([end(call.id)!.outcome, end(call.id)!.status], ["interrupted", 200]);
+});
+
+test("a connection that breaks while the instance lives: 502 after the moment that its exit is waited for", async () => {
+  const clock = new VirtualClock();
+  world = new World({ clock });
+  const revision = world.deploy(testRevision({ concurrency: 2 }));
+  const broke = Promise.withResolvers<void>();
+  await world.start(revision, (request) => void request.socket.destroy().on("close", () => broke.resolve()));
+  const call = world.call();
+  await broke.promise;
+  await until(() => clock.pending() > 1, "the wait for an exit");
+  await clock.advance(1_000);
+  const answer = await call.answer;
+  assert.equal(codeOf(answer), "bad_response");
+  assert.match(answer.error!.message, /closed the connection/);
+});

@@ -1,0 +1,60 @@
+// The connections to one instance: the most recently used one first, and none beyond what the instance said it keeps.
+
+import type { Duplex } from "node:stream";
+import type { Clock } from "#model/clock.ts";
+import { Connection, type ConnectionKeeper } from "./connection.ts";
+
+// A server that says nothing about how long it keeps a connection: shorter than the usual five seconds.
+const silentKeepAliveMs = 4_000;
+const longestKeepAliveMs = 60_000;
+/** What the server's and our timers may differ by. */
+const keepAliveMarginMs = 1_000;
+
+export class InstanceClient implements ConnectionKeeper {
+  readonly #connect: () => Duplex;
+  readonly #clock: Clock;
+  readonly #idle: Connection[] = [];
+  readonly #all = new Set<Connection>();
+
+  constructor(connect: () => Duplex, clock: Clock) {
+    this.#connect = connect;
+    this.#clock = clock;
+  }
+
+  /** A connection that carries nothing; `fresh`: one that never has. */
+  take(nowUs: number, fresh: boolean): Connection {
+    for (let kept = fresh ? undefined : this.#idle.pop(); kept !== undefined; kept = this.#idle.pop()) {
+      if (kept.usable && nowUs < kept.idleUntilUs) return kept;
+      kept.cut();
+    }
+    const connection = new Connection(this.#connect(), this);
+    this.#all.add(connection);
+    return connection;
+  }
+
+  free(connection: Connection, keepAliveMs: number | null): void {
+    const forMs =
+      keepAliveMs === null ? silentKeepAliveMs : Math.min(keepAliveMs - keepAliveMarginMs, longestKeepAliveMs);
+    if (forMs <= 0) return connection.cut();
+    connection.idleUntilUs = this.#clock.monotonicUs() + forMs * 1_000;
+    this.#idle.push(connection);
+  }
+
+  closed(connection: Connection): void {
+    this.#all.delete(connection);
+    const at = this.#idle.indexOf(connection);
+    if (at >= 0) this.#idle.splice(at, 1);
+  }
+
+  /** The instance takes nothing new: connections that carry something end by themselves. */
+  closeIdle(): void {
+    for (const connection of this.#idle.splice(0)) connection.cut();
+  }
+
+  /** Nothing of the instance is left. */
+  close(): void {
+    this.#idle.length = 0;
+    for (const connection of this.#all) connection.cut();
+    this.#all.clear();
+  }
+}

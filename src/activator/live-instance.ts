@@ -1,0 +1,79 @@
+// A ready instance as the activator keeps it: what runs in it, its connections, its marks, and its invocations' timeouts.
+
+import type { Instance } from "#fleet/door.ts";
+import type { InstanceMeter } from "#metering/door.ts";
+import type { Cancel, Clock } from "#model/clock.ts";
+import type { InvocationId } from "#model/ids.ts";
+import { InstanceClient } from "./instance-client.ts";
+import type { ActiveInvocation } from "./invocation.ts";
+import type { Slotted } from "./slots.ts";
+
+export class LiveInstance implements Slotted {
+  readonly instance: Instance;
+  readonly meter: InstanceMeter;
+  readonly client: InstanceClient;
+  readonly capacity: number;
+  readonly timeoutMs: number;
+  /** In the order of their hand-over, so the first is the next to time out. */
+  readonly running = new Map<InvocationId, ActiveInvocation>();
+  /** The fleet wants it back: no new invocation. */
+  released = false;
+  /** It did what ends an instance: no new invocation, and it is killed when nothing else runs in it. null: it did not. */
+  condemned: string | null = null;
+  /** Depth of the last invocation: for calls that it makes after one has ended. */
+  lastDepth = 0;
+  readonly #clock: Clock;
+  #timer: Cancel | null = null;
+
+  constructor(instance: Instance, meter: InstanceMeter, clock: Clock) {
+    this.instance = instance;
+    this.meter = meter;
+    this.client = new InstanceClient(() => instance.connect(), clock);
+    this.capacity = instance.revision.settings.concurrency;
+    this.timeoutMs = instance.revision.settings.timeoutSeconds * 1_000;
+    this.#clock = clock;
+  }
+
+  get active(): number {
+    return this.running.size;
+  }
+
+  get usable(): boolean {
+    return !this.released && this.condemned === null;
+  }
+
+  enter(invocation: ActiveInvocation, nowUs: number): void {
+    this.running.set(invocation.id, invocation);
+    this.lastDepth = invocation.call.depth;
+    if (this.#timer === null) this.#arm(nowUs);
+  }
+
+  leave(invocation: ActiveInvocation): void {
+    this.running.delete(invocation.id);
+  }
+
+  close(): void {
+    this.#timer?.();
+    this.#timer = null;
+    this.client.close();
+    this.meter.close();
+  }
+
+  // One timer an instance, not one an invocation: it looks for the oldest when it fires, and sleeps on where that is younger.
+  #arm(nowUs: number): void {
+    const oldest = this.running.values().next().value;
+    if (oldest === undefined) return;
+    const dueUs = oldest.handedOverUs + this.timeoutMs * 1_000;
+    this.#timer = this.#clock.after(Math.max(0, Math.ceil((dueUs - nowUs) / 1_000)), () => this.#expire());
+  }
+
+  #expire(): void {
+    this.#timer = null;
+    const nowUs = this.#clock.monotonicUs();
+    for (const invocation of this.running.values()) {
+      if (invocation.handedOverUs + this.timeoutMs * 1_000 > nowUs) break;
+      invocation.timedOut();
+    }
+    if (this.#timer === null) this.#arm(nowUs);
+  }
+}

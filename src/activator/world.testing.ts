@@ -1,0 +1,306 @@
+// A fleet, an autoscaler and a meter for tests of the activator: instances are node:http servers on real Unix sockets.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, type RequestListener, type Server } from "node:http";
+import { connect, createServer as createNetServer, type Server as NetServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import type { Autoscaler, Load } from "#autoscaler/door.ts";
+import type { Fleet, Instance } from "#fleet/door.ts";
+import type { BeginMark, EndMark, Meter } from "#metering/door.ts";
+import { systemClock, type Clock } from "#model/clock.ts";
+import { EbbError } from "#model/errors.ts";
+import type { Fact } from "#model/fact.ts";
+import { newInvocationId } from "#model/ids.ts";
+import { functionDefaults } from "#model/limits.ts";
+import type { FunctionSettings, Revision } from "#model/workload.ts";
+import { settle } from "#lib/virtual-clock.ts";
+import { createActivator, type ActivatorOptions } from "./activator.ts";
+import type { Activator, Call, Invocation, ReplyHead, ReplySink, RequestBody } from "./door.ts";
+
+export function testRevision(settings: Partial<FunctionSettings> = {}, number = 1, workload = "hello"): Revision {
+  const filled: FunctionSettings = {
+    ...functionDefaults,
+    runtime: "node26",
+    entry: "index.js",
+    handler: "fetch",
+    signature: "web",
+    command: null,
+    cpu: 0.14,
+    cpuStrict: false,
+    public: true,
+    env: {},
+    secrets: [],
+    egress: "internet",
+    isolation: "process",
+    ...settings,
+  };
+  return {
+    project: "default",
+    workload,
+    kind: "function",
+    number,
+    codeDigest: "c".repeat(64),
+    digest: "d".repeat(64),
+    settings: filled,
+    settingSources: {},
+    createdMs: 0,
+    createdBy: "test",
+    gitCommit: null,
+  };
+}
+
+/** What happened, in order: "begin ID", "end ID ok 200", "refused ID refused 429", "kill ID", … */
+export class World {
+  readonly clock: Clock;
+  readonly activator: Activator;
+  readonly loads: Load[] = [];
+  readonly facts: Fact[] = [];
+  readonly log: string[] = [];
+  readonly marks = { begun: new Map<string, BeginMark>(), ended: new Map<string, EndMark>() };
+  readonly revisions = new Map<string, Revision>();
+  readonly #directory = mkdtempSync(join(tmpdir(), "ebb-activator-"));
+  readonly #servers = new Set<{ server: Server | NetServer; sockets: Set<Socket> }>();
+  #made = 0;
+  starting = 0;
+  admitProblem: EbbError | null = null;
+  beginProblem: EbbError | null = null;
+  /** Called with each load that is reported: a test's autoscaler. */
+  onLoad: (load: Load) => void = () => {};
+
+  constructor(options: { clock?: Clock } & Pick<Partial<ActivatorOptions>, "waiting" | "defer"> = {}) {
+    this.clock = options.clock ?? systemClock;
+    const autoscaler: Pick<Autoscaler, "report"> = {
+      report: (load) => {
+        this.loads.push(load);
+        this.onLoad(load);
+      },
+    };
+    this.activator = createActivator({
+      ...options,
+      clock: this.clock,
+      fleet: this.#fleet(),
+      autoscaler,
+      meter: this.#meter(),
+      current: (project, workload) => this.revisions.get(`${project}/${workload}`) ?? null,
+      tell: (fact) => this.facts.push(fact),
+    });
+  }
+
+  deploy(revision: Revision): Revision {
+    const key = `${revision.project}/${revision.workload}`;
+    const again = this.revisions.has(key);
+    this.revisions.set(key, revision);
+    if (again) this.activator.changed(revision, revision);
+    return revision;
+  }
+
+  #fleet(): Pick<Fleet, "idle" | "kill" | "drain" | "workloadState"> {
+    return {
+      idle: (id) => void this.log.push(`idle ${id}`),
+      kill: (id) => void this.log.push(`kill ${id}`),
+      drain: (id) => void this.log.push(`drain ${id}`),
+      workloadState: () => ({ ready: 0, starting: this.starting, draining: 0, state: "ready", lastFailure: null }),
+    };
+  }
+
+  #meter(): Pick<Meter, "admit" | "instance" | "refused"> {
+    return {
+      admit: () => this.admitProblem,
+      instance: () => ({
+        begin: (mark) => {
+          if (this.beginProblem) return this.beginProblem;
+          this.marks.begun.set(mark.id, mark);
+          this.log.push(`begin ${mark.id}`);
+          return null;
+        },
+        answered: (mark) => void this.log.push(`answered ${mark.id} ${mark.status}`),
+        end: (mark) => {
+          this.marks.ended.set(mark.id, mark);
+          this.log.push(`end ${mark.id} ${mark.outcome} ${mark.status}`);
+        },
+        close: () => void this.log.push("close"),
+      }),
+      refused: ({ end }) => {
+        this.marks.ended.set(end.id, end);
+        this.log.push(`refused ${end.id} ${end.outcome} ${end.status}`);
+      },
+    };
+  }
+
+  /** A ready instance behind a node:http server; the activator hears of it. */
+  async start(revision: Revision, handler: RequestListener, done: "response" | "told" = "response"): Promise<Instance> {
+    const server = createServer({ keepAliveTimeout: 30_000 }, handler);
+    server.on("upgrade", (request, socket) => handler(request, socket as never));
+    return this.#ready(revision, await this.#listen(server), done);
+  }
+
+  /** The same behind a server that speaks bytes. */
+  async startRaw(
+    revision: Revision,
+    serve: (socket: Socket) => void,
+    done: "response" | "told" = "response",
+  ): Promise<Instance> {
+    return this.#ready(revision, await this.#listen(createNetServer({ allowHalfOpen: true }, serve)), done);
+  }
+
+  #ready(revision: Revision, path: string, done: "response" | "told"): Instance {
+    const instance: Instance = {
+      id: `i${++this.#made}`,
+      revision,
+      done,
+      phases: {},
+      startUs: 5_000,
+      connect: () => connect(path),
+      usage: () => ({ cpuNs: null, memoryPeakBytes: null }),
+    };
+    this.activator.ready(instance);
+    return instance;
+  }
+
+  async #listen(server: Server | NetServer): Promise<string> {
+    const path = join(this.#directory, `s${this.#servers.size}`);
+    const sockets = new Set<Socket>();
+    server.on("connection", (socket: Socket) => {
+      sockets.add(socket);
+      socket.on("close", () => sockets.delete(socket));
+      socket.on("error", () => socket.destroy());
+    });
+    await new Promise<void>((resolve) => void server.listen(path, resolve));
+    this.#servers.add({ server, sockets });
+    return path;
+  }
+
+  /** Ends every server as a kill does: connections break. */
+  async stop(): Promise<void> {
+    for (const { server, sockets } of this.#servers) {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => void server.close(resolve));
+    }
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  call(options: Partial<Call> = {}): CallUnderway {
+    const call: Call = {
+      id: newInvocationId(this.clock.wallMs()),
+      project: "default",
+      workload: "hello",
+      trigger: "http",
+      method: "GET",
+      target: "/",
+      headers: ["host", "hello.localhost"],
+      body: null,
+      depth: 0,
+      arrivedUs: this.clock.monotonicUs(),
+      upgrade: false,
+      ...options,
+    };
+    const sink = new TestSink(this.log, call.id);
+    return { id: call.id, sink, invocation: this.activator.invoke(call, sink), answer: sink.answer };
+  }
+}
+
+export interface CallUnderway {
+  readonly id: string;
+  readonly sink: TestSink;
+  readonly invocation: Invocation;
+  readonly answer: Promise<Answer>;
+}
+
+export interface Answer {
+  readonly head: ReplyHead | null;
+  readonly body: string;
+  readonly error: Error | null;
+  readonly headSent: boolean;
+}
+
+export class TestSink implements ReplySink {
+  readonly #settled = Promise.withResolvers<Answer>();
+  readonly answer = this.#settled.promise;
+  readonly headCame = Promise.withResolvers<ReplyHead>();
+  readonly #log: string[];
+  readonly #id: string;
+  #head: ReplyHead | null = null;
+  #body = "";
+  #over = false;
+  bytes = 0;
+  /** Answers false to `data`, as a client that does not read. */
+  full = false;
+  upgradedTo: import("node:stream").Duplex | null = null;
+
+  constructor(log: string[], id: string) {
+    this.#log = log;
+    this.#id = id;
+  }
+
+  head(head: ReplyHead): void {
+    this.#head = head;
+    this.headCame.resolve(head);
+  }
+
+  data(chunk: Uint8Array): boolean {
+    this.bytes += chunk.length;
+    if (this.#body.length < 1_000_000) this.#body += Buffer.from(chunk).toString("latin1");
+    return !this.full;
+  }
+
+  end(): void {
+    this.#settle(null, false);
+  }
+
+  failed(error: Error, headSent: boolean): void {
+    this.#settle(error, headSent);
+  }
+
+  upgraded(head: ReplyHead, socket: import("node:stream").Duplex): void {
+    this.upgradedTo = socket;
+    this.#head = head;
+    this.#settle(null, true);
+  }
+
+  #settle(error: Error | null, headSent: boolean): void {
+    if (this.#over) throw new Error("the sink was ended twice");
+    this.#over = true;
+    this.#log.push(`answer ${this.#id}`);
+    this.#settled.resolve({ head: this.#head, body: this.#body, error, headSent });
+  }
+}
+
+/** A body of these chunks; null length: chunked. */
+export function bodyOf(
+  chunks: readonly string[],
+  lengthBytes: number | null = null,
+): RequestBody & { discarded: boolean } {
+  const stream = new PassThrough();
+  for (const chunk of chunks) stream.write(chunk);
+  stream.end();
+  return {
+    lengthBytes,
+    discarded: false,
+    read(sink) {
+      stream.on("data", (chunk: Buffer) => {
+        if (!sink.data(chunk)) stream.pause();
+      });
+      stream.on("end", () => sink.end());
+      stream.on("error", (error) => sink.failed(error));
+    },
+    resume: () => void stream.resume(),
+    discard() {
+      this.discarded = true;
+    },
+  };
+}
+
+export function codeOf(answer: Answer): string | null {
+  return answer.error instanceof EbbError ? answer.error.code : null;
+}
+
+/** Waits for a condition that events bring about. */
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  for (let turn = 0; turn < 20_000; turn++) {
+    if (condition()) return;
+    await settle();
+  }
+  throw new Error(`never: ${what}`);
+}
