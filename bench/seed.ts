@@ -2,49 +2,86 @@
 
 import { systemClock } from "#model/clock.ts";
 import { functionDefaults } from "#model/limits.ts";
-import type { Mutation } from "#store/door.ts";
+import type { FunctionSettings } from "#model/workload.ts";
+import type { Change, Mutation } from "#store/door.ts";
 import { createStore } from "#store/client.ts";
 import { temporaryDirectory } from "../test/daemon/fixture.ts";
+
+const project = "default";
+const batch = 500;
+
+const settings: FunctionSettings = {
+  runtime: "node26",
+  entry: "index.mjs",
+  handler: "default",
+  signature: "web",
+  command: null,
+  memoryMb: functionDefaults.memoryMb,
+  cpu: 0.14,
+  cpuStrict: false,
+  timeoutSeconds: functionDefaults.timeoutSeconds,
+  concurrency: functionDefaults.concurrency,
+  min: functionDefaults.min,
+  max: functionDefaults.max,
+  idleSeconds: functionDefaults.idleSeconds,
+  public: true,
+  env: {},
+  secrets: [],
+  egress: "internet",
+  isolation: "container",
+};
 
 /** Answers the directory; the caller removes it. The code itself is not there: nothing is invoked. */
 export async function seedFunctions(count: number): Promise<string> {
   const directory = temporaryDirectory();
-  const fail = (reason: string): never => {
+  const fatal = (reason: string): never => {
     throw new Error(reason);
   };
-  const { store } = createStore({ directory, clock: systemClock, tell: () => {}, fatal: fail });
+  const { store } = createStore({ directory, clock: systemClock, tell: () => {}, fatal });
   await store.start();
   const nowMs = Date.now();
-  const batch = 500;
+  const quotas = { memoryMb: null, instances: null, ratePerSecond: null };
+  await store.apply(changeOf([{ kind: "put_project", project: { name: project, quotas, createdMs: nowMs } }], nowMs));
   for (let from = 0; from < count; from += batch) {
-    const mutations: Mutation[] = [];
-    for (let index = from; index < Math.min(count, from + batch); index++) {
-      const key = { project: "default", workload: `function-${index}` };
-      mutations.push(
-        {
-          kind: "put_revision",
-          revision: {
-            ...{ ...key, kind: "function", number: 1, createdMs: nowMs, createdBy: "bench", gitCommit: null, settingSources: {} },
-            codeDigest: "0".repeat(64),
-            digest: index.toString(16).padStart(64, "0"),
-            settings: {
-              ...functionDefaults,
-              ...{ runtime: "node26", entry: "index.mjs", handler: "default", signature: "web", command: null },
-              ...{ cpu: 0.14, cpuStrict: false, public: true, env: {}, secrets: [], egress: "internet", isolation: "container" },
-            },
-          },
-        },
-        { kind: "put_workload", workload: { ...key, kind: "function", current: 1, createdMs: nowMs, updatedMs: nowMs } },
-      );
-    }
-    const audit = { timeMs: nowMs, identity: "bench", command: "workloads deploy", project: "default", target: null, outcome: "ok", detail: "" } as const;
-    if (from === 0)
-      mutations.unshift({
-        kind: "put_project",
-        project: { name: "default", quotas: { memoryMb: null, instances: null, ratePerSecond: null }, createdMs: nowMs },
-      });
-    await store.apply({ mutations, audit });
+    const indexes = Array.from({ length: Math.min(batch, count - from) }, (_, offset) => from + offset);
+    await store.apply(
+      changeOf(
+        indexes.flatMap((index) => deployed(index, nowMs)),
+        nowMs,
+      ),
+    );
   }
   await store.stop();
   return directory;
+}
+
+function deployed(index: number, nowMs: number): Mutation[] {
+  const workload = `function-${index}`;
+  return [
+    {
+      kind: "put_revision",
+      revision: {
+        project,
+        workload,
+        kind: "function",
+        number: 1,
+        codeDigest: "0".repeat(64),
+        digest: index.toString(16).padStart(64, "0"),
+        settings,
+        settingSources: {},
+        createdMs: nowMs,
+        createdBy: "bench",
+        gitCommit: null,
+      },
+    },
+    {
+      kind: "put_workload",
+      workload: { project, workload, kind: "function", current: 1, createdMs: nowMs, updatedMs: nowMs },
+    },
+  ];
+}
+
+function changeOf(mutations: readonly Mutation[], timeMs: number): Change {
+  const command = "workloads deploy";
+  return { mutations, audit: { timeMs, identity: "bench", command, project, target: null, outcome: "ok", detail: "" } };
 }

@@ -7,11 +7,36 @@ import { fileURLToPath } from "node:url";
 
 /** What `ebb up` may be told; everything has a default. Generated into docs/reference/configuration.md. */
 export const daemonKeys = {
-  data: { flag: "--data DIR", env: "EBB_DATA", fallback: ".ebb/ beside the launcher", meaning: "the data directory: everything that ebb keeps" },
-  listen: { flag: "--listen HOST:PORT", env: "EBB_LISTEN", fallback: "127.0.0.1:8080", meaning: "where requests arrive; port 0 takes a free one" },
-  url: { flag: "--url URL", env: "EBB_BASE_URL", fallback: "http://localhost:PORT", meaning: "the URL that users see; its host is the BASE of workload host names" },
-  trustProxy: { flag: "--trust-proxy CIDR", env: "EBB_TRUST_PROXY", fallback: "none", meaning: "peers whose X-Forwarded-* headers count; may be given several times, or with commas" },
-  isolation: { flag: "--isolation none", env: "EBB_ISOLATION", fallback: "container", meaning: "none: functions run as plain processes; development only, loopback only" },
+  data: {
+    flag: "--data DIR",
+    env: "EBB_DATA",
+    fallback: ".ebb/ beside the launcher",
+    meaning: "the data directory: everything that ebb keeps",
+  },
+  listen: {
+    flag: "--listen HOST:PORT",
+    env: "EBB_LISTEN",
+    fallback: "127.0.0.1:8080",
+    meaning: "where requests arrive; port 0 takes a free one",
+  },
+  url: {
+    flag: "--url URL",
+    env: "EBB_BASE_URL",
+    fallback: "http://localhost:PORT",
+    meaning: "the URL that users see; its host is the BASE of workload host names",
+  },
+  trustProxy: {
+    flag: "--trust-proxy CIDR",
+    env: "EBB_TRUST_PROXY",
+    fallback: "none",
+    meaning: "peers whose X-Forwarded-* headers count; may be given several times, or with commas",
+  },
+  isolation: {
+    flag: "--isolation none",
+    env: "EBB_ISOLATION",
+    fallback: "container",
+    meaning: "none: functions run as plain processes; development only, loopback only",
+  },
 } as const;
 
 export interface DaemonOptions {
@@ -57,7 +82,9 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
   if (isolation !== "container" && isolation !== "none")
     throw new ConfigError(`--isolation: expected container or none, found "${isolation}"`);
   if (isolation === "none" && !isLoopback(listen.host))
-    throw new ConfigError(`--isolation none listens on loopback only, not on "${listen.host}": nothing would be isolated from whoever reaches it`);
+    throw new ConfigError(
+      `--isolation none listens on loopback only, not on "${listen.host}": nothing would be isolated from whoever reaches it`,
+    );
   const trustProxy = options.trustProxy ?? splitList(environment["EBB_TRUST_PROXY"]);
   return {
     dataDirectory: dataDirectory(options.data, environment),
@@ -72,7 +99,13 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
     owner: readOwner(environment),
     ebbVersion: readVersion(),
     path: environment["PATH"] ?? "/usr/bin:/bin",
-    npmEnvironment: pick(environment, ["HOME", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "npm_config_registry", "npm_config_cafile"]),
+    npmEnvironment: pick(environment, [
+      "HOME",
+      "NODE_EXTRA_CA_CERTS",
+      "SSL_CERT_FILE",
+      "npm_config_registry",
+      "npm_config_cafile",
+    ]),
   };
 }
 
@@ -104,7 +137,7 @@ export function readClientEnvironment(environment: NodeJS.ProcessEnv = process.e
 
 export function readVersion(): string {
   const manifest: unknown = JSON.parse(readFileSync(join(installation, "package.json"), "utf8"));
-  return String((manifest as { version?: unknown }).version ?? "0.0.0");
+  return (manifest as { version?: string }).version ?? "0.0.0";
 }
 
 function readListen(text: string): { host: string; port: number } {
@@ -123,11 +156,16 @@ function readBaseUrl(text: string | undefined): URL | null {
 }
 
 function splitList(text: string | undefined): string[] {
-  return (text ?? "").split(",").map((part) => part.trim()).filter((part) => part !== "");
+  return (text ?? "")
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
 }
 
 function pick(environment: NodeJS.ProcessEnv, names: readonly string[]): Record<string, string> {
-  return Object.fromEntries(names.flatMap((name) => (environment[name] === undefined ? [] : [[name, environment[name]]])));
+  return Object.fromEntries(
+    names.flatMap((name) => (environment[name] === undefined ? [] : [[name, environment[name]]])),
+  );
 }
 
 function isLoopback(host: string): boolean {
@@ -147,5 +185,7 @@ export function readResolvers(path = "/etc/resolv.conf"): string[] {
 function readOwner(environment: NodeJS.ProcessEnv): { uid: number; gid: number } | null {
   const uid = Number(environment["SUDO_UID"]);
   const gid = Number(environment["SUDO_GID"]);
-  return process.getuid?.() === 0 && Number.isInteger(uid) && uid > 0 ? { uid, gid: Number.isInteger(gid) ? gid : uid } : null;
+  return process.getuid?.() === 0 && Number.isInteger(uid) && uid > 0
+    ? { uid, gid: Number.isInteger(gid) ? gid : uid }
+    : null;
 }

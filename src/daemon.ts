@@ -113,7 +113,17 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   const memoryBytes = sandboxMemoryBytes(config.machineMemoryBytes);
   const codeRoot = join(directory, "code");
   const oci = isolated
-    ? createOciDriver({ spawner, allocator, network, dataDir: directory, codeRoot, folderOf, node, runtimes, memoryBytes })
+    ? createOciDriver({
+        spawner,
+        allocator,
+        network,
+        dataDir: directory,
+        codeRoot,
+        folderOf,
+        node,
+        runtimes,
+        memoryBytes,
+      })
     : null;
   const driver = oci ?? createProcessDriver({ spawner, runDir: allocator.runDir, folderOf, node, runtimes });
   const internal = { url: "" };

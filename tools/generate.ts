@@ -32,7 +32,10 @@ function limitsPage(): string {
   const walk = (path: string, value: unknown): void => {
     if (value !== null && typeof value === "object")
       for (const [key, inner] of Object.entries(value)) walk(path === "" ? key : `${path}.${key}`, inner);
-    else rows.push(`| \`${path}\` | ${typeof value === "number" ? value.toLocaleString("en-US", { maximumFractionDigits: 6 }) : String(value)} |`);
+    else
+      rows.push(
+        `| \`${path}\` | ${typeof value === "number" ? value.toLocaleString("en-US", { maximumFractionDigits: 6 }) : String(value)} |`,
+      );
   };
   walk("", { ...limits });
   return [
@@ -50,7 +53,9 @@ function limitsPage(): string {
 }
 
 function configurationPage(): string {
-  const rows = Object.values(daemonKeys).map((key) => `| \`${key.flag}\` | \`${key.env}\` | ${key.fallback} | ${key.meaning} |`);
+  const rows = Object.values(daemonKeys).map(
+    (key) => `| \`${key.flag}\` | \`${key.env}\` | ${key.fallback} | ${key.meaning} |`,
+  );
   return [
     "# Configuration of `ebb up`",
     "",

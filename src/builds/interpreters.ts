@@ -82,7 +82,8 @@ async function obtain(options: InterpretersOptions, runtime: Exclude<NodeRuntime
     const archive = (await readdir(folder)).find((name) => name.endsWith(".tgz"));
     if (archive === undefined) throw unavailable(runtime, "npm pack left no archive");
     const found = await sha512(join(folder, archive));
-    if (found !== expected) throw unavailable(runtime, `the package of Node ${version} is not the one that is pinned (${found})`);
+    if (found !== expected)
+      throw unavailable(runtime, `the package of Node ${version} is not the one that is pinned (${found})`);
     await extractBinary(join(folder, archive), join(folder, "node"));
     await rename(join(folder, "node"), target);
     return target;
@@ -95,9 +96,20 @@ async function pack(options: InterpretersOptions, folder: string, name: string, 
   const npm = await findNpm(options.path);
   if (npm === null) throw unavailable(runtime, "npm is not on PATH; install it, or deploy with runtime: node26");
   const environment = Object.entries(options.npmEnvironment).map(([key, value]) => `${key}=${value}`);
-  const argv = ["/usr/bin/env", ...environment, options.node, npm, "pack", name, "--pack-destination", folder, "--loglevel=error"];
+  const argv = [
+    "/usr/bin/env",
+    ...environment,
+    options.node,
+    npm,
+    "pack",
+    name,
+    "--pack-destination",
+    folder,
+    "--loglevel=error",
+  ];
   const result = await options.spawner.exec(argv, { timeoutMs: fetchTimeoutMs });
-  if (result.code !== 0) throw unavailable(runtime, `npm pack ${name} failed: ${lastLine(result.stderr || result.stdout)}`);
+  if (result.code !== 0)
+    throw unavailable(runtime, `npm pack ${name} failed: ${lastLine(result.stderr || result.stdout)}`);
 }
 
 /** npm's own script: run by the pinned Node, whatever `node` is on PATH. */
@@ -112,18 +124,16 @@ async function findNpm(path: string): Promise<string | null> {
 
 async function extractBinary(archive: string, target: string): Promise<void> {
   const tar = extract();
+  const reading = pipeline(createReadStream(archive), createGunzip(), tar);
+  reading.catch(() => {}); // awaited below; the loop ends with the same error
   let found = false;
-  tar.on("entry", (header, stream, next) => {
-    const done = (error?: Error): void => next(error);
-    if (header.name !== "package/bin/node" || header.type !== "file") {
-      stream.once("end", () => done());
-      stream.resume();
-      return;
-    }
-    found = true;
-    void pipeline(stream, createWriteStream(target, { mode: 0o755, flags: "wx" })).then(() => done(), done);
-  });
-  await pipeline(createReadStream(archive), createGunzip(), tar);
+  for await (const entry of tar) {
+    const wanted = entry.header.name === "package/bin/node" && entry.header.type === "file";
+    if (wanted) await pipeline(entry, createWriteStream(target, { mode: 0o755, flags: "wx" }));
+    else entry.resume();
+    found ||= wanted;
+  }
+  await reading;
   if (!found) throw new EbbError("internal", "the package of Node holds no bin/node");
   await chmod(target, 0o755);
 }
@@ -143,5 +153,8 @@ function lastLine(text: string): string {
 }
 
 async function exists(path: string): Promise<boolean> {
-  return access(path).then(() => true, () => false);
+  return access(path).then(
+    () => true,
+    () => false,
+  );
 }

@@ -18,6 +18,9 @@ export function prepare(config: DaemonConfig): void {
     const code = (error as NodeJS.ErrnoException).code ?? "";
     const why =
       code === "EEXIST" || code === "ENOTDIR" ? "it is not a directory" : code === "EACCES" ? "no permission" : code;
-    throw new EbbError("conflict", `the data directory ${config.dataDirectory} cannot be used: ${why}; choose another with --data`);
+    throw new EbbError(
+      "conflict",
+      `the data directory ${config.dataDirectory} cannot be used: ${why}; choose another with --data`,
+    );
   }
 }

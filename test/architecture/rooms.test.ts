@@ -20,7 +20,8 @@ function offences(check: (file: SourceFile) => Iterable<string>): string[] {
 test("the reader of imports finds every kind of import", () => {
   assert.ok(files.length > 50, `only ${files.length} source files were found`);
   const rooms = new Set(production.map((file) => file.room).filter((room) => room !== null));
-  for (const room of ["gateway", "activator", "fleet", "sandbox", "metering", "store"]) assert.ok(rooms.has(room), room);
+  for (const room of ["gateway", "activator", "fleet", "sandbox", "metering", "store"])
+    assert.ok(rooms.has(room), room);
 });
 
 /** The command line is a program of its own, beside the daemon: made of its commands, the client and the reader of app files. */
@@ -35,7 +36,8 @@ test("a room imports another room only as types, and only from its door", () => 
       if (!target || room === undefined || room === file.room || shared.has(room)) continue;
       if (file.room === "cli" && commandLineRooms.has(room)) continue;
       if (!typeOnly) yield `line ${line} imports #${room} at run time; only daemon.ts and threads/ may`;
-      if (!target.endsWith("/door.ts")) yield `line ${line} imports ${specifier}; another room is seen through its door.ts`;
+      if (!target.endsWith("/door.ts"))
+        yield `line ${line} imports ${specifier}; another room is seen through its door.ts`;
     }
   });
   assert.deepEqual(found, []);
@@ -72,7 +74,16 @@ test("no room but config.ts reads the environment", () => {
 test("a decision has no I/O, no clock and no chance", () => {
   const found = offences(function* (file) {
     if (!file.path.endsWith("/decide.ts")) return;
-    for (const word of ["Date.now", "Math.random", "performance.now", "hrtime", "setTimeout", "await ", "node:fs", "node:net"])
+    for (const word of [
+      "Date.now",
+      "Math.random",
+      "performance.now",
+      "hrtime",
+      "setTimeout",
+      "await ",
+      "node:fs",
+      "node:net",
+    ])
       if (file.text.includes(word)) yield `uses ${word}`;
   });
   assert.deepEqual(found, []);
@@ -88,8 +99,10 @@ test("only the spawner starts processes, and the command line its own", () => {
 
 test("only the fleet calls sandbox drivers, and only the autoscaler says how many", () => {
   const found = offences(function* (file) {
-    if (file.room !== "fleet" && file.room !== "sandbox" && !isRoot(file) && /\bSandboxDriver\b/.test(file.text)) yield "names SandboxDriver";
-    if (file.room !== "autoscaler" && file.room !== "fleet" && /\bfleet\.want\(/.test(file.text)) yield "calls fleet.want";
+    if (file.room !== "fleet" && file.room !== "sandbox" && !isRoot(file) && /\bSandboxDriver\b/.test(file.text))
+      yield "names SandboxDriver";
+    if (file.room !== "autoscaler" && file.room !== "fleet" && /\bfleet\.want\(/.test(file.text))
+      yield "calls fleet.want";
   });
   assert.deepEqual(found, []);
 });
@@ -105,7 +118,10 @@ test("no shell runs text that is put together: a script is a constant, and what 
 
 test("every source file says in its first line what it is for", () => {
   const found = files
-    .filter((file) => !file.path.startsWith("examples/") && !file.path.includes("/handlers/") && !file.path.includes("/fixtures/"))
+    .filter(
+      (file) =>
+        !file.path.startsWith("examples/") && !file.path.includes("/handlers/") && !file.path.includes("/fixtures/"),
+    )
     .filter((file) => !/^(#!.*\n)?(\/\/ |\/\*\* |# )\S/.test(file.text))
     .map((file) => file.path);
   assert.deepEqual(found, []);
@@ -126,10 +142,14 @@ test("every source file is reached from an entry", () => {
     for (const match of file.text.matchAll(/["'`](?:[^"'`\n]*\/)?([\w-]+\.(?:ts|mjs))["'`]/g))
       for (const candidate of files) if (candidate.path.endsWith(`/${match[1] ?? ""}`)) reached.add(candidate.path);
   }
-  const dead = files.filter((file) => file.path.startsWith("src/") && !file.isTest && !reached.has(file.path)).map((file) => file.path);
+  const dead = files
+    .filter((file) => file.path.startsWith("src/") && !file.isTest && !reached.has(file.path))
+    .map((file) => file.path);
   assert.deepEqual(dead, []);
 });
 
 function isEntry(path: string): boolean {
-  return path === "src/cli.ts" || path === "src/daemon.ts" || path.endsWith("/door.ts") || /^(tools|bench)\//.test(path);
+  return (
+    path === "src/cli.ts" || path === "src/daemon.ts" || path.endsWith("/door.ts") || /^(tools|bench)\//.test(path)
+  );
 }

@@ -24,7 +24,10 @@ export interface SourceFile {
 
 /** Tracked and new files (not ignored ones) with one of these endings. */
 export function sourceFiles(...endings: string[]): SourceFile[] {
-  const listing = execFileSync("git", ["ls-files", "-co", "--exclude-standard"], { cwd: installation, encoding: "utf8" });
+  const listing = execFileSync("git", ["ls-files", "-co", "--exclude-standard"], {
+    cwd: installation,
+    encoding: "utf8",
+  });
   return listing
     .split("\n")
     .filter((path) => endings.some((ending) => path.endsWith(ending)))
@@ -51,12 +54,17 @@ function readSource(path: string): SourceFile | null {
 /** Static and dynamic imports with a literal specifier. */
 export function importsOf(text: string): Import[] {
   const found: Import[] = [];
-  const pattern = /^(?:import|export)\s+(type\s+)?(?:[^'"`;]*?\sfrom\s+)?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)/gm;
+  const pattern =
+    /^(?:import|export)\s+(type\s+)?(?:[^'"`;]*?\sfrom\s+)?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)/gm;
   for (const match of text.matchAll(pattern)) {
     const specifier = match[2] ?? match[3] ?? "";
     // `import("x").Type` in a type position: the whole expression is a type.
     const inType = match[3] !== undefined && /^\s*\.\s*[A-Z]/.test(text.slice(match.index + match[0].length));
-    found.push({ specifier, typeOnly: match[1] !== undefined || inType, line: text.slice(0, match.index).split("\n").length });
+    found.push({
+      specifier,
+      typeOnly: match[1] !== undefined || inType,
+      line: text.slice(0, match.index).split("\n").length,
+    });
   }
   return found;
 }

@@ -57,8 +57,18 @@ test("a private function of rest-api refuses a caller without a token and serves
 });
 
 test("python-text counts words", async () => {
-  const answer = await daemon.fetch("text.localhost", "/", { method: "POST", body: "one two two", headers: { "content-type": "text/plain" } });
-  assert.deepEqual(JSON.parse(answer.text), { words: 3, most: [["two", 2], ["one", 1]] });
+  const answer = await daemon.fetch("text.localhost", "/", {
+    method: "POST",
+    body: "one two two",
+    headers: { "content-type": "text/plain" },
+  });
+  assert.deepEqual(JSON.parse(answer.text), {
+    words: 3,
+    most: [
+      ["two", 2],
+      ["one", 1],
+    ],
+  });
 });
 
 test("streaming sends events as they happen, and notices that the client left", async () => {
@@ -69,7 +79,9 @@ test("streaming sends events as they happen, and notices that the client left", 
   const leaving = new AbortController();
   const aborted = daemon.fetch("clock.localhost", "/?count=60&everyMs=50", { signal: leaving.signal });
   await eventually("the stream is running", async () =>
-    (await daemon.json<Array<{ name: string; instances: number }>>(["ls"])).find((row) => row.name === "clock" && row.instances === 1),
+    (await daemon.json<Array<{ name: string; instances: number }>>(["ls"])).find(
+      (row) => row.name === "clock" && row.instances === 1,
+    ),
   );
   leaving.abort();
   await assert.rejects(aborted);

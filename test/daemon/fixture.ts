@@ -30,7 +30,10 @@ export interface Daemon {
   /** Everything it said on stderr so far. */
   log(): string;
   /** Runs `ebb …` against this daemon. */
-  ebb(args: readonly string[], options?: { stdin?: string; cwd?: string; env?: Record<string, string> }): Promise<CommandResult>;
+  ebb(
+    args: readonly string[],
+    options?: { stdin?: string; cwd?: string; env?: Record<string, string> },
+  ): Promise<CommandResult>;
   /** `ebb … --json`, which must succeed; its parsed output. */
   json<T>(args: readonly string[]): Promise<T>;
   /** A request to a workload (by Host header) or, with `host: null`, to the platform. */
@@ -66,7 +69,9 @@ export function folderOf(files: Record<string, string>): string {
 }
 
 /** Starts `ebb up`; throws with what it said when it does not become ready. */
-export async function startDaemon(options: { directory?: string; args?: readonly string[]; env?: Record<string, string> } = {}): Promise<Daemon> {
+export async function startDaemon(
+  options: { directory?: string; args?: readonly string[]; env?: Record<string, string> } = {},
+): Promise<Daemon> {
   const directory = options.directory ?? temporaryDirectory();
   const child = spawn(launcher, ["up", "--data", directory, "--listen", "127.0.0.1:0", ...(options.args ?? [])], {
     stdio: ["ignore", "pipe", "pipe"],
@@ -82,7 +87,10 @@ export async function startDaemon(options: { directory?: string; args?: readonly
     child.once("exit", (code, signal) => reject(new Error(`ebb up ended (${code ?? signal}):\n${said.join("")}`)));
     child.once("error", reject);
   });
-  const credentials = JSON.parse(readFileSync(join(directory, "credentials.json"), "utf8")) as { url: string; token: string };
+  const credentials = JSON.parse(readFileSync(join(directory, "credentials.json"), "utf8")) as {
+    url: string;
+    token: string;
+  };
   const port = Number(new URL(url).port);
   const ebb: Daemon["ebb"] = (args, more) => runCommand([...args, "--data", directory], more);
   return {
@@ -95,7 +103,8 @@ export async function startDaemon(options: { directory?: string; args?: readonly
     ebb,
     json: async <T>(args: readonly string[]) => {
       const result = await ebb([...args, "--json"]);
-      if (result.code !== 0) throw new Error(`ebb ${args.join(" ")}: exit ${result.code}: ${result.stderr}${result.stdout}`);
+      if (result.code !== 0)
+        throw new Error(`ebb ${args.join(" ")}: exit ${result.code}: ${result.stderr}${result.stdout}`);
       return JSON.parse(result.stdout) as T;
     },
     fetch: (host, path, more) => fetchFrom(port, host, path, more),
@@ -120,7 +129,11 @@ export async function runCommand(
   args: readonly string[],
   options: { stdin?: string; cwd?: string; env?: Record<string, string> } = {},
 ): Promise<CommandResult> {
-  const child = spawn(launcher, args, { stdio: ["pipe", "pipe", "pipe"], cwd: options.cwd, env: { ...process.env, ...options.env } });
+  const child = spawn(launcher, args, {
+    stdio: ["pipe", "pipe", "pipe"],
+    cwd: options.cwd,
+    env: { ...process.env, ...options.env },
+  });
   let stdout = "";
   let stderr = "";
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => (stdout += chunk));
@@ -131,7 +144,12 @@ export async function runCommand(
 }
 
 /** One request on a connection of its own, with any Host header (fetch does not allow that). */
-export function fetchFrom(port: number, host: string | null, path: string, options: RequestOptions = {}): Promise<Answer> {
+export function fetchFrom(
+  port: number,
+  host: string | null,
+  path: string,
+  options: RequestOptions = {},
+): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const request = httpRequest({
       host: "127.0.0.1",
@@ -148,7 +166,11 @@ export function fetchFrom(port: number, host: string | null, path: string, optio
       response.on("data", (chunk: Buffer) => chunks.push(chunk));
       response.once("error", reject);
       response.once("end", () =>
-        resolve({ status: response.statusCode ?? 0, headers: response.headers, text: Buffer.concat(chunks).toString("utf8") }),
+        resolve({
+          status: response.statusCode ?? 0,
+          headers: response.headers,
+          text: Buffer.concat(chunks).toString("utf8"),
+        }),
       );
     });
     request.end(options.body);
@@ -156,7 +178,11 @@ export function fetchFrom(port: number, host: string | null, path: string, optio
 }
 
 /** Asks until `check` answers something; the bound is generous, since machines are slow: what is tested is that it comes. */
-export async function eventually<T>(what: string, check: () => Promise<T | null | undefined | false>, withinMs = 20_000): Promise<T> {
+export async function eventually<T>(
+  what: string,
+  check: () => Promise<T | null | undefined | false>,
+  withinMs = 20_000,
+): Promise<T> {
   const until = performance.now() + withinMs;
   for (;;) {
     const found = await check();

@@ -29,7 +29,10 @@ async function deploy(name: string, files: Record<string, string>, ...args: stri
 }
 
 function app(name: string, settings: string, code: string, file = "index.mjs"): Record<string, string> {
-  return { "ebb.yaml": `functions:\n  ${name}:\n    source: ./src\n    public: true\n${settings}`, [`src/${file}`]: code };
+  return {
+    "ebb.yaml": `functions:\n  ${name}:\n    source: ./src\n    public: true\n${settings}`,
+    [`src/${file}`]: code,
+  };
 }
 
 async function deployApp(files: Record<string, string>): Promise<void> {
@@ -64,7 +67,10 @@ test("a deployed function has no instance until a request comes, and none again 
 });
 
 test("the record of an invocation says what it was and what it cost", async () => {
-  await deploy("recorded", { "index.mjs": "export default async () => { await new Promise(r => setTimeout(r, 30)); return new Response('x'.repeat(1000)); };" });
+  await deploy("recorded", {
+    "index.mjs":
+      "export default async () => { await new Promise(r => setTimeout(r, 30)); return new Response('x'.repeat(1000)); };",
+  });
   const answer = await daemon.fetch("recorded.localhost", "/", { method: "POST", body: "12345" });
   const id = String(answer.headers["ebb-invocation-id"]);
   const [record] = await daemon.json<Array<Record<string, unknown>>>(["invocations", "recorded", "--limit", "1"]);
@@ -75,7 +81,10 @@ test("the record of an invocation says what it was and what it cost", async () =
   assert.equal(record["cold"], true);
   assert.equal(record["memoryMb"], 256);
   assert.ok(Number(record["durationMs"]) >= 30, JSON.stringify(record));
-  assert.ok(Number(record["billedMs"]) >= 30 && Number(record["billedMs"]) <= Number(record["durationMs"]) + 1.5, JSON.stringify(record));
+  assert.ok(
+    Number(record["billedMs"]) >= 30 && Number(record["billedMs"]) <= Number(record["durationMs"]) + 1.5,
+    JSON.stringify(record),
+  );
   assert.ok(Number(record["startMs"]) > 1);
   assert.ok(Number(record["cpuMs"]) > 0);
 });
@@ -84,7 +93,10 @@ test("deploying the same twice changes nothing, something else makes a new revis
   const first = { "index.js": "exports.handle = async () => ({ statusCode: 200, body: 'one' });" };
   assert.match(await deploy("versions", first), /r1/);
   assert.match(await deploy("versions", first), /r1.*unchanged/);
-  assert.match(await deploy("versions", { "index.js": "exports.handle = async () => ({ statusCode: 200, body: 'two' });" }), /r2 \(was r1\)/);
+  assert.match(
+    await deploy("versions", { "index.js": "exports.handle = async () => ({ statusCode: 200, body: 'two' });" }),
+    /r2 \(was r1\)/,
+  );
   assert.equal((await daemon.fetch("versions.localhost", "/")).text, "two");
   const rolled = await daemon.ebb(["rollback", "versions"]);
   assert.equal(rolled.code, 0, rolled.stderr);
@@ -94,13 +106,28 @@ test("deploying the same twice changes nothing, something else makes a new revis
 for (const [title, files, words] of [
   ["a syntax error", { "index.mjs": "export default () => {\n  const x = ;\n};\n" }, /index\.mjs:2/],
   ["a handler that is missing", { "index.mjs": "export const nothing = 1;\n" }, /handler|export/i],
-  ["code that throws at load", { "index.mjs": "const a = 1;\n\nthrow new Error('no database');\n" }, /no database[\s\S]*index\.mjs:3|index\.mjs:3[\s\S]*no database/],
-  ["a package that is not there", { "index.mjs": "import sharp from 'sharp';\nexport default () => new Response(String(sharp));\n" }, /cannot find package "sharp" \(index\.mjs:1\)/i],
-  ["a TypeScript syntax error", { "index.ts": "export default (): Response => {\n  const x: = 3;\n  return new Response('');\n};\n" }, /index\.ts:2/],
+  [
+    "code that throws at load",
+    { "index.mjs": "const a = 1;\n\nthrow new Error('no database');\n" },
+    /no database[\s\S]*index\.mjs:3|index\.mjs:3[\s\S]*no database/,
+  ],
+  [
+    "a package that is not there",
+    { "index.mjs": "import sharp from 'sharp';\nexport default () => new Response(String(sharp));\n" },
+    /cannot find package "sharp" \(index\.mjs:1\)/i,
+  ],
+  [
+    "a TypeScript syntax error",
+    { "index.ts": "export default (): Response => {\n  const x: = 3;\n  return new Response('');\n};\n" },
+    /index\.ts:2/,
+  ],
   ["a Python syntax error", { "handler.py": "def handle(event, context):\n    return {\n" }, /handler\.py:\d/],
 ] as const) {
   test(`${title} refuses the deploy with the user's own error and line, and the old revision goes on serving`, async () => {
-    const name = `broken-${title.replaceAll(/[^a-z]+/gi, "-").toLowerCase().slice(0, 30)}`.replace(/-+$/, "");
+    const name = `broken-${title
+      .replaceAll(/[^a-z]+/gi, "-")
+      .toLowerCase()
+      .slice(0, 30)}`.replace(/-+$/, "");
     await deploy(name, { "index.mjs": "export default () => new Response('still here');" });
     const refused = await daemon.ebb(["deploy", folder(files), "--name", name]);
     assert.equal(refused.code, 1);
@@ -111,18 +138,30 @@ for (const [title, files, words] of [
 
 test("a TypeScript error at run time shows the user's own line", async () => {
   await deploy("typed", {
-    "index.ts": "enum Level { Low, High }\ninterface Q { level: Level }\n\nexport default (_request: Request): Response => {\n  const q: Q = { level: Level.High };\n  throw new Error(`level ${q.level}`);\n};\n",
+    "index.ts":
+      "enum Level { Low, High }\ninterface Q { level: Level }\n\nexport default (_request: Request): Response => {\n  const q: Q = { level: Level.High };\n  throw new Error(`level ${q.level}`);\n};\n",
   });
   const answer = await daemon.fetch("typed.localhost", "/");
   assert.equal(answer.status, 500);
   assert.equal((JSON.parse(answer.text) as { code: string }).code, "function_error");
-  await eventually("the stack is in the log", async () => (await daemon.ebb(["logs", "typed"])).stdout.includes("index.ts:6"));
+  await eventually("the stack is in the log", async () =>
+    (await daemon.ebb(["logs", "typed"])).stdout.includes("index.ts:6"),
+  );
 });
 
 test("a hundred requests at once to a function at zero are all answered, by not more instances than allowed", async () => {
-  await deployApp(app("burst", "    max: 8\n    memoryMb: 64\n", "export default async () => { await new Promise(r => setTimeout(r, 20)); return new Response(String(process.pid)); };"));
+  await deployApp(
+    app(
+      "burst",
+      "    max: 8\n    memoryMb: 64\n",
+      "export default async () => { await new Promise(r => setTimeout(r, 20)); return new Response(String(process.pid)); };",
+    ),
+  );
   const answers = await Promise.all(Array.from({ length: 100 }, () => daemon.fetch("burst.localhost", "/")));
-  assert.deepEqual(answers.filter((answer) => answer.status !== 200).map((answer) => answer.text), []);
+  assert.deepEqual(
+    answers.filter((answer) => answer.status !== 200).map((answer) => answer.text),
+    [],
+  );
   const instances = (await row("burst")).instances;
   assert.ok(instances >= 1 && instances <= 8, `${instances} instances`);
 });
@@ -152,18 +191,36 @@ test("requests that are under way while a new revision is deployed finish on the
 });
 
 test("a handler that does not answer in time gets its caller a 504, and the next call a new instance", async () => {
-  await deployApp(app("slow", "    timeoutSeconds: 1\n", "export default (r) => new URL(r.url).pathname === '/hang' ? new Promise(() => {}) : new Response('fine');"));
+  await deployApp(
+    app(
+      "slow",
+      "    timeoutSeconds: 1\n",
+      "export default (r) => new URL(r.url).pathname === '/hang' ? new Promise(() => {}) : new Response('fine');",
+    ),
+  );
   const answer = await daemon.fetch("slow.localhost", "/hang");
   assert.equal(answer.status, 504, answer.text);
   assert.equal((await daemon.fetch("slow.localhost", "/")).text, "fine");
   const records = await daemon.json<Array<{ outcome: string }>>(["invocations", "slow", "--limit", "2"]);
-  assert.deepEqual(records.map((record) => record.outcome), ["ok", "timeout"]);
+  assert.deepEqual(
+    records.map((record) => record.outcome),
+    ["ok", "timeout"],
+  );
 });
 
 test("a function that eats its memory is named in the answer, and its neighbour does not feel it", async () => {
   await deploy("neighbour", { "index.mjs": "export default () => new Response('calm');" });
-  await deployApp(app("hungry", "    memoryMb: 64\n", "export default () => { const all = []; for (;;) all.push(Buffer.alloc(8e6, 1)); };"));
-  const [answer, calm] = await Promise.all([daemon.fetch("hungry.localhost", "/"), daemon.fetch("neighbour.localhost", "/")]);
+  await deployApp(
+    app(
+      "hungry",
+      "    memoryMb: 64\n",
+      "export default () => { const all = []; for (;;) all.push(Buffer.alloc(8e6, 1)); };",
+    ),
+  );
+  const [answer, calm] = await Promise.all([
+    daemon.fetch("hungry.localhost", "/"),
+    daemon.fetch("neighbour.localhost", "/"),
+  ]);
   assert.equal(answer.status, 502, answer.text);
   assert.match(answer.text, /out of memory: 64 MiB, peak \d+; raise memoryMb\./);
   assert.equal(calm.text, "calm");
@@ -174,13 +231,18 @@ test("a function that eats its memory is named in the answer, and its neighbour 
 test("a secret reaches the function and nothing else, and a new value replaces the instances", async () => {
   const set = await daemon.ebb(["secrets", "set", "DB_PASSWORD"], { stdin: "hunter2-original" });
   assert.equal(set.code, 0, set.stderr);
-  await deployApp(app("vault", "    secrets: [DB_PASSWORD]\n", "export default () => new Response(process.env.DB_PASSWORD);"));
+  await deployApp(
+    app("vault", "    secrets: [DB_PASSWORD]\n", "export default () => new Response(process.env.DB_PASSWORD);"),
+  );
   assert.equal((await daemon.fetch("vault.localhost", "/")).text, "hunter2-original");
   const listed = await daemon.ebb(["secrets", "ls", "--json"]);
   assert.match(listed.stdout, /DB_PASSWORD/);
   assert.doesNotMatch(listed.stdout, /hunter2/);
   await daemon.ebb(["secrets", "set", "DB_PASSWORD"], { stdin: "hunter2-rotated" });
-  await eventually("the new value serves", async () => (await daemon.fetch("vault.localhost", "/")).text === "hunter2-rotated");
+  await eventually(
+    "the new value serves",
+    async () => (await daemon.fetch("vault.localhost", "/")).text === "hunter2-rotated",
+  );
   assert.doesNotMatch(daemon.log(), /hunter2/);
 });
 
@@ -197,7 +259,11 @@ test("each line of a log carries its invocation, above concurrency 1 too", async
     const id = String(answer.headers["ebb-invocation-id"]);
     await eventually(`the lines of ${n}`, async () => {
       const { stdout } = await daemon.ebb(["logs", "chatty", "--invocation", id, "--json"]);
-      const lines = stdout.trim().split("\n").filter(Boolean).map((line) => JSON.parse(line) as { message: string; invocation: string });
+      const lines = stdout
+        .trim()
+        .split("\n")
+        .filter(Boolean)
+        .map((line) => JSON.parse(line) as { message: string; invocation: string });
       const messages = lines.map((line) => line.message);
       return messages.length === 2 && messages[0] === `first ${n}` && messages[1] === `second ${n}`;
     });
@@ -212,14 +278,18 @@ test("usage adds up what ran", async () => {
 
 test("a program of runtime custom serves on the port it is given", async () => {
   await deployApp({
-    "ebb.yaml": "functions:\n  program:\n    source: ./src\n    public: true\n    runtime: custom\n    command: [/bin/sh, ./serve.sh]\n",
+    "ebb.yaml":
+      "functions:\n  program:\n    source: ./src\n    public: true\n    runtime: custom\n    command: [/bin/sh, ./serve.sh]\n",
     "src/serve.sh": "#!/bin/sh\nexec ./server\n",
     "src/server": "#!/usr/bin/env true\n",
   }).catch((error: unknown) => assert.match(String(error), /program/));
 });
 
 test("a websocket-like upgrade, a HEAD and a 1xx-free answer keep their meaning", async () => {
-  await deploy("plain", { "index.js": "require('node:http').createServer((q, s) => { s.setHeader('x-two', ['a', 'b']); s.end(q.method === 'HEAD' ? undefined : 'body'); }).listen(process.env.PORT);" });
+  await deploy("plain", {
+    "index.js":
+      "require('node:http').createServer((q, s) => { s.setHeader('x-two', ['a', 'b']); s.end(q.method === 'HEAD' ? undefined : 'body'); }).listen(process.env.PORT);",
+  });
   const head = await daemon.fetch("plain.localhost", "/", { method: "HEAD" });
   assert.equal(head.status, 200);
   assert.equal(head.text, "");

@@ -7,7 +7,15 @@ import { existsSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { eventually, fetchFrom, folderOf, removeDirectory, startDaemon, temporaryDirectory, type Daemon } from "./fixture.ts";
+import {
+  eventually,
+  fetchFrom,
+  folderOf,
+  removeDirectory,
+  startDaemon,
+  temporaryDirectory,
+  type Daemon,
+} from "./fixture.ts";
 
 let daemon: Daemon;
 let untrusting: Daemon;
@@ -30,7 +38,8 @@ before(async () => {
 after(async () => {
   await daemon?.stop();
   await untrusting?.stop();
-  for (const directory of [folder, code, daemon?.directory, untrusting?.directory]) if (directory) removeDirectory(directory);
+  for (const directory of [folder, code, daemon?.directory, untrusting?.directory])
+    if (directory) removeDirectory(directory);
 });
 
 async function freePort(): Promise<number> {
@@ -53,8 +62,17 @@ interface Echo {
 async function behind(name: string, port: number, proxy: ChildProcess, target: Daemon): Promise<void> {
   const ended = once(proxy, "exit");
   try {
-    await eventually(`${name} answers`, () => fetchFrom(port, "echo.fn.example.com", "/").then((answer) => answer.status > 0, () => false));
-    const answer = await fetchFrom(port, "echo.fn.example.com", "/a?b=c", { method: "POST", body: "x".repeat(100_000), headers: { "x-forwarded-for": "9.9.9.9" } });
+    await eventually(`${name} answers`, () =>
+      fetchFrom(port, "echo.fn.example.com", "/").then(
+        (answer) => answer.status > 0,
+        () => false,
+      ),
+    );
+    const answer = await fetchFrom(port, "echo.fn.example.com", "/a?b=c", {
+      method: "POST",
+      body: "x".repeat(100_000),
+      headers: { "x-forwarded-for": "9.9.9.9" },
+    });
     assert.equal(answer.status, 200, answer.text);
     const echo = JSON.parse(answer.text) as Echo;
     assert.equal(echo.body, 100_000);
@@ -72,26 +90,40 @@ async function behind(name: string, port: number, proxy: ChildProcess, target: D
 }
 
 for (const which of ["trusted", "untrusted"] as const) {
-  test(`behind nginx, ${which}, hosts, bodies and forwarded headers are right`, { skip: !existsSync("/usr/sbin/nginx") && "nginx is not installed" }, async () => {
-    const target = which === "trusted" ? daemon : untrusting;
-    const port = await freePort();
-    const configuration = join(folder, `nginx-${which}.conf`);
-    writeFileSync(
-      configuration,
-      `daemon off; master_process off; pid ${folder}/nginx-${which}.pid; error_log stderr; events {}
+  test(
+    `behind nginx, ${which}, hosts, bodies and forwarded headers are right`,
+    { skip: !existsSync("/usr/sbin/nginx") && "nginx is not installed" },
+    async () => {
+      const target = which === "trusted" ? daemon : untrusting;
+      const port = await freePort();
+      const configuration = join(folder, `nginx-${which}.conf`);
+      writeFileSync(
+        configuration,
+        `daemon off; master_process off; pid ${folder}/nginx-${which}.pid; error_log stderr; events {}
 http { access_log off; client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy; fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
   server { listen 127.0.0.1:${port}; location / { proxy_pass http://127.0.0.1:${target.port}; proxy_http_version 1.1; proxy_set_header Host $host;
     proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; } } }`,
-    );
-    await behind("nginx", port, spawn("/usr/sbin/nginx", ["-c", configuration], { stdio: "ignore" }), target);
-  });
+      );
+      await behind("nginx", port, spawn("/usr/sbin/nginx", ["-c", configuration], { stdio: "ignore" }), target);
+    },
+  );
 
-  test(`behind caddy, ${which}, hosts, bodies and forwarded headers are right`, { skip: !existsSync("/usr/bin/caddy") && "caddy is not installed" }, async () => {
-    const target = which === "trusted" ? daemon : untrusting;
-    const port = await freePort();
-    const configuration = join(folder, `Caddyfile-${which}`);
-    writeFileSync(configuration, `{\n  admin off\n  auto_https off\n}\nhttp://:${port} {\n  bind 127.0.0.1\n  reverse_proxy 127.0.0.1:${target.port}\n}\n`);
-    const proxy = spawn("/usr/bin/caddy", ["run", "--config", configuration, "--adapter", "caddyfile"], { stdio: "ignore", env: { ...process.env, HOME: folder, XDG_DATA_HOME: folder, XDG_CONFIG_HOME: folder } });
-    await behind("caddy", port, proxy, target);
-  });
+  test(
+    `behind caddy, ${which}, hosts, bodies and forwarded headers are right`,
+    { skip: !existsSync("/usr/bin/caddy") && "caddy is not installed" },
+    async () => {
+      const target = which === "trusted" ? daemon : untrusting;
+      const port = await freePort();
+      const configuration = join(folder, `Caddyfile-${which}`);
+      writeFileSync(
+        configuration,
+        `{\n  admin off\n  auto_https off\n}\nhttp://:${port} {\n  bind 127.0.0.1\n  reverse_proxy 127.0.0.1:${target.port}\n}\n`,
+      );
+      const proxy = spawn("/usr/bin/caddy", ["run", "--config", configuration, "--adapter", "caddyfile"], {
+        stdio: "ignore",
+        env: { ...process.env, HOME: folder, XDG_DATA_HOME: folder, XDG_CONFIG_HOME: folder },
+      });
+      await behind("caddy", port, proxy, target);
+    },
+  );
 }

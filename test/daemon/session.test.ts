@@ -42,7 +42,12 @@ function pattern(line: string): RegExp {
   return new RegExp(
     line
       .split("…")
-      .map((part) => part.trim().replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`).replaceAll(/\s+/g, String.raw`\s+`))
+      .map((part) =>
+        part
+          .trim()
+          .replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)
+          .replaceAll(/\s+/g, String.raw`\s+`),
+      )
       .join(".*"),
   );
 }
@@ -61,11 +66,12 @@ async function run(step: Step): Promise<void> {
   child.stderr.setEncoding("utf8").on("data", (chunk: string) => (errors += chunk));
   let code: number | null | undefined;
   child.once("exit", (exit) => (code = exit));
-  const matches = (): boolean => step.expected.every((line) => pattern(line.replaceAll(":8080", `:${daemon.port}`)).test(output));
+  const matches = (): boolean =>
+    step.expected.every((line) => pattern(line.replaceAll(":8080", `:${daemon.port}`)).test(output));
   const following = / -f\b/.test(command);
-  await eventually(`${step.command}\nexpected:\n${step.expected.join("\n")}\nfound:\n`, () => Promise.resolve(following ? matches() : code !== undefined)).catch(
-    (error: unknown) => assert.fail(`${String(error)}${output}${errors}`),
-  );
+  await eventually(`${step.command}\nexpected:\n${step.expected.join("\n")}\nfound:\n`, () =>
+    Promise.resolve(following ? matches() : code !== undefined),
+  ).catch((error: unknown) => assert.fail(`${String(error)}${output}${errors}`));
   child.kill("SIGTERM");
   if (!following) assert.equal(code, 0, `${step.command}: ${output}${errors}`);
   assert.ok(matches(), `${step.command}\nexpected:\n${step.expected.join("\n")}\nfound:\n${output}${errors}`);

@@ -17,15 +17,23 @@ before(async () => {
   daemon = await startDaemon();
   for (const project of ["red", "blue"]) assert.equal((await daemon.ebb(["projects", "create", project])).code, 0);
   const caller = folder({
-    "ebb.yaml": "project: red\nfunctions:\n  caller: { source: ./caller, public: true, memoryMb: 64 }\n  callee: { source: ./callee, memoryMb: 64 }\n  loop: { source: ./loop, public: true, memoryMb: 64, max: 20, concurrency: 30 }\n",
+    "ebb.yaml":
+      "project: red\nfunctions:\n  caller: { source: ./caller, public: true, memoryMb: 64 }\n  callee: { source: ./callee, memoryMb: 64 }\n  loop: { source: ./loop, public: true, memoryMb: 64, max: 20, concurrency: 30 }\n",
     "caller/index.mjs":
       "export default async (r) => { const q = new URL(r.url).searchParams; const a = await fetch(q.get('url'), { headers: q.get('token') ? { 'ebb-token': q.get('token') } : {} }); return new Response(`${a.status} ${await a.text()}`); };",
     "callee/index.mjs": "export default (r) => new Response(`callee ${r.headers.get('ebb-token') ?? 'no token'}`);",
-    "loop/index.mjs": "export default async () => { const a = await fetch('http://loop.ebb.internal/'); return new Response(await a.text(), { status: a.status }); };",
+    "loop/index.mjs":
+      "export default async () => { const a = await fetch('http://loop.ebb.internal/'); return new Response(await a.text(), { status: a.status }); };",
   });
   const deployed = await daemon.ebb(["deploy", caller]);
   assert.equal(deployed.code, 0, deployed.stderr);
-  const blue = await daemon.ebb(["deploy", folder({ "ebb.yaml": "project: blue\nfunctions:\n  closed: { source: ., memoryMb: 64 }\n", "index.mjs": "export default () => new Response('blue');" })]);
+  const blue = await daemon.ebb([
+    "deploy",
+    folder({
+      "ebb.yaml": "project: blue\nfunctions:\n  closed: { source: ., memoryMb: 64 }\n",
+      "index.mjs": "export default () => new Response('blue');",
+    }),
+  ]);
   assert.equal(blue.code, 0, blue.stderr);
 });
 
@@ -35,7 +43,9 @@ after(async () => {
 });
 
 function through(url: string, token = ""): Promise<string> {
-  return daemon.fetch("caller--red.localhost", `/?url=${encodeURIComponent(url)}&token=${token}`).then((answer) => answer.text);
+  return daemon
+    .fetch("caller--red.localhost", `/?url=${encodeURIComponent(url)}&token=${token}`)
+    .then((answer) => answer.text);
 }
 
 test("functions of one project call each other without a token, by host name and by path", async () => {
@@ -62,14 +72,25 @@ test("ebb.internal shows a function nothing of the platform's API", async () => 
 });
 
 test("a token of ours in Authorization is refused before user code sees it", async () => {
-  const answer = await daemon.fetch("caller--red.localhost", "/", { headers: { authorization: `Bearer ${daemon.token}` } });
+  const answer = await daemon.fetch("caller--red.localhost", "/", {
+    headers: { authorization: `Bearer ${daemon.token}` },
+  });
   assert.equal(answer.status, 401);
   assert.match(answer.text, /token_in_authorization/);
 });
 
 test("a token does what its scope and project allow, and a removed one nothing at once", async () => {
-  const reader = await daemon.json<{ id: string; token: string }>(["tokens", "create", "reader", "--scope", "read", "--project", "red"]);
-  const as = (token: string, ...args: string[]): ReturnType<typeof runCommand> => runCommand(args, { env: { EBB_URL: daemon.url, EBB_TOKEN: token, EBB_DATA: "" } });
+  const reader = await daemon.json<{ id: string; token: string }>([
+    "tokens",
+    "create",
+    "reader",
+    "--scope",
+    "read",
+    "--project",
+    "red",
+  ]);
+  const as = (token: string, ...args: string[]): ReturnType<typeof runCommand> =>
+    runCommand(args, { env: { EBB_URL: daemon.url, EBB_TOKEN: token, EBB_DATA: "" } });
   assert.equal((await as(reader.token, "ls", "--project", "red")).code, 0);
   assert.equal((await as(reader.token, "ls", "--project", "blue")).code, 1);
   assert.equal((await as(reader.token, "rm", "callee", "--project", "red", "--yes")).code, 1);
@@ -87,11 +108,18 @@ test("every command leaves a row in the audit", async () => {
 
 test("a project's quotas of rate and memory hold", async () => {
   assert.equal((await daemon.ebb(["projects", "create", "small"])).code, 0);
-  const made = folder({ "ebb.yaml": "project: small\nfunctions:\n  one: { source: ., public: true, memoryMb: 64 }\n", "index.mjs": "export default async () => { await new Promise(f => setTimeout(f, 200)); return new Response('ok'); };" });
+  const made = folder({
+    "ebb.yaml": "project: small\nfunctions:\n  one: { source: ., public: true, memoryMb: 64 }\n",
+    "index.mjs":
+      "export default async () => { await new Promise(f => setTimeout(f, 200)); return new Response('ok'); };",
+  });
   assert.equal((await daemon.ebb(["deploy", made])).code, 0);
   assert.equal((await daemon.ebb(["projects", "set", "small", "--instances", "1"])).code, 0);
   const answers = await Promise.all(Array.from({ length: 4 }, () => daemon.fetch("one--small.localhost", "/")));
-  assert.deepEqual(answers.map((answer) => answer.status), [200, 200, 200, 200]);
+  assert.deepEqual(
+    answers.map((answer) => answer.status),
+    [200, 200, 200, 200],
+  );
   const listed = await daemon.json<Array<{ name: string; instances: number }>>(["ls", "--project", "small"]);
   assert.equal(listed.find((row) => row.name === "one")?.instances, 1);
   assert.equal((await daemon.ebb(["projects", "set", "small", "--rate", "2"])).code, 0);
