@@ -1,0 +1,181 @@
+// The one assignment: environment, code, recognition, and from then on serving, draining and the words to the daemon.
+
+import { resolveEntry, load, LoadError } from "./load.mjs";
+import { exportsOf, recognise } from "./recognise.mjs";
+import { Output } from "./output.mjs";
+import { Invocations, stackOf } from "./invocation.mjs";
+import { captureListen } from "./listen.mjs";
+
+/** @import { Server, Socket } from "node:net" */
+/** @import { Exchange } from "./http1.mjs" */
+/** @import { Recognised, Shape } from "./recognise.mjs" */
+
+/**
+ * What the daemon says; see CONTRACT.md.
+ * @typedef {{
+ *   nonce: string, instance: string, code: string, entry: string | null, handler: string | null,
+ *   signature: Shape | "server" | null, concurrency: number, env: Record<string, string>,
+ *   limits: { timeoutMs: number, bufferedBodyBytes: number, memoryMb?: number }, check: boolean,
+ * }} Assignment
+ */
+/** @typedef {{ bootMs: number, listener: Server, serving(take: (socket: Socket) => void): void }} Host */
+/** How connections are served, and how that ends. @typedef {{ accept(socket: Socket): void, close(): void, active(): number, onIdle: (() => void) | null }} Style */
+
+const assignmentBytes = 8 * 1024 * 1024;
+const programPort = 8080;
+/** How long code that exports nothing may take until it listens. */
+const listenMs = 10_000;
+/** How long one that listens on another port than PORT has until the one on PORT comes, if one does. */
+const otherPortMs = 20;
+/** What a drain leaves for answers to reach the peer. */
+const flushMs = 1_000;
+
+/** @param {Exchange} exchange @param {Host} host */
+export async function assign(exchange, host) {
+  const startMs = performance.now();
+  const assignment = /** @type {Assignment} */ (JSON.parse((await exchange.body.all(assignmentBytes)).toString()));
+  const { code, env, check } = assignment;
+  exchange.begin(200, ["content-type", "application/x-ndjson"]);
+  /** @param {unknown} value */
+  const tell = (value) => exchange.write(`${JSON.stringify(value)}\n`);
+  /** @type {string | null} */
+  let entry = null;
+  const leaving = () => {
+    process.exitCode = 1;
+    const error = new Error("the code ended the process while it was loading");
+    tell({
+      failed: { message: error.message, stack: stackOf(error), file: entry, line: null, column: null, hint: null },
+    });
+  };
+  process.once("exit", leaving);
+  try {
+    Object.assign(process.env, env);
+    process.chdir(code);
+    const output = new Output(assignment.nonce, assignment.concurrency);
+    const resolved = resolveEntry(code, assignment.entry, assignment.handler);
+    entry = resolved.entry;
+    const { style, ready } = await become(assignment, { ...resolved, output }, tell);
+    process.removeListener("exit", leaving);
+    guard(output);
+    tell({ ready: { ...ready, phases: { bootMs: host.bootMs, importMs: performance.now() - startMs } } });
+    if (check) leave(exchange, 0);
+    else {
+      drainOnTerm(style, host, exchange);
+      host.serving(style.accept);
+    }
+  } catch (error) {
+    process.removeListener("exit", leaving);
+    const { describeFailure } = await import("./load-failure.mjs");
+    tell({ failed: describeFailure(error, code, entry) });
+    leave(exchange, 1);
+  }
+}
+
+/** Goes when what was said has gone out. @param {Exchange} exchange @param {number} status */
+function leave(exchange, status) {
+  const { socket } = exchange.connection;
+  exchange.end();
+  socket.end(() => process.exit(status));
+  setTimeout(() => process.exit(status), flushMs);
+}
+
+/**
+ * Loads the code and makes of it what it is.
+ * @param {Assignment} assignment @param {{ entry: string, handler: string | null, output: Output }} from @param {(value: unknown) => void} tell
+ */
+async function become(assignment, { entry, handler, output }, tell) {
+  const { code, signature, limits } = assignment;
+  if (signature === null || signature === "web") (await import("./web.mjs")).installWebObjects();
+  const capture = captureListen(Number(process.env["PORT"] ?? programPort));
+  const module = await load(code, entry);
+  const invocations = new Invocations(output, (id) => tell({ done: id }));
+  const shape = signature === "server" ? null : signature;
+  const listens = capture.server !== null;
+  const found = signature === "server" ? null : recognise(module, { handler, signature: shape, listens });
+  if (found !== null && "refused" in found) throw new LoadError(`${found.refused} (${entry})`, found.hint);
+  if (found === null) {
+    if (!capture.exact) await untilListening(capture, module, entry);
+    const { serverStyle } = await import("./server.mjs");
+    const style = serverStyle(capture, output);
+    return { style, ready: { entry, handler: null, signature: "server", done: "response" } };
+  }
+  capture.release();
+  const style = await styleOf(found, invocations, limits);
+  return { style, ready: { entry, handler: found.handler, signature: found.shape, done: "told" } };
+}
+
+/** @param {Recognised} found @param {Invocations} invocations @param {Assignment["limits"]} limits @returns {Promise<Style>} */
+async function styleOf(found, invocations, limits) {
+  const lifecycle = {
+    active: () => invocations.active.size,
+    set onIdle(/** @type {(() => void) | null} */ call) {
+      invocations.onIdle = call;
+    },
+  };
+  if (found.shape === "node") {
+    const { nodeStyle } = await import("./node-style.mjs");
+    return Object.assign(lifecycle, nodeStyle(found.call, found.owner, invocations, limits.bufferedBodyBytes));
+  }
+  const { connections } = await import("./connections.mjs");
+  if (found.shape === "web") {
+    const { webStyle } = await import("./web.mjs");
+    return Object.assign(
+      lifecycle,
+      connections(webStyle(found, invocations, { ...process.env }), invocations.tellDone),
+    );
+  }
+  const { eventStyle } = await import("./event.mjs");
+  const settings = { limitBytes: limits.bufferedBodyBytes, memoryMb: limits.memoryMb ?? 0, env: { ...process.env } };
+  return Object.assign(
+    lifecycle,
+    connections(eventStyle(found.call, found.owner, invocations, settings), invocations.tellDone),
+  );
+}
+
+/** Code that exports nothing may listen a while after it has loaded. @param {import("./listen.mjs").Capture} capture @param {unknown} module @param {string} entry */
+async function untilListening(capture, module, entry) {
+  await new Promise((resolve, reject) => {
+    const exported = exportsOf(module);
+    const hint =
+      exported === ""
+        ? "Export fetch, handle, GET, … or a default function, or call listen()."
+        : `It exports: ${exported}. Say which one handles with handler: and signature: in ebb.yaml.`;
+    const giveUp = () => {
+      if (capture.server !== null) resolve(undefined);
+      else reject(new LoadError(`nothing that handles is exported, and nothing listens (${entry})`, hint));
+    };
+    // With exports there is no sense in waiting; with a listener on another port, the right one may be about to come.
+    const waitMs = capture.server !== null ? otherPortMs : exported === "" ? listenMs : 0;
+    const timer = setTimeout(giveUp, waitMs);
+    capture.onAdopted = () => {
+      clearTimeout(timer);
+      if (capture.exact) resolve(undefined);
+      else setTimeout(giveUp, otherPortMs);
+    };
+  });
+}
+
+/** An error that no invocation catches ends the instance, as Node itself would. @param {Output} output */
+function guard(output) {
+  /** @param {unknown} error */
+  const die = (error) => {
+    output.error(null, `${stackOf(error)}\n`);
+    process.exit(1);
+  };
+  process.on("uncaughtException", die);
+  process.on("unhandledRejection", die);
+}
+
+/** @param {Style} style @param {Host} host @param {Exchange} control */
+function drainOnTerm(style, host, control) {
+  let draining = false;
+  const idle = () => leave(control, 0);
+  process.on("SIGTERM", () => {
+    if (draining) return;
+    draining = true;
+    host.listener.close();
+    style.close();
+    style.onIdle = idle;
+    if (style.active() === 0) idle();
+  });
+}

@@ -1,0 +1,74 @@
+// The Node runtime's shim: listens on fd 3, is told once over its first connection which code to load, and serves it.
+// Started ahead of time without any code, so only what answers that first request is loaded here (see CONTRACT.md).
+
+import net from "node:net";
+import { Connection } from "./http1.mjs";
+
+/** @import { Socket } from "node:net" */
+/** @import { Exchange } from "./http1.mjs" */
+
+/** How long nothing may happen until the pooled shim warms up what its function will need. */
+const quietMs = 5;
+const assignTarget = "/ebb/v1/assign";
+
+/** Takes a connection that carries invocations; null until the function is ready. @type {((socket: Socket) => void) | null} */
+let accept = null;
+/** Connections that came before that. @type {Socket[]} */
+const waiting = [];
+/** @type {Connection | null} */
+let control = null;
+let assigned = false;
+let bootMs = 0;
+
+// A waiting connection is not read: its request stays in the socket, and its back-pressure with it.
+const listener = net.createServer({ pauseOnConnect: true }, (socket) => {
+  if (accept !== null) accept(socket);
+  else if (control === null) control = new Connection(socket, controlled, gone);
+  else waiting.push(socket);
+});
+
+/** The daemon's own connection; what it asks first is the assignment. @param {Exchange} exchange */
+function controlled(exchange) {
+  if (exchange.method !== "POST" || exchange.target !== assignTarget) {
+    exchange.answer(503, ["content-type", "text/plain"], "no code has been assigned yet\n", null);
+    return;
+  }
+  assigned = true;
+  import("./assign.mjs")
+    .then(({ assign }) =>
+      assign(exchange, {
+        bootMs,
+        listener,
+        serving(take) {
+          accept = take;
+          for (const socket of waiting.splice(0)) if (!socket.destroyed) take(socket);
+        },
+      }),
+    )
+    .catch(die);
+}
+
+/** Its daemon is dead, or has no use for it. @param {Connection} connection */
+function gone(connection) {
+  if (connection === control) process.exit(0);
+}
+
+/** The shim's own fault. @param {unknown} error */
+function die(error) {
+  console.error(error);
+  process.exit(70);
+}
+
+listener.listen({ fd: 3 }, () => {
+  bootMs = performance.now();
+  setTimeout(() => {
+    if (!assigned) import("./warm.mjs").then(({ warm }) => warm()).catch(die);
+  }, quietMs);
+});
+listener.on("error", die);
+// As process 1 of its namespace a signal without a handler would be ignored. Once there is code, its drain takes over.
+process.on("SIGTERM", () => {
+  if (!assigned) process.exit(0);
+});
+// A terminal's: ebb itself decides then.
+process.on("SIGINT", () => {});

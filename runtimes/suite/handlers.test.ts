@@ -1,0 +1,184 @@
+// Handler files as people write them for other platforms: recognised, and answering, without a change.
+
+import assert from "node:assert/strict";
+import path from "node:path";
+import { describe, it } from "node:test";
+import { header, type ClientRequest } from "./client.ts";
+import type { Assignment } from "./instance.ts";
+import { availableRuntimes } from "./launch.ts";
+import { handlersFolder, serving } from "./support.ts";
+
+interface Case {
+  readonly shape: string;
+  readonly changes?: Partial<Assignment>;
+  readonly is: readonly [entry: string, handler: string | null, signature: string];
+  readonly calls: ReadonlyArray<readonly [ClientRequest, status: number, body: string | object]>;
+}
+
+const json = [["content-type", "application/json"]] as const;
+
+const cases: Record<string, Case[]> = {
+  node: [
+    { shape: "lambda-esm", is: ["index.mjs", "handler", "event"], calls: [[{ target: "/a/b" }, 200, "lambda /a/b"]] },
+    {
+      shape: "lambda-cjs",
+      is: ["index.js", "handler", "event"],
+      calls: [[{ target: "/x" }, 200, { path: "/x", id: 26 }]],
+    },
+    { shape: "lambda-callback", is: ["index.js", "handler", "event"], calls: [[{}, 200, "called back"]] },
+    {
+      shape: "lambda-nested",
+      changes: { handler: "src/app.lambdaHandler", signature: "event" },
+      is: ["src/app.js", "lambdaHandler", "event"],
+      calls: [[{}, 200, "nested GET"]],
+    },
+    {
+      shape: "scaleway-cjs",
+      changes: { handler: "handler.handle" },
+      is: ["handler.js", "handle", "event"],
+      calls: [[{ target: "/?name=ann" }, 200, "hello ann"]],
+    },
+    { shape: "scaleway-esm", is: ["handler.js", "handle", "event"], calls: [[{}, 201, { message: "scaleway" }]] },
+    {
+      shape: "vercel-node",
+      is: ["index.js", "default", "node"],
+      calls: [
+        [
+          { target: "/?name=bo", headers: [["cookie", "session=s%20t"]] },
+          202,
+          { hello: "bo", body: null, cookie: "s t" },
+        ],
+        [{ headers: json, body: '{"a":1}' }, 202, { hello: "world", body: { a: 1 }, cookie: null }],
+      ],
+    },
+    { shape: "vercel-async", is: ["api.mjs", "default", "node"], calls: [[{}, 200, "sent"]] },
+    {
+      shape: "next-route",
+      is: ["index.mjs", null, "web"],
+      calls: [
+        [{ target: "/p" }, 200, { got: "/p" }],
+        [{ headers: json, body: '{"name":"cy"}' }, 201, "posted cy"],
+        [{ method: "DELETE" }, 405, ""],
+        [{ method: "OPTIONS" }, 204, ""],
+      ],
+    },
+    {
+      shape: "cloudflare",
+      changes: { env: { GREETING: "hi" } },
+      is: ["index.mjs", "default.fetch", "web"],
+      calls: [[{}, 200, "hi from hello.localhost"]],
+    },
+    {
+      shape: "hono",
+      is: ["index.mjs", "default.fetch", "web"],
+      calls: [
+        [{}, 200, "Hono!"],
+        [{ target: "/no" }, 404, "404 Not Found"],
+      ],
+    },
+    { shape: "deno", is: ["server.mjs", "default", "web"], calls: [[{ body: "body" }, 200, "deno POST body"]] },
+    { shape: "no-parameters", is: ["index.mjs", "default", "web"], calls: [[{}, 200, "nothing needed"]] },
+    { shape: "fetch-export", is: ["index.mjs", "fetch", "web"], calls: [[{ target: "/?q=7" }, 200, "fetched 7"]] },
+    { shape: "typescript-default", is: ["index.js", "default.default", "web"], calls: [[{}, 200, "compiled"]] },
+    {
+      shape: "typescript-interop",
+      is: ["index.js", "default.default.fetch", "web"],
+      calls: [[{}, 200, "twice wrapped"]],
+    },
+    {
+      shape: "express",
+      is: ["index.js", null, "server"],
+      calls: [
+        [{}, 200, "Hello from Express"],
+        [{ target: "/no" }, 404, ""],
+      ],
+    },
+    { shape: "express-exported", is: ["index.js", "default", "node"], calls: [[{}, 200, "Hello from Express"]] },
+    { shape: "express-both", is: ["index.js", null, "server"], calls: [[{}, 200, "Hello from Express"]] },
+    {
+      shape: "fastify",
+      changes: { env: { TEST_RESOLVE_FROM: import.meta.filename } },
+      is: ["server.mjs", null, "server"],
+      calls: [
+        [{}, 200, { hello: "fastify" }],
+        [{ headers: json, body: '{"b":2}' }, 200, { got: { b: 2 } }],
+      ],
+    },
+    { shape: "koa", is: ["index.js", null, "server"], calls: [[{}, 200, "Hello Koa"]] },
+    { shape: "late-listen", is: ["index.js", null, "server"], calls: [[{}, 200, "the real one"]] },
+    {
+      shape: "google",
+      changes: { handler: "helloHttp" },
+      is: ["index.js", "helloHttp", "node"],
+      calls: [
+        [{ target: "/?name=di" }, 200, "Hello di"],
+        [{ headers: json, body: '{"name":"ed"}' }, 200, "Hello ed"],
+      ],
+    },
+    {
+      shape: "oddly-named",
+      changes: { handler: "process" },
+      is: ["index.mjs", "process", "event"],
+      calls: [[{ target: "/z" }, 200, { processed: "/z" }]],
+    },
+    { shape: "class-instance", is: ["index.mjs", "default.fetch", "web"], calls: [[{}, 200, "this is service"]] },
+    { shape: "azure", changes: { signature: "event" }, is: ["index.js", "default", "event"], calls: [[{}, 200, ""]] },
+  ],
+  python: [
+    {
+      shape: "lambda",
+      is: ["lambda_function.py", "lambda_handler", "event"],
+      calls: [[{ target: "/x" }, 200, { path: "/x", id: 26 }]],
+    },
+    {
+      shape: "scaleway",
+      changes: { handler: "handler.handle" },
+      is: ["handler.py", "handle", "event"],
+      calls: [[{ target: "/?name=ann" }, 200, "hello ann"]],
+    },
+    { shape: "event-async", is: ["main.py", "handler", "event"], calls: [[{}, 200, { async: "GET" }]] },
+    {
+      shape: "flask",
+      is: ["app.py", "app", "wsgi"],
+      calls: [[{ target: "/a%20b", body: "data" }, 200, "flask POST /a b data"]],
+    },
+    { shape: "wsgi-function", is: ["app.py", "application", "wsgi"], calls: [[{ target: "/p" }, 201, "one two"]] },
+    { shape: "asgi-function", is: ["app.py", "app", "asgi"], calls: [[{ target: "/p" }, 200, "asgi /p"]] },
+    { shape: "fastapi", is: ["main.py", "app", "asgi"], calls: [[{}, 200, "fastapi pool open"]] },
+    {
+      shape: "named",
+      changes: { handler: "src/thing.work", signature: "event" },
+      is: ["src/thing.py", "work", "event"],
+      calls: [[{}, 200, "worked"]],
+    },
+    { shape: "ambiguous", changes: { signature: "event", handler: "app" }, is: ["app.py", "app", "event"], calls: [] },
+  ],
+};
+
+for (const runtime of availableRuntimes()) {
+  describe(`${runtime.name}: handler files`, () => {
+    for (const { shape, changes, is, calls } of cases[runtime.language] ?? []) {
+      it(`serves ${shape}`, async (t) => {
+        const instance = await serving(
+          t,
+          runtime,
+          path.join(handlersFolder, runtime.language, "shapes", shape),
+          changes,
+        );
+        assert.deepEqual([instance.ready.entry, instance.ready.handler, instance.ready.signature], is);
+        const connection = await instance.connect();
+        for (const [request, status, body] of calls) {
+          const answer = await connection.request(request);
+          assert.equal(answer.status, status, answer.text);
+          if (typeof body === "string") assert.equal(answer.text, body);
+          else assert.deepEqual(JSON.parse(answer.text), body);
+          const told =
+            instance.ready.done === "response" ||
+            header(answer, "ebb-done") === "1" ||
+            header(answer, "transfer-encoding") === "chunked";
+          assert.ok(told, "the answer does not say that it is done");
+        }
+      });
+    }
+  });
+}

@@ -1,0 +1,2 @@
+// Two parameters without names.
+export default ({ body }, { headers }) => [body, headers];

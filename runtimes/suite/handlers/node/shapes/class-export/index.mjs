@@ -1,0 +1,4 @@
+// A class is not a handler.
+export default class Handler {
+  run() {}
+}

@@ -1,0 +1,3 @@
+// Neither exports nor listens.
+const answer = 42;
+console.log(answer);

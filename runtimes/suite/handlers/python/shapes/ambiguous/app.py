@@ -1,0 +1,5 @@
+"""One parameter: neither WSGI nor ASGI."""
+
+
+def app(something):
+    return something

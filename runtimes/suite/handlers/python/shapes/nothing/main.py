@@ -1,0 +1,3 @@
+"""Defines nothing that handles."""
+
+answer = 42

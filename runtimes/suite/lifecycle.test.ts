@@ -1,0 +1,129 @@
+// One assignment for life, a check, a drain, and the ways to die.
+
+import assert from "node:assert/strict";
+import path from "node:path";
+import { describe, it } from "node:test";
+import { header } from "./client.ts";
+import { newId } from "./instance.ts";
+import { availableRuntimes } from "./launch.ts";
+import { assignmentOf, failing, handlersFolder, pooled, serving } from "./support.ts";
+
+for (const runtime of availableRuntimes()) {
+  const code = path.join(handlersFolder, runtime.language, "behaviour");
+
+  describe(`${runtime.name}: assignment`, () => {
+    it("says what it recognised, and means the same when it is given that back", async (t) => {
+      const { ready } = await serving(t, runtime, code);
+      assert.ok(ready.phases.bootMs > 0 && ready.phases.importMs > 0);
+      const { entry, handler, signature } = ready;
+      const again = await serving(t, runtime, code, { entry, handler, signature });
+      assert.deepEqual({ ...again.ready, phases: null }, { ...ready, phases: null });
+      assert.equal((await again.request({ target: "/none" })).status, 204);
+    });
+
+    it("comes before the requests that wait already", async (t) => {
+      const instance = await pooled(t, runtime);
+      const early = await instance.connect();
+      early.send({ target: "/echo", body: "early" });
+      const answer = await instance.assign(assignmentOf(code));
+      assert.ok("ready" in answer);
+      assert.equal((await early.response()).text, "early");
+    });
+
+    it("happens once: a second gets 410, and a client's request to that path reaches the function", async (t) => {
+      const instance = await serving(t, runtime, code);
+      const connection = await instance.connect();
+      const body = JSON.stringify(assignmentOf("/nowhere"));
+      connection.socket.write(`POST /ebb/v1/assign HTTP/1.1\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+      assert.equal((await connection.response()).status, 410);
+      const users = await instance.request({ method: "POST", target: "/ebb/v1/assign", body: "mine" });
+      assert.equal(users.status, 404);
+      assert.equal(users.text, "not found");
+    });
+
+    it("as a check answers and exits 0; what fails exits 1", async (t) => {
+      const checked = await serving(t, runtime, code, { check: true });
+      assert.deepEqual(await checked.launched.exited, { code: 0, signal: null });
+      const failed = await failing(t, runtime, code, { handler: "nobody", check: true });
+      assert.match(failed.failed.message, /no .*function "nobody"/);
+      assert.deepEqual(await failed.launched.exited, { code: 1, signal: null });
+    });
+
+    it("ends with its connection: without its daemon nothing goes on", async (t) => {
+      const instance = await serving(t, runtime, code);
+      const busy = await instance.connect();
+      busy.send({ target: "/hang" });
+      await instance.output.until((output) => output.stdout.includes("hanging"));
+      instance.control?.destroy();
+      assert.equal((await instance.launched.exited).code, 0);
+    });
+
+    it("that never comes is no reason to stay either", async (t) => {
+      const instance = await pooled(t, runtime);
+      instance.control?.destroy();
+      assert.equal((await instance.launched.exited).code, 0);
+    });
+  });
+
+  describe(`${runtime.name}: SIGTERM`, () => {
+    it("ends a process without code at once", async (t) => {
+      const instance = await pooled(t, runtime);
+      // Its first answer shows that it is up.
+      instance.control?.write("GET / HTTP/1.1\r\n\r\n");
+      await new Promise((resolve) => instance.control?.once("data", resolve));
+      instance.launched.signal("SIGTERM");
+      assert.deepEqual(await instance.launched.exited, { code: 0, signal: null });
+    });
+
+    it("ends an idle instance with 0, connections or not", async (t) => {
+      const instance = await serving(t, runtime, code);
+      const connection = await instance.connect();
+      await connection.request({ target: "/none" });
+      instance.launched.signal("SIGTERM");
+      assert.deepEqual(await instance.launched.exited, { code: 0, signal: null });
+    });
+
+    for (const concurrency of [1, 4]) {
+      it(`lets finish what runs, and then ends with 0 (concurrency ${concurrency})`, async (t) => {
+        const instance = await serving(t, runtime, code, { concurrency });
+        const connection = await instance.connect();
+        connection.socket.write(connection.head({ method: "POST", target: "/pipe" }, "transfer-encoding: chunked\r\n"));
+        connection.socket.write("4\r\nhalf\r\n");
+        await connection.responseHead();
+        assert.equal((await connection.chunk())?.toString(), "HALF");
+        // An interrupt is the terminal's affair.
+        instance.launched.signal("SIGINT");
+        instance.launched.signal("SIGTERM");
+        connection.socket.write("5\r\nwhole\r\n0\r\n\r\n");
+        assert.equal((await connection.chunk())?.toString(), "WHOLE");
+        assert.equal((await connection.chunk())?.length, 0);
+        assert.deepEqual(await instance.launched.exited, { code: 0, signal: null });
+      });
+    }
+  });
+
+  describe(`${runtime.name}: a death of its own`, () => {
+    it("shows the error that nobody caught, and exits 1", async (t) => {
+      const instance = await serving(t, runtime, code);
+      const connection = await instance.connect();
+      const id = newId();
+      connection.send({ target: "/die", id });
+      assert.equal((await instance.launched.exited).code, 1);
+      await instance.output.until((output) => output.stderr.includes("boom outside"));
+      assert.doesNotMatch(instance.output.stderr, new RegExp(`- ${id}`));
+    });
+
+    it("is with the status that the function exits with", async (t) => {
+      const instance = await serving(t, runtime, code);
+      const connection = await instance.connect();
+      connection.send({ target: "/exit" });
+      assert.equal((await instance.launched.exited).code, 7);
+    });
+
+    it("does not follow from a failed request", async (t) => {
+      const instance = await serving(t, runtime, code);
+      for (let i = 0; i < 3; i++) assert.equal(header(await instance.request({ target: "/throw" }), "ebb-done"), "1");
+      assert.equal((await instance.request({ target: "/none" })).status, 204);
+    });
+  });
+}

@@ -1,0 +1,210 @@
+// Code that does not load: told in its author's words, with their file and line, and never served.
+
+import assert from "node:assert/strict";
+import path from "node:path";
+import { describe, it } from "node:test";
+import type { Assignment, Failed } from "./instance.ts";
+import { availableRuntimes } from "./launch.ts";
+import { codeOf, failing, handlersFolder } from "./support.ts";
+
+interface Case {
+  readonly name: string;
+  readonly files?: Record<string, string>;
+  /** A folder of handlers/LANGUAGE/shapes instead. */
+  readonly shape?: string;
+  readonly changes?: Partial<Assignment>;
+  readonly message: RegExp;
+  readonly place?: Partial<Pick<Failed, "file" | "line" | "column">>;
+  readonly hint?: RegExp;
+}
+
+const cases: Record<string, Case[]> = {
+  node: [
+    {
+      name: "a syntax error in an ES module",
+      files: { "index.mjs": "export const a = 1;\nexport const b = ;\n" },
+      message: /^SyntaxError: Unexpected token ';' \(index\.mjs:2\)$/,
+      place: { file: "index.mjs", line: 2, column: 18 },
+    },
+    {
+      name: "a syntax error in an ES module that is imported",
+      files: { "index.mjs": 'import "./lib/a.mjs";\n', "lib/a.mjs": "\n\nlet = = 1;\n" },
+      message: /^SyntaxError: .* \(lib\/a\.mjs:3\)$/,
+      place: { file: "lib/a.mjs", line: 3 },
+    },
+    {
+      name: "a syntax error in CommonJS",
+      files: { "index.cjs": "\nconst a = ;\n" },
+      message: /^SyntaxError: .* \(index\.cjs:2\)$/,
+      place: { file: "index.cjs", line: 2 },
+    },
+    {
+      name: "a package that is not there, imported",
+      files: { "index.mjs": '// first\nimport sharp from "sharp/lib";\n' },
+      message: /^cannot find package "sharp" \(index\.mjs:2\)$/,
+      place: { file: "index.mjs", line: 2 },
+      hint: /npm install/,
+    },
+    {
+      name: "a package that is not there, required",
+      files: { "index.js": 'const sharp = require("sharp");\n' },
+      message: /^cannot find package "sharp" \(index\.js:1\)$/,
+      place: { file: "index.js", line: 1 },
+      hint: /npm install/,
+    },
+    {
+      name: "a file that is not there",
+      files: { "index.mjs": '\nimport "./nope.mjs";\n' },
+      message: /^cannot find the file ".\/nope\.mjs" \(index\.mjs:2\)$/,
+      place: { line: 2 },
+    },
+    {
+      name: "an import that its module does not export",
+      files: { "index.mjs": '\nimport { nope } from "./other.mjs";\n', "other.mjs": "export const a = 1;\n" },
+      message: /^SyntaxError: .*nope.* \(index\.mjs:2\)$/,
+      place: { file: "index.mjs", line: 2 },
+    },
+    {
+      name: "an error thrown at load, in a file that is imported",
+      files: {
+        "index.mjs": 'import "./lib.mjs";\nexport const handle = () => 1;\n',
+        "lib.mjs": '\n\nthrow new TypeError("no database");\n',
+      },
+      message: /^TypeError: no database \(lib\.mjs:3\)$/,
+      place: { file: "lib.mjs", line: 3, column: 7 },
+    },
+    { name: "a value thrown at load", files: { "index.mjs": 'throw "just text";\n' }, message: /just text/ },
+    {
+      name: "process.exit at load",
+      files: { "index.mjs": "process.exit(3);\n" },
+      message: /ended the process while it was loading/,
+    },
+    {
+      name: "require in an ES module",
+      files: { "index.mjs": '\nconst fs = require("fs");\n' },
+      message: /require is not defined.*\(index\.mjs:2\)$/,
+      hint: /ES module/,
+    },
+    { name: "no entry file", files: { "readme.txt": "x" }, message: /^there is no entry file/, hint: /index\.js/ },
+    {
+      name: "a main that is not there",
+      files: { "package.json": '{"main":"dist/x.js"}' },
+      message: /"dist\/x\.js".*package\.json/,
+    },
+    {
+      name: "an entry outside the code",
+      files: { "index.mjs": "export default () => 1" },
+      changes: { entry: "../../etc/passwd" },
+      message: /there is no file/,
+    },
+    {
+      name: "a handler that is not exported",
+      files: { "index.mjs": "export const a = () => 1;" },
+      changes: { handler: "index.nope" },
+      message: /^there is no exported function "nope" \(index\.mjs\)$/,
+      hint: /It exports: a/,
+    },
+    {
+      name: "nothing that handles",
+      shape: "nothing",
+      message: /^nothing that handles is exported, and nothing listens/,
+      hint: /listen/,
+    },
+    {
+      name: "an export that no rule knows",
+      shape: "unknown-export",
+      message: /^nothing that handles/,
+      hint: /helloHttp.*handler:/,
+    },
+    { name: "Azure's (context, req)", shape: "azure", message: /^cannot tell what .*context, req/, hint: /signature:/ },
+    { name: "two parameters that tell nothing", shape: "ambiguous-names", message: /^cannot tell/, hint: /signature:/ },
+    {
+      name: "two parameters without names",
+      shape: "ambiguous-destructured",
+      message: /^cannot tell/,
+      hint: /signature:/,
+    },
+    { name: "a class", shape: "class-export", message: /^nothing that handles/ },
+  ],
+  python: [
+    {
+      name: "a syntax error",
+      files: { "main.py": "a = 1\nb = = 2\n" },
+      message: /^SyntaxError: .* \(main\.py:2\)$/,
+      place: { file: "main.py", line: 2, column: 5 },
+    },
+    {
+      name: "a package that is not there",
+      files: { "main.py": "import json\nimport requests.sessions\n" },
+      message: /^cannot find package "requests" \(main\.py:2\)$/,
+      place: { file: "main.py", line: 2 },
+      hint: /pip install --target package requests/,
+    },
+    {
+      name: "an error raised at load, in a file that is imported",
+      files: { "main.py": "import lib\n", "lib.py": "\n\nraise ValueError('no database')\n" },
+      message: /^ValueError: no database \(lib\.py:3\)$/,
+      place: { file: "lib.py", line: 3 },
+    },
+    {
+      name: "sys.exit at load",
+      files: { "main.py": "import sys\nsys.exit(3)\n" },
+      message: /ended the process while it was loading/,
+      place: { line: 2 },
+    },
+    { name: "no entry file", files: { "readme.txt": "x" }, message: /^there is no entry file/, hint: /main\.py/ },
+    {
+      name: "an entry outside the code",
+      files: { "main.py": "" },
+      changes: { entry: "../../etc/passwd" },
+      message: /there is no file/,
+    },
+    {
+      name: "a handler that is not there",
+      files: { "main.py": "def a(event, context): pass\n" },
+      changes: { handler: "main.nope" },
+      message: /^there is no function "nope" \(main\.py\)$/,
+      hint: /It defines: a/,
+    },
+    {
+      name: "nothing that handles",
+      shape: "nothing",
+      message: /^nothing that handles is defined \(main\.py\)$/,
+      hint: /handle\(event, context\)/,
+    },
+    {
+      name: "an app of one parameter",
+      shape: "ambiguous",
+      message: /^cannot tell what app\(something\) is/,
+      hint: /signature:/,
+    },
+    {
+      name: "a lifespan that fails",
+      files: {
+        "app.py":
+          "async def app(scope, receive, send):\n    await receive()\n    await send({'type': 'lifespan.startup.failed', 'message': 'no pool'})\n",
+      },
+      message: /no pool/,
+    },
+  ],
+};
+
+for (const runtime of availableRuntimes()) {
+  describe(`${runtime.name}: code that does not load`, () => {
+    for (const one of cases[runtime.language] ?? []) {
+      it(`is told: ${one.name}`, async (t) => {
+        const code =
+          one.shape === undefined
+            ? codeOf(t, one.files ?? {})
+            : path.join(handlersFolder, runtime.language, "shapes", one.shape);
+        const { failed, launched } = await failing(t, runtime, code, one.changes);
+        assert.match(failed.message, one.message);
+        for (const [name, value] of Object.entries(one.place ?? {}))
+          assert.equal(failed[name as keyof Failed], value, name);
+        if (one.hint !== undefined) assert.match(failed.hint ?? "", one.hint);
+        assert.doesNotMatch(failed.stack ?? "", /runtimes\/(?:node|python)\//, "the shim's own frames are shown");
+        assert.deepEqual(await launched.exited, { code: 1, signal: null }, "a bad start is never reused");
+      });
+    }
+  });
+}

@@ -1,0 +1,77 @@
+// Starting instances of the handlers in handlers/, and stopping whatever a test has started.
+
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import type { TestContext } from "node:test";
+import { Instance, nonce, type Assignment, type Failed, type Launcher, type Ready } from "./instance.ts";
+
+export const handlersFolder = path.join(import.meta.dirname, "handlers");
+
+export interface Runtime {
+  readonly name: string;
+  readonly language: string;
+  readonly launcher: Launcher;
+}
+
+export function assignmentOf(code: string, changes: Partial<Assignment> = {}): Assignment {
+  const env = { PORT: "8080", EBB_PROJECT: "default", EBB_WORKLOAD: "hello", EBB_REVISION: "r1", ...changes.env };
+  const limits = { timeoutMs: 30_000, bufferedBodyBytes: 6 * 1024 * 1024, memoryMb: 256 };
+  return {
+    nonce,
+    instance: "itest",
+    code,
+    entry: null,
+    handler: null,
+    signature: null,
+    concurrency: 1,
+    limits,
+    check: false,
+    ...changes,
+    env,
+  };
+}
+
+/** A process without code, stopped when the test ends. */
+export async function pooled(t: TestContext, runtime: Runtime): Promise<Instance> {
+  const instance = new Instance(await runtime.launcher());
+  t.after(() => instance.stop());
+  await instance.openControl();
+  return instance;
+}
+
+/** An instance that serves the given handlers; fails the test where it does not. */
+export async function serving(
+  t: TestContext,
+  runtime: Runtime,
+  code: string,
+  changes: Partial<Assignment> = {},
+): Promise<Instance & { ready: Ready }> {
+  const instance = await pooled(t, runtime);
+  const answer = await instance.assign(assignmentOf(code, changes));
+  if (!("ready" in answer)) throw new Error(`${code}: ${answer.failed.message}\n${answer.failed.stack ?? ""}`);
+  return Object.assign(instance, { ready: answer.ready });
+}
+
+export async function failing(
+  t: TestContext,
+  runtime: Runtime,
+  code: string,
+  changes: Partial<Assignment> = {},
+): Promise<Instance & { failed: Failed }> {
+  const instance = await pooled(t, runtime);
+  const answer = await instance.assign(assignmentOf(code, changes));
+  if (!("failed" in answer)) throw new Error(`${code}: it was recognised as ${JSON.stringify(answer.ready)}`);
+  return Object.assign(instance, { failed: answer.failed });
+}
+
+/** A folder with these files, gone when the test ends. */
+export function codeOf(t: TestContext, files: Record<string, string>): string {
+  const folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), "ebb-code-")));
+  t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+  for (const [name, text] of Object.entries(files)) {
+    fs.mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
+    fs.writeFileSync(path.join(folder, name), text);
+  }
+  return folder;
+}
