@@ -11,7 +11,7 @@ npm_packages() {
   command -v npm >/dev/null 2>&1 || fail "npm is missing. Install Node 20 or later with npm (Debian: apt-get install nodejs npm), then try again."
   say "npm packages and the pinned Node (about 350 MB on disk, a minute or two) …"
   # No install script of any package is run: none of ours needs one.
-  npm ci --ignore-scripts --no-audit --no-fund --loglevel=error ||
+  npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --no-update-notifier ||
     fail "npm ci failed (above). With a network, try again: ./ebb"
   : >node_modules/.ebb-stamp
   say "npm packages: done"
