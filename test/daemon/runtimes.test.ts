@@ -1,0 +1,98 @@
+// Every runtime in its real sandbox: the versions of Node that are fetched on first use, Python, and any program that serves HTTP.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
+
+let daemon: Daemon;
+const folders: string[] = [];
+
+before(async () => {
+  daemon = await startDaemon();
+});
+
+after(async () => {
+  await daemon?.stop();
+  for (const folder of [...folders, ...(daemon ? [daemon.directory] : [])]) removeDirectory(folder);
+});
+
+async function deploy(name: string, settings: string, files: Record<string, string>): Promise<string> {
+  const sources = Object.entries(files).map(([path, text]) => [`src/${path}`, text]);
+  const folder = folderOf({
+    "ebb.yaml": `functions:\n  ${name}:\n    source: ./src\n    public: true\n    memoryMb: 128\n${settings}`,
+    ...(Object.fromEntries(sources) as Record<string, string>),
+  });
+  folders.push(folder);
+  const result = await daemon.ebb(["deploy", folder]);
+  assert.equal(result.code, 0, result.stderr + result.stdout + daemon.log());
+  return result.stdout;
+}
+
+for (const major of [22, 24, 26])
+  test(`runtime node${major} runs Node ${major}, fetched where it is not the pinned one`, async () => {
+    const deployed = await deploy(`on-node${major}`, `    runtime: node${major}\n`, {
+      "index.mjs": "export default async (r) => new Response(`${process.version} ${await r.text()}`);",
+    });
+    assert.match(deployed, new RegExp(`node${major}`));
+    const answer = await daemon.fetch(`on-node${major}.localhost`, "/", { method: "POST", body: "ping" });
+    assert.match(answer.text, new RegExp(`^v${major}\\..* ping$`));
+  });
+
+test("package.json's engines choose the Node version", async () => {
+  const deployed = await deploy("engines", "", {
+    "package.json": '{"type":"module","engines":{"node":"24.x"}}',
+    "index.js": "export default () => new Response(process.version);",
+  });
+  assert.match(deployed, /node24/);
+  assert.match((await daemon.fetch("engines.localhost", "/")).text, /^v24\./);
+});
+
+test("Python serves event handlers, WSGI and ASGI, and its errors show its lines", async () => {
+  await deploy("wsgi", "", {
+    "app.py":
+      "def app(environ, start_response):\n    start_response('200 OK', [('content-type', 'text/plain'), ('x-two', 'a'), ('x-two', 'b')])\n    return [environ['PATH_INFO'].encode()]\n",
+  });
+  assert.equal((await daemon.fetch("wsgi.localhost", "/path")).text, "/path");
+  await deploy("asgi", "    concurrency: 10\n", {
+    "main.py":
+      "async def app(scope, receive, send):\n    if scope['type'] != 'http':\n        return\n    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n    await send({'type': 'http.response.body', 'body': b'asgi'})\n",
+  });
+  assert.equal((await daemon.fetch("asgi.localhost", "/")).text, "asgi");
+  await deploy("raises", "", { "handler.py": "def handle(event, context):\n    print('before')\n    raise ValueError('no')\n" });
+  assert.equal((await daemon.fetch("raises.localhost", "/")).status, 500);
+  await eventually("the traceback is in the log", async () => {
+    const { stdout } = await daemon.ebb(["logs", "raises"]);
+    return stdout.includes("before") && /handler\.py", line 3/.test(stdout);
+  });
+});
+
+test("runtime custom serves whatever program listens on $PORT, and its output is its log", async () => {
+  await deploy("program", "    runtime: custom\n    command: [/usr/bin/python3, server.py]\n    concurrency: 5\n", {
+    "server.py":
+      "import os\nfrom http.server import BaseHTTPRequestHandler, ThreadingHTTPServer\n\n\nclass Handler(BaseHTTPRequestHandler):\n    def do_GET(self):\n        body = b'program'\n        self.send_response(200)\n        self.send_header('content-length', str(len(body)))\n        self.end_headers()\n        self.wfile.write(body)\n\n\nThreadingHTTPServer(('0.0.0.0', int(os.environ['PORT'])), Handler).serve_forever()\n",
+  });
+  assert.equal((await daemon.fetch("program.localhost", "/")).text, "program");
+  await eventually("its access log", async () => (await daemon.ebb(["logs", "program"])).stdout.includes("GET / HTTP/1.1"));
+});
+
+test("a program that never listens is refused at deploy, in words", async () => {
+  const folder = folderOf({
+    "ebb.yaml": "functions:\n  deaf:\n    source: ./src\n    runtime: custom\n    command: [./run.sh]\n",
+    "src/run.sh": "#!/bin/sh\necho starting up\nexit 3\n",
+  });
+  folders.push(folder);
+  const { chmodSync } = await import("node:fs");
+  chmodSync(`${folder}/src/run.sh`, 0o755);
+  const refused = await daemon.ebb(["deploy", folder]);
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /deaf: .*(exited|ended)/);
+});
+
+test("a server that listens by itself is served: what Express, Fastify and Koa do", async () => {
+  const deployed = await deploy("listens", "", {
+    "server.js":
+      "const { createServer } = require('node:http');\ncreateServer((q, s) => s.end(`listening ${q.url}`)).listen(process.env.PORT ?? 3000, () => console.log('up'));\n",
+  });
+  assert.match(deployed, /server/);
+  assert.equal((await daemon.fetch("listens.localhost", "/x")).text, "listening /x");
+});
