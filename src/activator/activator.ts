@@ -121,7 +121,7 @@ class SlotActivator implements Activator, InvocationKeeper {
       return this.#refuse(invocation, problem);
     }
     this.#running++;
-    if (live.capacity > 1) this.#options.markActive?.(live.instance.id, invocation.id, true);
+    this.#options.markActive?.(live.instance.id, invocation.id, true);
     this.#changedSoon(lane);
   }
 
@@ -211,7 +211,7 @@ class SlotActivator implements Activator, InvocationKeeper {
     lane.lastActiveUs = nowUs;
     lane.executed(executionUs / 1_000);
     this.#running--;
-    if (live.capacity > 1) this.#options.markActive?.(live.instance.id, invocation.id, false);
+    this.#options.markActive?.(live.instance.id, invocation.id, false);
     this.#tellEnded(invocation, live, mark, executionUs);
     if (lane.serves(live)) {
       lane.slots.offer(live);
@@ -241,7 +241,7 @@ class SlotActivator implements Activator, InvocationKeeper {
     const lane = this.#laneOf(live);
     lane?.slots.remove(live);
     // Others run in it: it is replaced now, and killed when they have ended.
-    if (live.active > 1 && !live.released) this.#options.fleet.drain?.(live.instance.id, reason);
+    if (live.active > 1 && !live.released) this.#options.fleet.drain(live.instance.id, reason);
     if (lane) this.#changedSoon(lane);
   }
 

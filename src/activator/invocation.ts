@@ -188,7 +188,7 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter {
       this.#release(mark);
     } else {
       this.stage = "lingering";
-      this.#live!.meter.answered?.(this.#answeredMark());
+      this.#live!.meter.answered(this.#answeredMark());
       if (last !== null) sink?.data(last);
       sink?.end();
     }
@@ -294,7 +294,7 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter {
     const mark = over ? this.#mark() : null;
     if (mark === null) {
       this.stage = "lingering";
-      this.#live!.meter.answered?.(this.#answeredMark());
+      this.#live!.meter.answered(this.#answeredMark());
     }
     sink?.failed(error, this.#headSent);
     if (mark !== null) this.#release(mark);

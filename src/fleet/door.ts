@@ -61,7 +61,7 @@ export interface Fleet {
   /** The activator: nothing runs in a released instance any more. */
   idle(instance: InstanceId): void;
   /** The activator has released it by itself (a timeout above concurrency 1): no longer counted as live, and so replaced. */
-  drain?(instance: InstanceId, reason: string): void;
+  drain(instance: InstanceId, reason: string): void;
   /** Ends one instance at once: a timeout at concurrency 1, nonsense on the wire. */
   kill(instance: InstanceId, reason: string): void;
   /** Loads a revision in a sandbox of its own, with its own environment, secrets and egress; unbilled. */

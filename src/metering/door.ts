@@ -32,7 +32,7 @@ export interface InstanceMeter {
   /** Reserves the room for its end. An error (storage_full) means: not handed over. */
   begin(mark: BeginMark): EbbError | null;
   /** Before the response's last byte where the invocation goes on after it (waitUntil): a kill from here on keeps the status. */
-  answered?(mark: AnsweredMark): void;
+  answered(mark: AnsweredMark): void;
   /** Before the response's last byte, or when the instance says done where `answered` went before. */
   end(mark: EndMark): void;
   /** The instance is gone; what was active in it must have been ended before. */

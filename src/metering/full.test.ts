@@ -65,7 +65,7 @@ describe("a full disk", { skip: mayMount ? false : "needs root, to mount a small
     assert.equal(marks.begin(beginMark("late"))?.code, "storage_full");
     clock.pass(1_000_000);
     for (let n = 0; n < begun; n++) {
-      marks.answered?.({ id: `id-${n}`, status: 200, bytesIn: 0, bytesOut: 0 });
+      marks.answered({ id: `id-${n}`, status: 200, bytesIn: 0, bytesOut: 0 });
       marks.end(endMark(`id-${n}`));
     }
     marks.close();

@@ -110,7 +110,7 @@ describe("meter", () => {
     const marks = instance();
     marks.begin(beginMark("a"));
     marks.begin(beginMark("b"));
-    marks.answered?.({ id: "b", status: 204, bytesIn: 0, bytesOut: 0 });
+    marks.answered({ id: "b", status: 204, bytesIn: 0, bytesOut: 0 });
     clock.pass(2_700_000);
     open();
     await meter.start();
@@ -183,7 +183,7 @@ describe("meter", () => {
     await meter.start();
     const marks = instance();
     marks.begin(beginMark("a"));
-    marks.answered?.({ id: "a", status: 200, bytesIn: 1, bytesOut: 2 });
+    marks.answered({ id: "a", status: 200, bytesIn: 1, bytesOut: 2 });
     marks.close();
     await loader.load();
     assert.deepEqual(
