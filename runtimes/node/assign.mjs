@@ -47,7 +47,27 @@ export async function assign(exchange, host) {
       failed: { message: error.message, stack: stackOf(error), file: entry, line: null, column: null, hint: null },
     });
   };
+  /** @param {unknown} error */
+  const failed = (error) => {
+    settle();
+    void tellFailure(error);
+  };
+  /** @param {unknown} error */
+  const tellFailure = async (error) => {
+    try {
+      const { describeFailure } = await import("./load-failure.mjs");
+      tell({ failed: describeFailure(error, code, entry) });
+    } finally {
+      leave(exchange, 1);
+    }
+  };
+  const settle = () => {
+    process.removeListener("exit", leaving);
+    process.removeListener("uncaughtException", failed);
+  };
   process.once("exit", leaving);
+  // Also what is thrown beside the loading, from a timer or a promise that nobody waits for.
+  process.once("uncaughtException", failed);
   try {
     Object.assign(process.env, env);
     process.chdir(code);
@@ -55,7 +75,7 @@ export async function assign(exchange, host) {
     const resolved = resolveEntry(code, assignment.entry, assignment.handler);
     entry = resolved.entry;
     const { style, ready } = await become(assignment, { ...resolved, output }, tell);
-    process.removeListener("exit", leaving);
+    settle();
     guard(output);
     tell({ ready: { ...ready, phases: { bootMs: host.bootMs, importMs: performance.now() - startMs } } });
     if (check) leave(exchange, 0);
@@ -64,10 +84,7 @@ export async function assign(exchange, host) {
       host.serving(style.accept);
     }
   } catch (error) {
-    process.removeListener("exit", leaving);
-    const { describeFailure } = await import("./load-failure.mjs");
-    tell({ failed: describeFailure(error, code, entry) });
-    leave(exchange, 1);
+    failed(error);
   }
 }
 

@@ -1,8 +1,8 @@
 // Code that listens itself (Express, Fastify, Koa, …): its server is given the connections of fd 3 instead of a port.
 
-import net from "node:net";
-
 /** @import { Socket, Server } from "node:net" */
+
+const net = process.getBuiltinModule("node:net");
 
 /** `exact`: its listen() named the right port. @typedef {{ server: Server | null, exact: boolean, onAdopted: (() => void) | null, release(): void }} Capture */
 

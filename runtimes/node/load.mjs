@@ -1,10 +1,10 @@
 // Finds the entry file and loads it. What goes wrong is told as the author's own error with its file and line.
 
-import fs from "node:fs";
-import path from "node:path";
-import { pathToFileURL } from "node:url";
-
 /** @typedef {{ entry: string, handler: string | null }} Entry */
+
+const fs = process.getBuiltinModule("node:fs");
+const path = process.getBuiltinModule("node:path");
+const { pathToFileURL } = process.getBuiltinModule("node:url");
 
 const names = ["index", "handler", "server", "app"];
 const extensions = [".mjs", ".js", ".cjs"];

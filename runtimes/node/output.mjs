@@ -1,11 +1,11 @@
 // Everything the function prints, and which invocation it belongs to. At concurrency 1 by marks around each invocation on
 // the raw stdout and stderr, so that children and native code are attributed too; above it by async context, as frames on fd 4.
 
-import fs from "node:fs";
-import { Writable } from "node:stream";
-
 /** @import { AsyncLocalStorage } from "node:async_hooks" */
 /** @typedef {"debug" | "info" | "warn" | "error"} Level */
+
+const fs = process.getBuiltinModule("node:fs");
+const { Writable } = process.getBuiltinModule("node:stream");
 
 const framesFd = 4;
 /** A frame's line on fd 4, at most; longer text is split. */

@@ -1,11 +1,12 @@
 // What Request and Response have in common: a body that is text, bytes or a stream. Whole of our own: touching Node's
 // classes loads its fetch, which costs more than the rest of a cold start together.
 
-import { Readable } from "node:stream";
 import { Headers } from "./web-headers.mjs";
 
 /** @typedef {string | Uint8Array | ReadableStream | null} Content */
 /** A body that is still in its connection. @typedef {{ whole(): Uint8Array | Promise<Uint8Array>, stream(): ReadableStream }} Source */
+
+const { Readable } = process.getBuiltinModule("node:stream");
 
 /** @param {ReadableStream} stream somebody has read from it */
 const isDisturbed = (stream) => Readable.isDisturbed(/** @type {any} */ (stream));

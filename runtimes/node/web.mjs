@@ -21,8 +21,8 @@ export function installWebObjects() {
     if (!(input instanceof LightBody)) return nativeFetch(/** @type {any} */ (input), init);
     return Request.fetch(/** @type {Request} */ (input), init);
   };
-  for (const [name, value] of Object.entries({ Request, Response, Headers, fetch }))
-    Object.defineProperty(globalThis, name, { configurable: true, writable: true, enumerable: false, value });
+  // By plain assignment: to define a property reads the one that it replaces, and that loads Node's.
+  Object.assign(globalThis, { Request, Response, Headers, fetch });
 }
 
 class Context {

@@ -75,6 +75,15 @@ const cases: Record<string, Case[]> = {
     },
     { name: "a value thrown at load", files: { "index.mjs": 'throw "just text";\n' }, message: /just text/ },
     {
+      name: "an error thrown beside the loading",
+      files: {
+        "index.mjs":
+          'setImmediate(() => {\n  throw new Error("in a timer");\n});\nawait new Promise((resolve) => setTimeout(resolve, 60_000));\n',
+      },
+      message: /^in a timer \(index\.mjs:2\)$/,
+      place: { file: "index.mjs", line: 2 },
+    },
+    {
       name: "process.exit at load",
       files: { "index.mjs": "process.exit(3);\n" },
       message: /ended the process while it was loading/,
