@@ -1,9 +1,5 @@
 // Entry of the command line; talks to the daemon's API only.
 
-import { enableCompileCache } from "node:module";
-
-// Before anything else of ours is loaded: it halves the time to the first line.
-enableCompileCache();
 // A reader that has gone (`ebb logs | head`) is no failure.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code === "EPIPE") process.exit(0);

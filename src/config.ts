@@ -122,6 +122,8 @@ export interface ClientEnvironment {
   /** Where contexts are kept: ~/.config/ebb. */
   readonly contextDirectory: string;
   readonly color: boolean;
+  /** Where `ebb doctor` looks for programs. */
+  readonly path: string;
 }
 
 /** What the command line reads of its environment. */
@@ -132,6 +134,7 @@ export function readClientEnvironment(environment: NodeJS.ProcessEnv = process.e
     data: environment["EBB_DATA"] || null,
     contextDirectory: join(environment["XDG_CONFIG_HOME"] || join(environment["HOME"] || homedir(), ".config"), "ebb"),
     color: !environment["NO_COLOR"] && environment["TERM"] !== "dumb",
+    path: environment["PATH"] ?? "",
   };
 }
 

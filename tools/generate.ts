@@ -2,7 +2,10 @@
 
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { daemonKeys, installation } from "#config.ts";
+import { createApiWorld } from "#api/world.testing.ts";
+import { referenceMarkdown } from "#cli/help.ts";
+import { commands } from "#cli/table.ts";
+import { daemonKeys, installation, readVersion } from "#config.ts";
 import { errorKinds } from "#model/errors.ts";
 import * as limits from "#model/limits.ts";
 
@@ -70,10 +73,23 @@ function configurationPage(): string {
   ].join("\n");
 }
 
+/** The API's own description of itself, from the schemas that check every request. */
+async function openapiDocument(): Promise<string> {
+  const world = await createApiWorld();
+  try {
+    const document = world.api.openapi() as { info: object };
+    return `${JSON.stringify({ ...document, info: { ...document.info, version: readVersion() } }, null, 2)}\n`;
+  } finally {
+    await world.stop();
+  }
+}
+
 const pages: Record<string, () => string | Promise<string>> = {
   "docs/reference/errors.md": errorsPage,
   "docs/reference/limits.md": limitsPage,
   "docs/reference/configuration.md": configurationPage,
+  "docs/reference/cli.md": () => referenceMarkdown(commands),
+  "docs/reference/openapi.json": openapiDocument,
 };
 
 const checking = process.argv.includes("--check");

@@ -22,6 +22,7 @@ import { after, test } from "node:test";
 import { unpack } from "#builds/unpack.ts";
 import { EbbError } from "#model/errors.ts";
 import { collect, type Collected } from "./collect.ts";
+import { isSent } from "./walk.ts";
 
 const base = mkdtempSync(join(tmpdir(), "ebb-collect-"));
 after(() => rmSync(base, { recursive: true, force: true }));
@@ -102,6 +103,26 @@ test("a plain folder is sent without history, ebb's data, .env files and what .e
     "deep/": "",
     "deep/q.log": "5",
   });
+});
+
+test("who watches a folder is told of each path what a deploy would do with it, as the rules are now", async () => {
+  const folder = folderOf({
+    ".env": "",
+    ".git/HEAD": "",
+    ".ebbignore": "*.log\n/tmp/\n",
+    "x.log": "",
+    "sub/.env.local": "",
+    "sub/tmp/a.js": "",
+    "tmp/a.js": "",
+    "deep/.ebbignore": "!q.log\n",
+    "deep/q.log": "",
+  });
+  const paths = [".env", ".git", ".git/HEAD", "x.log", "sub/.env.local", "tmp", "tmp/a.js", "tmp/gone/b.js"];
+  const yes = ["sub", "sub/tmp", "sub/tmp/a.js", "deep/q.log", "gone.js", "gone/a.js"];
+  for (const path of paths) assert.equal(await isSent(folder, path), false, path);
+  for (const path of yes) assert.equal(await isSent(folder, path), true, path);
+  writeFileSync(join(folder, ".ebbignore"), "gone.js\n");
+  assert.deepEqual([await isSent(folder, "x.log"), await isSent(folder, "gone.js")], [true, false]);
 });
 
 test("an app sends ebb.yaml and the sources it names, nothing else", async () => {

@@ -47,8 +47,11 @@ export async function collect(path: string): Promise<Collected> {
   } else if (!found.isDirectory()) throw new EbbError("bad_request", `${path} is neither a folder nor a file`);
   else {
     const text = await readAppFile(at);
-    if (text === null) await collectPlain(at, collection);
-    else {
+    if (text === null) {
+      if (await isThere(join(at, "ebb.yml")))
+        throw new EbbError("invalid_app", `ebb.yml is not read; call it ${appFile}`);
+      await collectPlain(at, collection);
+    } else {
       kind = "app";
       app = parsed(text);
       await collectApp(at, app, collection);
@@ -64,6 +67,13 @@ export async function collect(path: string): Promise<Collected> {
     notes: collection.notes(),
     archive: archiveOf(items),
   };
+}
+
+function isThere(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function readAppFile(folder: string): Promise<string | null> {

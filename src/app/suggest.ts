@@ -1,5 +1,7 @@
 // The known word that a mistyped one was probably meant to be.
 
+import { nearest } from "#lib/nearest.ts";
+
 /** What other platforms call it. */
 const synonyms: Readonly<Record<string, string>> = {
   memory: "memoryMb",
@@ -55,30 +57,7 @@ export function suggest(word: string, known: readonly string[]): string | null {
   if (same !== undefined) return same;
   const synonym = synonyms[plain];
   if (synonym !== undefined && known.includes(synonym)) return synonym;
-  let best: string | null = null;
-  let bestDistance = Infinity;
-  for (const candidate of known) {
-    const d = distance(plain, candidate.toLowerCase());
-    if (d < bestDistance) [best, bestDistance] = [candidate, d];
-  }
-  if (bestDistance <= Math.max(1, Math.floor(plain.length / 3))) return best;
+  const near = nearest(plain, known);
+  if (near !== null) return near;
   return known.find((candidate) => candidate.length >= 3 && plain.startsWith(candidate.toLowerCase())) ?? null;
-}
-
-/** Optimal string alignment: insertions, deletions, substitutions and swaps of neighbours. */
-export function distance(a: string, b: string): number {
-  let before: number[] = [];
-  let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const cost = a[i - 1] === b[j - 1] ? 0 : 1;
-      let best = Math.min(previous[j]! + 1, row[j - 1]! + 1, previous[j - 1]! + cost);
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) best = Math.min(best, before[j - 2]! + 1);
-      row.push(best);
-    }
-    before = previous;
-    previous = row;
-  }
-  return previous[b.length]!;
 }

@@ -183,6 +183,27 @@ export class Walk {
   }
 }
 
+/**
+ * For who watches a folder: would this path of it (relative to `top`, with "/") be sent, as things are now? Rules are read anew each
+ * time, for they are files that change too. A path that is gone counts as the file that it was.
+ */
+export async function isSent(top: string, path: string): Promise<boolean> {
+  const parts = path.split("/");
+  const rules: Rules[] = [];
+  for (let i = 0; i < parts.length; i++) {
+    rules.push(...(await rulesOf(join(top, ...parts.slice(0, i)))));
+    const at = join(top, ...parts.slice(0, i + 1));
+    const isFolder =
+      i < parts.length - 1 ||
+      (await lstat(at).then(
+        (found) => found.isDirectory(),
+        () => false,
+      ));
+    if (isNeverSent(parts[i]!) || isIgnored(rules, at, isFolder)) return false;
+  }
+  return true;
+}
+
 /** True where `path` is `folder` or below it; both absolute and real. */
 export function isWithin(path: string, folder: string): boolean {
   return path === folder || path.startsWith(folder === sep ? sep : folder + sep);

@@ -3,7 +3,7 @@
 /* oxlint-disable typescript/no-unsafe-type-assertion -- answers are JSON: what counts is asserted */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFile, stat, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -40,20 +40,23 @@ test("deploy sends the folder without what must stay, and says what it recognise
     "sub/.env": "no",
     empty: "",
   });
-  await folder("outside", { "pkg/main.js": "outside" });
+  await folder("outside", { "pkg/package.json": "{}", "pkg/main.js": "outside" });
+  await mkdir(join(path, "node_modules"));
   await symlink("lib/x.js", join(path, "inside"));
-  await symlink("../outside/pkg", join(path, "copied"));
+  await symlink("../../outside/pkg", join(path, "node_modules/pkg"));
+  await symlink("../outside", join(path, "elsewhere"));
   const { code, out, err } = await ebb(["deploy", path]);
   assert.equal(code, 0, err);
   assert.deepEqual(Object.keys(stage.sent).toSorted(), [
-    ".ebbignore",
-    "copied/main.js",
     "empty",
     "index.js",
     "inside",
     "lib/x.js",
+    "node_modules/pkg/main.js",
+    "node_modules/pkg/package.json",
   ]);
-  assert.deepEqual([stage.sent["inside"], stage.sent["copied/main.js"]], ["-> lib/x.js", "outside"]);
+  assert.deepEqual([stage.sent["inside"], stage.sent["node_modules/pkg/main.js"]], ["-> lib/x.js", "outside"]);
+  assert.match(err, /^elsewhere: left out, it is a link to .*outside, outside of/m);
   const [first, second] = out.split("\n");
   assert.match(first!, /^hello-app {2}node26 {2}index\.js \(default -> web\) {3}r1 \(new\)$/);
   assert.match(
@@ -98,6 +101,46 @@ test("a refused deploy exits 1 with the author's own error first", async () => {
   assert.equal(out, "");
   assert.equal(err.split("\n")[0], "bad: SyntaxError: Unexpected token (index.js:3)");
   assert.match(err, /\/code\/index\.js:3/);
+});
+
+test("what is wrong with ebb.yaml is found here, all of it, a line each, and nothing is sent", async () => {
+  const path = await folder("wrong", {
+    "ebb.yaml": "functions:\n  a: { memoryMB: 1, timeoutSeconds: lots }\nfunktions: {}\n",
+  });
+  stage.sent = {};
+  const { code, out, err } = await ebb(["deploy", path]);
+  assert.deepEqual([code, out, stage.sent], [1, "", {}]);
+  const lines = err.trimEnd().split("\n");
+  assert.ok(lines.length >= 3, err);
+  for (const line of lines) assert.match(line, /^ebb\.yaml:[123]: /);
+  assert.match(err, /memoryMB.*did you mean/);
+  const old = await ebb(["deploy", await folder("old", { "ebb.yml": "functions: {}\n" })]);
+  assert.deepEqual([old.code, old.err], [1, "ebb.yml is not read; call it ebb.yaml\n"]);
+  const nameless = await ebb(["deploy", await folder("42", { "index.js": "1" })]);
+  assert.match(nameless.err, /^"42" cannot name a function .*--name/);
+});
+
+test("deploy --prune names what will go, and needs --yes where nobody can be asked", async () => {
+  const app = await folder("pruned", {
+    "ebb.yaml": "project: pruned\nfunctions:\n  a: { source: ./a }\n  b: { source: ./b }\n",
+    "a/index.js": "1",
+    "b/index.js": "1",
+  });
+  assert.equal((await ebb(["projects", "create", "pruned"])).code, 0);
+  assert.equal((await ebb(["deploy", app, "--prune"])).code, 0, "nothing goes, nothing is asked");
+  await writeFile(join(app, "ebb.yaml"), "project: pruned\nfunctions:\n  a: { source: ./a }\n");
+  stage.sent = {};
+  const refused = await ebb(["deploy", app, "--prune"]);
+  assert.deepEqual(
+    [refused.code, refused.out, refused.err, stage.sent],
+    [1, "", "--prune removes b from project pruned. Nobody can be asked here; add --yes\n", {}],
+  );
+  const kept = await ebb(["deploy", app]);
+  assert.match(kept.out, /kept, though ebb\.yaml does not declare them: b/);
+  const pruned = (await json(["deploy", app, "--prune", "--yes"])) as { removed: string[] };
+  assert.deepEqual(pruned.removed, ["b"]);
+  const plain = await ebb(["deploy", await folder("plain", { "index.js": "1" }), "--prune"]);
+  assert.deepEqual([plain.code, /there is no ebb\.yaml here/.test(plain.err)], [1, true]);
 });
 
 test("invoke answers with the body, or with the record in one JSON value", async () => {
@@ -173,7 +216,7 @@ test("projects are made, bounded and removed, and removal asks", async () => {
   assert.match((await ebb(["projects", "set", "photos", "--memory", "1024", "--rate", "5"])).out, /memoryMb 1024/);
   assert.match((await ebb(["projects", "set", "photos", "--rate", "none"])).out, /ratePerSecond -/);
   const asked = await ebb(["projects", "rm", "photos"]);
-  assert.equal(asked.code, 2);
+  assert.equal(asked.code, 1);
   assert.match(asked.err, /add --yes/);
   assert.equal((await ebb(["projects", "rm", "photos", "--yes"])).code, 0);
 });

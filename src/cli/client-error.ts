@@ -5,7 +5,8 @@ import { EbbError } from "#model/errors.ts";
 
 /** null: it is no answer of the API. */
 export function linesOfClientError(error: unknown): string[] | null {
-  if (error instanceof EbbError) return [error.message];
+  // Several problems of an ebb.yaml are a line each.
+  if (error instanceof EbbError) return error.message.split("\n");
   if (!(error instanceof ClientError)) return null;
   const { problem } = error;
   if (!problem) return [error.message];

@@ -2,54 +2,64 @@
 
 import { execFile } from "node:child_process";
 import { stat } from "node:fs/promises";
-import { basename, dirname, extname, resolve } from "node:path";
+import { dirname } from "node:path";
 import { Readable } from "node:stream";
+import { collect, type Collected } from "#app/collect.ts";
+import { nameOf } from "#app/recognise.ts";
 import type { Client, Deployed, DeployedWorkload, DeployOptions } from "#client/client.ts";
-import { workloadNameMaxChars } from "#model/names.ts";
+import { EbbError } from "#model/errors.ts";
+import { defaultProject } from "#model/names.ts";
 import { Failure } from "./failure.ts";
 import { sanitized, type Output } from "./output.ts";
-import { packTree } from "./pack.ts";
 
 export interface DeployAnswer extends Deployed {
-  /** "name: what its author should know". */
+  /** What its author should know. */
   readonly notes: readonly string[];
   readonly seconds: number;
 }
 
-export async function sendDeploy(
-  client: Client,
-  path: string,
-  options: Omit<DeployOptions, "folderName" | "gitCommit">,
-): Promise<DeployAnswer> {
+export interface DeployRequest extends Omit<DeployOptions, "folderName" | "gitCommit"> {
+  /** Told what is noted, as soon as it is. */
+  readonly noted?: (note: string) => void;
+  /** Before anything is sent; throws to stop it. */
+  readonly agreed?: (collected: Collected) => Promise<void>;
+}
+
+/** Throws EbbError for what is found wrong here, before anything is sent; ClientError for what the daemon refuses. */
+export async function sendDeploy(client: Client, path: string, request: DeployRequest): Promise<DeployAnswer> {
+  const { noted = () => {}, agreed = async () => {}, ...options } = request;
   const began = performance.now();
-  const [archive, gitCommit] = await Promise.all([packTree(path), commitOf(path)]);
+  const [collected, gitCommit] = await Promise.all([collect(path), commitOf(path)]);
+  const { archive } = collected;
   let broken: unknown = null;
   archive.once("error", (error) => (broken = error));
-  const request = { ...options, folderName: nameOf(path), gitCommit };
   try {
+    const folderName = folderNameOf(collected, options);
+    await agreed(collected);
+    const notes: string[] = [];
+    const note = (text: string): void => {
+      notes.push(text);
+      noted(text);
+    };
+    collected.notes.forEach(note);
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- node:stream/web's type and the global one are the same thing
     const body = Readable.toWeb(archive) as ReadableStream<Uint8Array>;
-    const notes: string[] = [];
-    const deployed = await client.deploy(request, body, ({ step, workload, message }) => {
-      if (step === "noted") notes.push(`${String(workload)}: ${String(message)}`);
+    const deployed = await client.deploy({ ...options, folderName, gitCommit }, body, ({ step, workload, message }) => {
+      if (step === "noted") note(`${String(workload)}: ${String(message)}`);
     });
     return { ...deployed, notes, seconds: (performance.now() - began) / 1000 };
   } catch (error) {
-    throw broken instanceof Failure ? broken : error;
+    archive.destroy();
+    throw broken instanceof EbbError ? broken : error;
   }
 }
 
-/** The folder's or file's name, as a workload may be called. */
-export function nameOf(path: string): string {
-  const name = basename(resolve(path));
-  const plain = name
-    .slice(0, name.length - (name.startsWith(".") ? 0 : extname(name).length))
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9]+/g, "-")
-    .replace(/^[^a-z]+/, "")
-    .slice(0, workloadNameMaxChars)
-    .replace(/-+$/, "");
-  return plain === "" ? "function" : plain;
+/** What a plain folder's or file's function is called; null: ebb.yaml names its own, or --name did. */
+function folderNameOf({ kind, base }: Collected, { name, project }: Omit<DeployRequest, "noted">): string | null {
+  if (kind === "app" || name !== null) return null;
+  const named = nameOf(base, project ?? defaultProject);
+  if (!named.ok) throw new Failure(named.message);
+  return named.name;
 }
 
 /** null: no git, or no commit. Only HEAD is asked for: nothing that a repository's own configuration could make git run. */
@@ -67,8 +77,7 @@ async function commitOf(path: string): Promise<string | null> {
 }
 
 /** As INTERFACE shows it: what it recognised, which revision, and where it answers. */
-export function printDeployed(output: Output, { results, kept, removed, notes, seconds }: DeployAnswer): void {
-  for (const note of notes) output.note(sanitized(note));
+export function printDeployed(output: Output, { results, kept, removed, seconds }: DeployAnswer): void {
   const width = Math.max(0, ...results.map(({ workload }) => workload.length));
   for (const result of results) {
     const was = result.unchanged ? "unchanged" : result.before === null ? "new" : `was r${result.before}`;

@@ -1,9 +1,9 @@
 // Pure: from argv to a command with its arguments and options, or a UsageError that says what is right.
 
 import { parseArgs, type ParseArgsConfig } from "node:util";
+import { nearest } from "#lib/nearest.ts";
 import { UsageError } from "./failure.ts";
 import { commonOptions, type CommandSpec, type OptionSpec } from "./spec.ts";
-import { nearest } from "./suggest.ts";
 
 export interface Parsed {
   readonly command: CommandSpec;

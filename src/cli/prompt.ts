@@ -2,7 +2,8 @@
 
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
-import { Failure, UsageError } from "./failure.ts";
+import { Failure } from "./failure.ts";
+import { sanitized } from "./output.ts";
 
 /** From stdin whole (one line end at its end does not count), or typed without echo. */
 export async function secretValue(question: string): Promise<string> {
@@ -38,13 +39,13 @@ function typed(question: string): Promise<string> {
   });
 }
 
-/** Failure when the answer is no; UsageError where nobody can be asked. */
-export async function confirm(question: string): Promise<void> {
-  if (!process.stdin.isTTY) throw new UsageError(`${question} Nobody can be asked here; add --yes`);
+/** `what`: a sentence that says what will be gone. Failure when the answer is no, and where nobody can be asked. */
+export async function confirm(what: string, question: string): Promise<void> {
+  if (!process.stdin.isTTY) throw new Failure(`${what} Nobody can be asked here; add --yes`);
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   const answer = await new Promise<string>((done) => {
     lines.once("close", () => done(""));
-    lines.question(`${question} [y/N] `, done);
+    lines.question(`${sanitized(what)} ${question} [y/N] `, done);
   });
   lines.close();
   if (!/^y(es)?$/i.test(answer.trim())) throw new Failure("nothing was changed");

@@ -19,6 +19,7 @@ export async function followLogs(
   project: string,
   query: LogsQuery,
   signal: AbortSignal,
+  wanted: (row: LogRow) => boolean = () => true,
 ): Promise<void> {
   const { limit, since, ...filter } = query;
   const coming = client.followLogs(project, filter, signal);
@@ -31,12 +32,14 @@ export async function followLogs(
     limit: limit ?? 20,
     ...(since === undefined ? {} : { since }),
   })) {
+    if (!wanted(row)) continue;
     printLog(output, row);
     seen.add(JSON.stringify(row));
   }
   try {
     for (let next = await first; next.done !== true; next = await coming.next())
-      if (seen.size === 0 || !seen.delete(JSON.stringify(next.value))) printLog(output, next.value);
+      if (wanted(next.value) && (seen.size === 0 || !seen.delete(JSON.stringify(next.value))))
+        printLog(output, next.value);
   } catch (error) {
     if (!signal.aborted) throw error;
   }

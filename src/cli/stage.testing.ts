@@ -14,6 +14,7 @@ import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { extract } from "tar-stream";
 import { createApiWorld, type ApiWorld } from "#api/world.testing.ts";
+import { readApp } from "#app/read.ts";
 import { newInvocationId } from "#model/ids.ts";
 
 const entry = fileURLToPath(new URL("../cli.ts", import.meta.url));
@@ -113,10 +114,14 @@ async function unpackInto(
   tar.end(gunzipSync(Buffer.concat(chunks)));
   for await (const entry of tar) {
     const { name, type, linkname } = entry.header;
-    files[name] = type === "symlink" ? `-> ${linkname}` : await text(entry);
+    if (type !== "directory") files[name] = type === "symlink" ? `-> ${linkname}` : await text(entry);
     entry.resume();
   }
   stage.sent = files;
+  // And its reader takes JSON for an ebb.yaml.
+  const written = files["ebb.yaml"];
+  const read = written === undefined ? null : readApp(written, "ebb.yaml");
+  const known = read?.ok ? { ...files, "ebb.yaml": JSON.stringify(read.app) } : files;
   const injected = await stage.world.api.app.inject({
     method: "POST",
     url: request.url!,
@@ -125,7 +130,7 @@ async function unpackInto(
       "content-type": "application/gzip",
       accept: request.headers.accept ?? "",
     },
-    payload: Buffer.from(JSON.stringify(files)),
+    payload: Buffer.from(JSON.stringify(known)),
   });
   response.writeHead(injected.statusCode, { "content-type": String(injected.headers["content-type"]) });
   response.end(injected.body);

@@ -14,7 +14,7 @@ const restMs = 60;
 export function watchFolder(
   folder: string,
   options: {
-    readonly counts: (path: string) => boolean;
+    readonly counts: (path: string) => Promise<boolean>;
     readonly changed: () => Promise<void>;
     readonly signal: AbortSignal;
   },
@@ -38,10 +38,14 @@ export function watchFolder(
     busy = true;
     options.changed().then(rested, reject);
   };
-  const watcher = watch(folder, { recursive: true, signal: options.signal }, (_event, name) => {
-    if (name !== null && !options.counts(name.split(sep).join("/"))) return;
+  const touched = (): void => {
+    if (options.signal.aborted) return;
     if (timer) clearTimeout(timer);
     timer = setTimeout(fire, restMs);
+  };
+  const watcher = watch(folder, { recursive: true, signal: options.signal }, (_event, name) => {
+    if (name === null) touched();
+    else options.counts(name.split(sep).join("/")).then((counts) => counts && touched(), reject);
   });
   watcher.on("error", reject);
   watcher.on("close", () => {

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { referenceMarkdown } from "./help.ts";
 import { ago, figure, sanitized } from "./output.ts";
 import { usageLine } from "./parse.ts";
-import { nearest } from "./suggest.ts";
+
 import { commands } from "./table.ts";
 import { ahead, past } from "./time.ts";
 
@@ -13,13 +13,6 @@ test("nothing that drives a terminal gets through", () => {
   const attacks = ["\u001b[2J", "\u001b]0;title\u0007", "\u009b31m", "a\bb", "\u202egnp.exe", "\u0000"];
   for (const attack of attacks) assert.match(sanitized(attack), /^[\x20-\x7e]*$/, JSON.stringify(attack));
   assert.equal(sanitized("tab\tline\nreturn\r\n ümläut 日本"), "tab\tline\nreturn\n ümläut 日本");
-});
-
-test("the nearest word is found, and a far one is not", () => {
-  assert.equal(nearest("deplyo", ["deploy", "dev"]), "deploy");
-  assert.equal(nearest("lss", ["ls", "logs"]), "ls");
-  assert.equal(nearest("kubernetes", ["ls", "logs"]), null);
-  assert.equal(nearest("x".repeat(100_000), ["ls"]), null);
 });
 
 test("times go back for records and ahead for tokens", () => {

@@ -34,7 +34,7 @@ export interface ControlOptions {
 
 export interface Context extends ControlOptions {
   /** Uploads that are being received or worked on, of all projects: each takes disk. */
-  readonly uploads: { open: number };
+  readonly uploads: { open: number; readonly ofProject: Map<string, number> };
   /** Deploys of one project, one after the other. */
   readonly deploys: Lanes;
   /** Read, decide, apply: what must not interleave within one project. Held for milliseconds, so that a rollback never waits for a build. */

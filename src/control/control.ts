@@ -30,7 +30,7 @@ export interface ControlRoom extends Control {
 export function createControl(options: ControlOptions): ControlRoom {
   const context: Context = {
     ...options,
-    uploads: { open: 0 },
+    uploads: { open: 0, ofProject: new Map() },
     deploys: createLanes("deploys of this project", deployLimits.deploysWaiting),
     changes: createLanes("changes of this project", deployLimits.changesWaiting),
   };

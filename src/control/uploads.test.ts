@@ -29,6 +29,21 @@ test("one upload too many is refused before it is read, and there is room again 
   assert.equal((await world.deploy({ i: "1" }, { name: "a" })).at(-1)?.step, "deployed");
 });
 
+test("those of one project cannot keep the others from deploying", async () => {
+  await world.control.createProject(world.admin, "greedy");
+  const greedy = { ...world.admin, project: "greedy", scope: "deploy" as const };
+  const open = Array.from({ length: deployLimits.uploadsPerProject }, () => new Readable({ read: () => {} }));
+  const as = (archive: Readable): Promise<unknown> =>
+    world.deploy({}, { archive, name: "a" }, greedy).catch((error: unknown) => error);
+  const deploys = open.map(as);
+  await new Promise((resolve) => setImmediate(resolve));
+  const refused = await as(new Readable({ read: () => {} }));
+  assert.ok(refused instanceof EbbError && refused.code === "over_quota");
+  assert.equal((await world.deploy({ i: "2" }, { name: "a" })).at(-1)?.step, "deployed");
+  for (const archive of open) archive.push(null);
+  await Promise.all(deploys);
+});
+
 test("a lane runs one at a time in order, goes on after a failure, and bounds who waits", async () => {
   const lanes = createLanes("things", 2);
   const order: string[] = [];

@@ -155,7 +155,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 /** Looks at the machine; reads only. */
 export async function gatherProblems(options: {
-  readonly spawner: Effects;
+  readonly spawner: Pick<Effects, "exec">;
   readonly resolvers: readonly string[];
 }): Promise<readonly NetworkProblem[]> {
   const { spawner, resolvers } = options;

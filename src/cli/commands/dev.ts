@@ -2,6 +2,7 @@
 
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { isSent } from "#app/walk.ts";
 import type { Client } from "#client/client.ts";
 import { errnoOf } from "#lib/errno.ts";
 import { linesOfClientError } from "../client-error.ts";
@@ -10,7 +11,6 @@ import { printDeployed, sendDeploy, type DeployAnswer } from "../deploy.ts";
 import { readDotenv } from "../dotenv.ts";
 import { Failure } from "../failure.ts";
 import { sanitized } from "../output.ts";
-import { rulesOf } from "../pack.ts";
 import { followLogs } from "../show-logs.ts";
 import { watchFolder } from "../watch.ts";
 
@@ -25,28 +25,37 @@ export async function run(context: CommandContext): Promise<void> {
   const stop = new AbortController();
   process.once("SIGINT", () => stop.abort());
   process.once("SIGTERM", () => stop.abort());
-  let followed: string | null = null;
+  let followed = false;
+  const shown = new Set<string>();
   const deploy = async (): Promise<void> => {
     const answer = await tryDeploy(context, api, folder);
-    const where = answer?.results[0]?.project ?? project;
-    if (followed === null && answer) {
-      followed = where;
-      const since = Date.now();
-      // A daemon that restarts ends the tail; the next change finds it again.
-      void followLogs(api, output, where, { since, limit: 1_000 }, stop.signal).catch((error: unknown) => {
-        followed = null;
+    for (const { workload } of answer?.results ?? []) shown.add(workload);
+    if (followed || !answer) return;
+    followed = true;
+    const where = answer.results[0]?.project ?? project;
+    const query = { since: Date.now(), limit: 1_000 };
+    // A daemon that restarts ends the tail; the next change finds it again.
+    void followLogs(api, output, where, query, stop.signal, ({ workload }) => shown.has(workload)).catch(
+      (error: unknown) => {
+        followed = false;
         tell(context, error);
-      });
-    }
+      },
+    );
   };
-  const rules = await rulesOf(folder);
   output.note(`watching ${folder}; Ctrl-C ends`);
   await watchFolder(folder, {
     signal: stop.signal,
     changed: deploy,
-    // .env is not sent, but it counts: it is the environment.
-    counts: (path) => path === ".env" || (!/(^|\/)node_modules\//.test(path) && !rules.ignores(path)),
+    counts: (path) => counts(folder, path),
   });
+}
+
+async function counts(folder: string, path: string): Promise<boolean> {
+  // Not sent, but they count: one is the environment, the other says what is sent.
+  if (path === ".env" || path === ".ebbignore" || path.endsWith("/.ebbignore")) return true;
+  // npm writes this one last; a deploy for each file of a package before it would be of half of them.
+  if (/(^|\/)node_modules\//.test(path)) return path.endsWith("node_modules/.package-lock.json");
+  return isSent(folder, path);
 }
 
 /** null: refused, and told; the old revision serves on, and the next change tries again. */
@@ -63,6 +72,7 @@ async function tryDeploy(
       env: await environmentOf(folder),
       public: options.flag("public") ? true : null,
       prune: false,
+      noted: (note) => output.note(sanitized(note)),
     });
     if (output.json) output.value(answer);
     else printDeployed(output, answer);

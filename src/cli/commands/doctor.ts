@@ -1,13 +1,19 @@
 // ebb doctor
 
+import { dataDirectory } from "#config.ts";
 import type { CommandContext } from "../context.ts";
 import { isBad, type Finding } from "../doctor/check.ts";
-import { checks } from "../doctor/checks.ts";
+import { anywhereChecks, checks } from "../doctor/checks.ts";
 import { Failure } from "../failure.ts";
 
-export async function run({ output }: CommandContext): Promise<void> {
+export async function run({ options, output, environment }: CommandContext): Promise<void> {
+  const machine = {
+    path: environment.path,
+    root: process.getuid?.() === 0,
+    dataDirectory: dataDirectory(options.text("data") ?? environment.data ?? undefined),
+  };
   const findings: Finding[] = [];
-  for (const check of checks) findings.push(...(await check()));
+  for (const check of process.platform === "linux" ? checks : anywhereChecks) findings.push(...(await check(machine)));
   const bad = findings.filter(isBad);
   if (output.json) output.value(findings);
   else
@@ -18,6 +24,6 @@ export async function run({ output }: CommandContext): Promise<void> {
     }
   if (bad.length > 0)
     throw new Failure(
-      `${bad.length} of ${findings.length} are not as ebb needs them: ${bad.map(({ what }) => what).join(", ")}`,
+      `${bad.length} of ${findings.length} ${bad.length === 1 ? "is" : "are"} not as ebb needs: ${bad.map(({ what }) => what).join(", ")}`,
     );
 }

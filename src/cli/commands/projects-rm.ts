@@ -7,7 +7,10 @@ export async function run({ arguments: [name = ""], options, output, client }: C
   const api = await client();
   if (!options.flag("yes")) {
     const workloads = await api.workloads.list(name);
-    await confirm(`Remove project ${name} with ${workloads.length} workloads, its secrets and its tokens?`);
+    await confirm(
+      `Project ${name} goes with its ${workloads.length} workloads, its secrets and its tokens.`,
+      "Remove it?",
+    );
   }
   await api.projects.remove(name, true);
   if (output.json) return output.value({ removed: name });

@@ -1,9 +1,9 @@
 // ebb use [NAME]
 
+import { nearest } from "#lib/nearest.ts";
 import type { CommandContext } from "../context.ts";
 import { readContexts, writeContexts } from "../contexts.ts";
 import { Failure } from "../failure.ts";
-import { nearest } from "../suggest.ts";
 
 export async function run({ arguments: [name], options, output, environment }: CommandContext): Promise<void> {
   const { current, saved } = readContexts(environment.contextDirectory);

@@ -1,4 +1,4 @@
-// What a check of `ebb doctor` answers.
+// What a check of `ebb doctor` is given, and what it answers.
 
 export type Verdict = "there" | "missing" | "too old" | "broken" | "note";
 
@@ -11,10 +11,20 @@ export interface Finding {
   readonly remedy: string | null;
 }
 
+export interface Machine {
+  /** Of the environment: where programs are looked for, besides the system's own folders. */
+  readonly path: string;
+  readonly root: boolean;
+  /** Where a daemon here would keep its data. */
+  readonly dataDirectory: string;
+}
+
 /** Looks; never changes anything. */
-export type Check = () => Promise<readonly Finding[]>;
+export type Check = (machine: Machine) => Promise<readonly Finding[]>;
 
 /** What ebb cannot run without. */
 export function isBad({ verdict }: Finding): boolean {
   return verdict === "missing" || verdict === "too old" || verdict === "broken";
 }
+
+export const apt = (pack: string): string => `sudo apt-get install -y ${pack}`;

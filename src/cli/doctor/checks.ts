@@ -1,145 +1,106 @@
 // The checks of `ebb doctor`, in the order in which they are shown.
 
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
+import { statfs } from "node:fs/promises";
 import { totalmem } from "node:os";
-import type { Check, Finding } from "./check.ts";
-import { contentOf, find, olderThan, outputOf, versionIn } from "./probe.ts";
-
-const apt = (pack: string): string => `sudo apt-get install -y ${pack}`;
-const hybridMount = "/sys/fs/cgroup/unified";
-
-async function program(
-  what: string,
-  name: string,
-  argv: readonly string[],
-  least: string | null,
-  pack: string,
-): Promise<Finding> {
-  const path = await find(name);
-  if (path === null) return { what, verdict: "missing", found: "-", remedy: apt(pack) };
-  const version = versionIn(await outputOf(path, ...argv));
-  if (version === null) return { what, verdict: "broken", found: path, remedy: apt(pack) };
-  const old = least !== null && olderThan(version, least);
-  return { what, verdict: old ? "too old" : "there", found: version, remedy: old ? apt(pack) : null };
-}
+import { dirname } from "node:path";
+import { apt, type Check, type Finding } from "./check.ts";
+import { cgroupFinding, engineFindings, type CgroupFiles } from "./cgroups.ts";
+import { network } from "./network.ts";
+import { contentOf, find, olderThan, outputOf, programFinding, runProgram, versionIn } from "./probe.ts";
 
 const node: Check = async () => {
   const version = process.versions.node;
   const old = olderThan(version, "26.0.0");
-  return [{ what: "node 26", verdict: old ? "too old" : "there", found: version, remedy: old ? "npm install" : null }];
+  return [
+    {
+      what: "node 26",
+      verdict: old ? "too old" : "there",
+      found: version,
+      remedy: old ? "./ebb brings its own: npm ci --ignore-scripts" : null,
+    },
+  ];
 };
 
-const root: Check = async () => {
-  const is = process.getuid?.() === 0;
-  const remedy = is ? null : "sudo ./ebb up (or, for development only: ./ebb up --isolation none)";
-  return [{ what: "root", verdict: is ? "there" : "missing", found: is ? "yes" : "no", remedy }];
+const rights: Check = async ({ root }) => {
+  if (!root)
+    return [
+      {
+        what: "root",
+        verdict: "missing",
+        found: "no",
+        remedy: "sudo ./ebb up (or, for development only, nothing isolated: ./ebb up --isolation none)",
+      },
+    ];
+  const findings: Finding[] = [{ what: "root", verdict: "there", found: "yes", remedy: null }];
+  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(contentOf("/proc/self/status") ?? "")?.[1] ?? "0"}`);
+  const held = (bit: number): boolean => ((effective >> BigInt(bit)) & 1n) === 1n;
+  const lacking = Object.entries({ CAP_SYS_ADMIN: 21, CAP_NET_ADMIN: 12, CAP_SETUID: 7, CAP_CHOWN: 0 }).filter(
+    ([, bit]) => !held(bit),
+  );
+  if (lacking.length > 0)
+    findings.push({
+      what: "capabilities",
+      verdict: "missing",
+      found: `without ${lacking.map(([name]) => name).join(", ")}`,
+      remedy: "start ebb outside of this container, or give it these capabilities",
+    });
+  if (!held(24))
+    findings.push({
+      what: "oom protection",
+      verdict: "note",
+      found: "without CAP_SYS_RESOURCE",
+      remedy: "ebb cannot lower its oom_score_adj; sandboxes have raised ones, so the kernel still takes them first",
+    });
+  return findings;
 };
 
-/** Controllers that stayed with the v2 mount of a hybrid machine; crun 1.8 refuses to run while there is one. */
-function hybridControllers(): string {
-  return contentOf(`${hybridMount}/cgroup.controllers`) ?? "";
+function cgroupFiles(): CgroupFiles {
+  return {
+    pure: contentOf("/sys/fs/cgroup/cgroup.controllers"),
+    hybrid: contentOf("/sys/fs/cgroup/unified/cgroup.controllers"),
+    mounts: contentOf("/proc/self/mountinfo") ?? "",
+  };
 }
 
 const engines: Check = async () => {
-  const crun = await program("crun", "crun", ["--version"], "1.8", "crun");
-  const runc = await program("runc", "runc", ["--version"], "1.1", "runc");
-  const left = hybridControllers();
-  const crunWorks = crun.verdict === "there" && left === "";
-  const findings: Finding[] = [
-    crun.verdict === "there" && left !== ""
-      ? {
-          ...crun,
-          verdict: runc.verdict === "there" ? "note" : "broken",
-          remedy: `crun refuses hybrid cgroups while the v2 mount has a controller (${left}); runc serves here. For crun: sudo mount -t cgroup -o ${left.split(" ")[0]} cgroup /sys/fs/cgroup/${left.split(" ")[0]}`,
-        }
-      : crun,
-    // One engine is enough.
-    crunWorks && runc.verdict === "missing" ? { ...runc, verdict: "note", remedy: null } : runc,
-  ];
-  return crun.verdict === "missing" && runc.verdict === "there"
-    ? findings.map((one) =>
-        one.what === "crun"
-          ? { ...one, verdict: "note", remedy: `runc serves; crun starts faster: ${apt("crun")}` }
-          : one,
-      )
-    : findings;
+  // Not by PATH: the daemon takes engines from the system's folders only.
+  const crun = await programFinding("crun", { path: "", argv: ["--version"], least: "1.8", pack: "crun" });
+  const runc = await programFinding("runc", { path: "", argv: ["--version"], least: "1.1", pack: "runc" });
+  return engineFindings(crun, runc, cgroupFiles());
 };
 
-const cgroups: Check = async () => {
-  const pure = contentOf("/sys/fs/cgroup/cgroup.controllers");
-  if (pure !== null) {
-    const missing = ["cpu", "memory", "pids"].filter((one) => !pure.split(" ").includes(one));
-    const bad = missing.length > 0;
-    return [
-      {
-        what: "cgroups",
-        verdict: bad ? "missing" : "there",
-        found: bad ? `v2 without ${missing.join(", ")}` : "v2",
-        remedy: bad ? "enable the controllers on the kernel's command line" : null,
-      },
-    ];
-  }
-  const mounted = new Set<string>();
-  for (const line of (contentOf("/proc/self/mountinfo") ?? "").split("\n"))
-    if (line.includes(" - cgroup ")) for (const option of line.split(" ").at(-1)!.split(",")) mounted.add(option);
-  const missing = ["cpu", "memory", "pids"].filter((one) => !mounted.has(one));
+const cgroups: Check = async () => [cgroupFinding(cgroupFiles())];
+
+const namespaces: Check = async ({ path, root }) => {
+  const what = "user namespaces";
+  const kinds = new Set(readdirSync("/proc/self/ns"));
+  const missing = ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup"].filter((one) => !kinds.has(one));
   if (missing.length > 0)
     return [
       {
-        what: "cgroups",
+        what,
         verdict: "missing",
-        found: `v1 without ${missing.join(", ")}`,
-        remedy: "mount the controllers, or boot with systemd.unified_cgroup_hierarchy=1",
+        found: `this kernel has no ${missing.join(", ")} namespace`,
+        remedy: "boot a kernel with CONFIG_USER_NS, CONFIG_PID_NS, CONFIG_NET_NS and CONFIG_CGROUPS",
       },
     ];
-  return [
-    {
-      what: "cgroups",
-      verdict: "there",
-      found: contentOf(`${hybridMount}/cgroup.procs`) === null ? "v1" : "v1 (hybrid)",
-      remedy: null,
-    },
-  ];
-};
-
-const namespaces: Check = async () => {
   const max = Number(contentOf("/proc/sys/user/max_user_namespaces") ?? "0");
-  const kinds = new Set(readdirSync("/proc/self/ns"));
-  const missing = ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup"].filter((one) => !kinds.has(one));
-  const bad = max === 0 || missing.length > 0;
-  return [
-    {
-      what: "user namespaces",
-      verdict: bad ? "missing" : "there",
-      found: missing.length > 0 ? `without ${missing.join(", ")}` : `${max}`,
-      remedy: bad ? "sudo sysctl -w user.max_user_namespaces=15000" : null,
-    },
-  ];
-};
-
-const network: Check = async () => {
-  const forwarding = contentOf("/proc/sys/net/ipv4/ip_forward") === "1";
-  const findings: Finding[] = [
-    await program("nft", "nft", ["--version"], "1.0", "nftables"),
-    await program("ip", "ip", ["-V"], null, "iproute2"),
-    {
-      what: "ip forwarding",
-      verdict: forwarding ? "there" : "note",
-      found: forwarding ? "on" : "off",
-      remedy: forwarding ? null : "ebb up turns it on while it runs",
-    },
-  ];
-  const iptables = await find("iptables");
-  const rules = iptables === null ? null : await outputOf(iptables, "-S", "FORWARD");
-  if (rules !== null && /^-P FORWARD DROP$/m.test(rules))
-    findings.push({
-      what: "host firewall",
-      verdict: "note",
-      found: "FORWARD policy DROP (Docker sets it)",
-      remedy:
-        "sandboxes reach nothing outside until: sudo iptables -I DOCKER-USER -i ebb+ -j ACCEPT && sudo iptables -I DOCKER-USER -o ebb+ -j ACCEPT",
-    });
-  return findings;
+  const remedy = "sudo sysctl -w user.max_user_namespaces=15000";
+  if (max === 0) return [{ what, verdict: "missing", found: "user.max_user_namespaces is 0", remedy }];
+  // A user's own are restricted on some distributions (AppArmor); root's are what ebb makes.
+  const unshare = root ? await find("unshare", path) : null;
+  const tried = unshare === null ? null : await runProgram(unshare, ["--user", "--map-root-user", "true"]);
+  if (tried !== null && tried.code !== 0)
+    return [
+      {
+        what,
+        verdict: "broken",
+        found: `none can be made: ${tried.stderr.trim().split("\n")[0] ?? ""}`,
+        remedy: "allow them: kernel.unprivileged_userns_clone, the container's seccomp profile, or AppArmor forbids it",
+      },
+    ];
+  return [{ what, verdict: "there", found: `${max} at most`, remedy: null }];
 };
 
 const python: Check = async () => {
@@ -148,7 +109,44 @@ const python: Check = async () => {
   if (version === null)
     return [{ what: "python3", verdict: "note", found: "-", remedy: `only for Python functions: ${apt("python3")}` }];
   const old = olderThan(version, "3.9.0");
-  return [{ what: "python3", verdict: old ? "too old" : "there", found: version, remedy: old ? apt("python3") : null }];
+  return [
+    { what: "python3", verdict: old ? "note" : "there", found: version, remedy: old ? "functions need 3.9" : null },
+  ];
+};
+
+const libraries: Check = async ({ path }) => {
+  const findings: Finding[] = [];
+  const ldconfig = await find("ldconfig", path);
+  // musl has no ldconfig -p; what Node itself was linked with is there, or this would not run.
+  const known = ldconfig === null ? null : await outputOf(ldconfig, "-p");
+  if (known !== null) {
+    const at = /libatomic\.so\.1 .*=> (\S+)/.exec(known)?.[1] ?? null;
+    const remedy = at === null ? apt("libatomic1") : null;
+    findings.push({ what: "libatomic", verdict: at === null ? "missing" : "there", found: at ?? "-", remedy });
+  }
+  for (const { what, at, pack, without } of [
+    {
+      what: "certificates",
+      at: ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"],
+      pack: "ca-certificates",
+      without: "functions cannot check whom they call",
+    },
+    {
+      what: "time zones",
+      at: ["/usr/share/zoneinfo/Europe"],
+      pack: "tzdata",
+      without: "Python functions know UTC only",
+    },
+  ]) {
+    const found = at.find((one) => existsSync(one));
+    findings.push({
+      what,
+      verdict: found === undefined ? "note" : "there",
+      found: found ?? "-",
+      remedy: found === undefined ? `${without}: ${apt(pack)}` : null,
+    });
+  }
+  return findings;
 };
 
 const memory: Check = async () => {
@@ -164,4 +162,34 @@ const memory: Check = async () => {
   ];
 };
 
-export const checks: readonly Check[] = [node, root, engines, cgroups, namespaces, network, python, memory];
+const disk: Check = async ({ dataDirectory }) => {
+  let at = dataDirectory;
+  while (!existsSync(at) && at !== dirname(at)) at = dirname(at);
+  const { bavail, bsize } = await statfs(at);
+  const mib = Math.floor((bavail * bsize) / 1024 / 1024);
+  const little = mib < 1_024;
+  return [
+    {
+      what: "disk",
+      verdict: little ? "note" : "there",
+      found: `${mib} MiB free at ${dataDirectory}`,
+      remedy: little ? "runtimes, code and logs need some; another place: ebb up --data DIR" : null,
+    },
+  ];
+};
+
+const foundations: readonly Check[] = [node, rights, engines, cgroups, namespaces];
+const surroundings: readonly Check[] = [network, libraries, python, memory, disk];
+export const checks: readonly Check[] = [...foundations, ...surroundings];
+
+const system: Check = async () => [
+  {
+    what: "system",
+    verdict: "note",
+    found: process.platform,
+    remedy: "sandboxes need Linux; here, for development: ./ebb up --isolation none",
+  },
+];
+
+/** Where there is no Linux to look at. */
+export const anywhereChecks: readonly Check[] = [system, node, memory, disk];

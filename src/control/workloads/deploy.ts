@@ -27,7 +27,7 @@ export async function deploy(
   const head = { command: "workloads deploy", identity, needs: "deploy", target } as const;
   const upload = await command(context, { ...head, project: asked ?? defaultProject }, async () => {
     checkRequest(request, asked);
-    return receive(context, request);
+    return receive(context, identity.project, request);
   });
   try {
     progress({ step: "received", files: upload.entries, bytes: upload.bytes });
@@ -60,24 +60,39 @@ export async function deploy(
       }),
     );
   } finally {
-    context.uploads.open -= 1;
+    release(context, identity.project);
     await upload.discard();
   }
 }
 
-/** Counted until it is discarded: so many archives at a time, whoever sends them. */
-async function receive(context: Context, request: DeployRequest): Promise<Upload> {
-  if (context.uploads.open >= deployLimits.uploadsAtOnce)
-    throw new EbbError("over_quota", `${deployLimits.uploadsAtOnce} deploys are under way; repeat when one has ended`, {
-      retryAfterSeconds: 5,
-    });
-  context.uploads.open += 1;
+/** Counted until it is discarded: so many archives at a time, whoever sends them, and so many of those who are bound to one project. */
+async function receive(context: Context, bound: string | null, request: DeployRequest): Promise<Upload> {
+  const { uploads } = context;
+  const own = bound === null ? 0 : (uploads.ofProject.get(bound) ?? 0);
+  if (own >= deployLimits.uploadsPerProject) throw tooManyUploads(deployLimits.uploadsPerProject, " of this project");
+  if (uploads.open >= deployLimits.uploadsAtOnce) throw tooManyUploads(deployLimits.uploadsAtOnce, "");
+  uploads.open += 1;
+  if (bound !== null) uploads.ofProject.set(bound, own + 1);
   try {
     return await context.builds.receive(request.archive);
   } catch (error) {
-    context.uploads.open -= 1;
+    release(context, bound);
     throw error;
   }
+}
+
+function tooManyUploads(count: number, whose: string): EbbError {
+  return new EbbError("over_quota", `${count} deploys${whose} are under way; repeat when one has ended`, {
+    retryAfterSeconds: 5,
+  });
+}
+
+function release({ uploads }: Context, bound: string | null): void {
+  uploads.open -= 1;
+  if (bound === null) return;
+  const left = uploads.ofProject.get(bound)! - 1;
+  if (left === 0) uploads.ofProject.delete(bound);
+  else uploads.ofProject.set(bound, left);
 }
 
 function checkRequest(request: DeployRequest, project: string | null): void {

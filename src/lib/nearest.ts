@@ -1,12 +1,16 @@
-// Pure: what somebody may have meant.
+// Pure: what somebody who mistyped a word may have meant.
 
-/** The nearest of `known` to `word`; null: nothing is near. */
+/** Longer words are no typing mistakes; this bounds the work for words from outside. */
+const wordChars = 40;
+
+/** The nearest of `known` to `word`, whatever their case; null: nothing is near. */
 export function nearest(word: string, known: readonly string[]): string | null {
+  if (word.length === 0 || word.length > wordChars) return null;
   let best: string | null = null;
   // A third of the word may be wrong, at most three letters: more is another word.
   let bestDistance = Math.min(3, Math.max(1, Math.floor(word.length / 3))) + 1;
   for (const candidate of known) {
-    const distance = editDistance(word.slice(0, 40), candidate);
+    const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) {
       best = candidate;
       bestDistance = distance;
@@ -16,7 +20,7 @@ export function nearest(word: string, known: readonly string[]): string | null {
 }
 
 /** Insertions, deletions, replacements and swaps of neighbours (optimal string alignment). */
-function editDistance(a: string, b: string): number {
+export function editDistance(a: string, b: string): number {
   let before: number[] = [];
   let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
