@@ -15,9 +15,11 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
+import { Readable } from "node:stream";
 import { after, before, beforeEach, test } from "node:test";
 import type { Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
+import { deployLimits } from "#model/limits.ts";
 import type { Fact } from "#model/fact.ts";
 import { archive, packed, type RawEntry } from "./archives.testing.ts";
 import { createBuilds } from "./builds.ts";
@@ -28,7 +30,17 @@ import { toolbox } from "./plain-run.testing.ts";
 const directory = mkdtempSync(join(tmpdir(), "ebb-builds-"));
 const facts: Fact[] = [];
 let nowMs = Date.now();
-const clock: Clock = { wallMs: () => nowMs, monotonicUs: () => 0, after: () => () => {} };
+/** What waits for its time; a test that lets it come calls it. */
+const timers = new Set<{ readonly ms: number; readonly call: () => void }>();
+const clock: Clock = {
+  wallMs: () => nowMs,
+  monotonicUs: () => 0,
+  after: (ms, call) => {
+    const timer = { ms, call };
+    timers.add(timer);
+    return () => void timers.delete(timer);
+  },
+};
 let builds: Builds;
 
 function create(): Builds {
@@ -190,6 +202,19 @@ test("3,000 files are received and stored without holding up the loop", async (t
   assert.ok(delay.percentile(99) / 1e6 < 25, `p99 ${delay.percentile(99) / 1e6} ms`);
 });
 
+test("an upload that stops coming, or never ends, is given up in words, and its timers with it", async () => {
+  for (const ms of [deployLimits.uploadStallMs, deployLimits.uploadMs]) {
+    const source = new Readable({ read: () => {} });
+    const received = builds.receive(source);
+    const refused = assert.rejects(received, { code: "request_timeout" });
+    source.push(Buffer.from([0x1f, 0x8b]));
+    await eventually(() => timers.size === 2);
+    for (const timer of timers) if (timer.ms === ms) timer.call();
+    await refused;
+    assert.equal(timers.size, 0);
+  }
+});
+
 test("nothing is received once it stops", async () => {
   const other = createBuilds({
     directory: join(directory, "other"),
@@ -202,3 +227,8 @@ test("nothing is received once it stops", async () => {
   await other.stop();
   assert.equal(await codeOf(other.receive(packed({ a: "1" }))), "stopping");
 });
+
+async function eventually(holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 1_000 && !holds(); i++) await new Promise((resolve) => setImmediate(resolve));
+  assert.ok(holds());
+}

@@ -4,10 +4,11 @@ import { chmod, mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import type { Fleet } from "#fleet/door.ts";
-import type { Clock } from "#model/clock.ts";
+import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Tell } from "#model/fact.ts";
 import { newErrorId, randomHex } from "#model/ids.ts";
+import { deployLimits } from "#model/limits.ts";
 import { CodeStore, remove } from "./code-store.ts";
 import type { BuiltCode, Builds, Upload } from "./door.ts";
 import { type Toolbox, transpile } from "./transpile.ts";
@@ -67,9 +68,10 @@ class BuildsRoom implements Builds {
     }
     const own = await this.#workFolder();
     const folder = join(own, "tree");
+    const patience = new Patience(archive, this.#options.clock);
     try {
       await mkdir(folder, { mode: 0o700 });
-      const tree = await unpack(archive, folder);
+      const tree = await unpack(archive, folder, deployLimits, () => patience.arrived());
       const upload: Upload = {
         folder,
         entries: tree.size,
@@ -82,6 +84,8 @@ class BuildsRoom implements Builds {
       archive.destroy();
       await this.#discard(own);
       throw error;
+    } finally {
+      patience.end();
     }
   }
 
@@ -132,6 +136,42 @@ class BuildsRoom implements Builds {
     } catch (error) {
       this.#options.tell({ kind: "defect", errorId: newErrorId(), where: "builds: removing an upload", error });
     }
+  }
+}
+
+/** Ends an upload that has stopped coming, or never ends: whoever sends it holds a place that others want. */
+class Patience {
+  readonly #archive: Readable;
+  readonly #clock: Clock;
+  readonly #cancelAll: Cancel;
+  #cancelStall: Cancel;
+
+  constructor(archive: Readable, clock: Clock) {
+    this.#archive = archive;
+    this.#clock = clock;
+    // Whoever reads it hears of it; nobody may be reading yet.
+    archive.on("error", () => {});
+    this.#cancelAll = clock.after(deployLimits.uploadMs, () => this.#giveUp(deployLimits.uploadMs, "took longer than"));
+    this.#cancelStall = this.#wait();
+  }
+
+  arrived(): void {
+    this.#cancelStall();
+    this.#cancelStall = this.#wait();
+  }
+
+  end(): void {
+    this.#cancelAll();
+    this.#cancelStall();
+  }
+
+  #wait(): Cancel {
+    const { uploadStallMs } = deployLimits;
+    return this.#clock.after(uploadStallMs, () => this.#giveUp(uploadStallMs, "stopped coming for"));
+  }
+
+  #giveUp(afterMs: number, what: string): void {
+    this.#archive.destroy(new EbbError("request_timeout", `the archive ${what} ${afterMs / 1_000} s`));
   }
 }
 

@@ -30,9 +30,15 @@ const create = constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | con
  * truth, and a path is safe when each of its components was made here as a folder. Links are written last, after each has
  * been resolved in memory. Throws EbbError invalid_archive (payload_too_large for the archive itself); the folder is then the caller's to remove.
  */
-export async function unpack(archive: Readable, folder: string, limits: UnpackLimits = deployLimits): Promise<Tree> {
+export async function unpack(
+  archive: Readable,
+  folder: string,
+  limits: UnpackLimits = deployLimits,
+  /** Called for each part of the archive that comes. */
+  arrived: () => void = () => {},
+): Promise<Tree> {
   const unpacking = new Unpacking(folder, limits);
-  const reader = new TarReader(unpacking.expand(archive));
+  const reader = new TarReader(unpacking.expand(archive, arrived));
   try {
     for (let entry = await reader.next(); entry !== null; entry = await reader.next())
       await unpacking.take(entry, reader);
@@ -64,7 +70,7 @@ class Unpacking {
   }
 
   /** The archive's bytes, expanded; both counted as they come. */
-  async *expand(archive: Readable): AsyncGenerator<Uint8Array> {
+  async *expand(archive: Readable, arrived: () => void): AsyncGenerator<Uint8Array> {
     const { archiveBytes, unpackedBytes, entries, expansionRatio } = this.#limits;
     // Headers and padding come on top of the contents, three blocks an entry.
     const streamBytes = unpackedBytes + entries * 3 * 512 + 64 * 1024;
@@ -73,6 +79,7 @@ class Unpacking {
     async function* counted(): AsyncGenerator<Uint8Array> {
       for await (const chunk of archive as AsyncIterable<Uint8Array>) {
         received += chunk.length;
+        arrived();
         if (received > archiveBytes) throw tooLarge(`the archive has more than ${archiveBytes} bytes`);
         yield chunk;
       }

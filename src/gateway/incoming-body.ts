@@ -4,6 +4,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { RequestBody } from "#activator/door.ts";
 import { EbbError } from "#model/errors.ts";
 import { httpLimits } from "#model/limits.ts";
+import { pauseMs, smallBytes } from "./small-chunks.ts";
 
 type BodySink = Parameters<RequestBody["read"]>[0];
 
@@ -14,6 +15,11 @@ export class IncomingBody implements RequestBody {
   #asksFirst: ServerResponse | null;
   #sink: BodySink | null = null;
   #bytes = 0;
+  /** Small chunks of this turn, to go on as one; a turn brings at most what one read of a socket does. */
+  #small: Buffer[] = [];
+  /** Rests for so many small chunks; the sink's own wish to go on waits for it. */
+  #resting: NodeJS.Timeout | null = null;
+  #full = false;
 
   constructor(request: IncomingMessage, lengthBytes: number | null, asksFirst: ServerResponse | null) {
     this.#request = request;
@@ -36,11 +42,13 @@ export class IncomingBody implements RequestBody {
   }
 
   resume(): void {
-    this.#request.resume();
+    this.#full = false;
+    if (this.#resting === null) this.#request.resume();
   }
 
   discard(): void {
     this.#sink = null;
+    this.#full = false;
     // What still comes is read and thrown away, so that the answer can be read and the connection kept.
     if (this.#asksFirst === null) this.#request.resume();
   }
@@ -51,10 +59,40 @@ export class IncomingBody implements RequestBody {
       return this.#fail(
         new EbbError("payload_too_large", `The body is longer than ${httpLimits.requestBodyBytes} bytes.`),
       );
-    if (this.#sink?.data(chunk) === false) this.#request.pause();
+    if (chunk.length >= smallBytes) {
+      this.#passSmall();
+      this.#pass(chunk);
+    }
+    // Not a microtask: those run after each chunk that the parser finds.
+    else if (this.#small.push(chunk) === 1) setImmediate(this.#passSmall);
   };
 
+  #pass(chunk: Uint8Array): void {
+    if (this.#sink?.data(chunk) !== false) return;
+    this.#full = true;
+    this.#request.pause();
+  }
+
+  readonly #passSmall = (): void => {
+    const small = this.#small;
+    if (small.length === 0) return;
+    this.#small = [];
+    this.#pass(small.length === 1 ? small[0]! : Buffer.concat(small));
+    const restMs = pauseMs(small.length);
+    if (restMs > 0) this.#rest(restMs);
+  };
+
+  #rest(forMs: number): void {
+    if (this.#resting !== null) return;
+    this.#request.pause();
+    this.#resting = setTimeout(() => {
+      this.#resting = null;
+      if (!this.#full) this.#request.resume();
+    }, forMs);
+  }
+
   readonly #onEnd = (): void => {
+    this.#passSmall();
     const sink = this.#sink;
     this.#sink = null;
     sink?.end();

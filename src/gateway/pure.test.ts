@@ -202,9 +202,10 @@ test("an answer carries its id and where its time went", () => {
 });
 
 test("under /run/ an answer loses what would reach its neighbours", () => {
-  const headers = ["set-cookie", "a=1", "service-worker-allowed", "/", "x", "y"];
+  const whole = ["clear-site-data", "*", "strict-transport-security", "max-age=1", "nel", "{}", "alt-svc", "h2=:1"];
+  const headers = ["set-cookie", "a=1", "service-worker-allowed", "/", "x", "y", ...whole];
   const out = responseHeaders({ ...head, headers }, { ...rules, shared: true }).join("\n");
-  assert.doesNotMatch(out, /set-cookie|service-worker/);
+  assert.doesNotMatch(out, /set-cookie|service-worker|clear-site|strict-transport|nel|alt-svc/);
   assert.match(out, /content-security-policy\nsandbox allow-scripts allow-forms allow-popups/);
   assert.match(out, /ebb-note\n.*http:\/\/hello\.localhost/);
   assert.match(responseHeaders({ ...head, headers }, rules).join("\n"), /set-cookie\na=1\nservice-worker-allowed/);
@@ -221,6 +222,9 @@ const cookies: ReadonlyArray<[cookie: string, expected: string]> = [
   ["a=domain=com", "a=domain=com"],
   ["a=1; Domain=x; Domain=fn.example.com", "a=1; Domain=x"],
   ["a=1; Domain=", "a=1; Domain="],
+  ["a=1; domain=%66n.example.com", "a=1"],
+  ["a=1; domain=\uff46n.example.com", "a=1"],
+  ["a=1; domain=fn.example.com:80", "a=1"],
 ];
 for (const [cookie, expected] of cookies) {
   test(`cookie "${cookie}" goes out as "${expected}"`, () => {

@@ -7,6 +7,7 @@ import { EbbError } from "#model/errors.ts";
 import { canWriteOnce, oneWriteBytes, writeOnce } from "./one-write.ts";
 import { type ProblemOptions, sendProblem } from "./problem.ts";
 import { responseHeaders, type ResponseRules } from "./response-headers.ts";
+import { pauseMs, smallBytes } from "./small-chunks.ts";
 import { join, switchingHead } from "./upgrade.ts";
 
 export interface ReplyOptions extends ResponseRules {
@@ -30,6 +31,8 @@ export class Reply implements ReplySink {
   #head: { readonly status: number; readonly headers: string[]; readonly lengthBytes: number | null } | null = null;
   /** All of the body. */
   #whole: Uint8Array | null = null;
+  /** Small chunks of this turn, to go out as one; a turn brings at most what one read of a socket does. */
+  #small: Uint8Array[] = [];
 
   constructor(response: ServerResponse, options: ReplyOptions) {
     this.#response = response;
@@ -54,11 +57,17 @@ export class Reply implements ReplySink {
       return true;
     }
     this.#writeHead();
-    return this.#write(chunk);
+    if (chunk.length >= smallBytes) {
+      this.#writeSmall();
+      return this.#write(chunk);
+    }
+    if (this.#small.push(chunk) === 1) queueMicrotask(this.#writeSmall);
+    return !this.#response.writableNeedDrain && pauseMs(this.#small.length) === 0;
   }
 
   end(): void {
     this.#over = true;
+    this.#writeSmall();
     const head = this.#head;
     const whole = this.#whole;
     if (
@@ -111,6 +120,16 @@ export class Reply implements ReplySink {
     if (this.#response.listenerCount("drain") === 0) this.#response.on("drain", this.#onDrain);
     return false;
   }
+
+  readonly #writeSmall = (): void => {
+    const small = this.#small;
+    if (small.length === 0) return;
+    this.#small = [];
+    if (this.#response.destroyed) return;
+    const more = this.#write(small.length === 1 ? small[0]! : Buffer.concat(small));
+    const restMs = pauseMs(small.length);
+    if (restMs > 0 && more) setTimeout(this.#onDrain, restMs);
+  };
 
   readonly #flush = (): void => {
     if (this.#head === null) return;

@@ -11,6 +11,25 @@ export interface ResponseRules {
   readonly workloadUrl: string;
 }
 
+/**
+ * What speaks for the whole host, and so is nobody's to say who shares it: a workload could forget everybody's data there, bind
+ * it to HTTPS, move it to another port, or have reports of everybody's requests sent to itself.
+ */
+const ofTheWholeHost: ReadonlySet<string> = new Set([
+  "set-cookie",
+  "service-worker-allowed",
+  "clear-site-data",
+  "strict-transport-security",
+  "public-key-pins",
+  "alt-svc",
+  "nel",
+  "report-to",
+  "reporting-endpoints",
+  "accept-ch",
+  "critical-ch",
+  "origin-agent-cluster",
+  "origin-trial",
+]);
 const sandboxed = "sandbox allow-scripts allow-forms allow-popups";
 
 /** Names and values in turn, complete but for what the framing adds. */
@@ -19,11 +38,9 @@ export function responseHeaders(head: ReplyHead, rules: ResponseRules): string[]
   const out: string[] = [];
   for (let i = 0; i < headers.length; i += 2) {
     const name = headers[i]!;
-    if (name === "set-cookie") {
-      if (!rules.shared) out.push(name, withoutBaseDomain(headers[i + 1]!, rules.base));
-    } else if (name !== "service-worker-allowed" || !rules.shared) {
-      out.push(name, headers[i + 1]!);
-    }
+    if (rules.shared && ofTheWholeHost.has(name)) continue;
+    const value = headers[i + 1]!;
+    out.push(name, name === "set-cookie" ? withoutBaseDomain(value, rules.base) : value);
   }
   if (head.lengthBytes !== null && head.status !== 204) out.push("content-length", String(head.lengthBytes));
   if (rules.shared) {
@@ -43,13 +60,19 @@ function ms(value: number): number {
   return Math.round(value * 1_000) / 1_000;
 }
 
-/** A cookie for BASE, or for what BASE is under, would reach every other workload: it stays with this one. */
+/**
+ * A cookie for BASE, or for what BASE is under, would reach every other workload: it stays with this one. So does one whose
+ * domain is not plainly a name: browsers undo percent-encoding and fold full-width letters before they compare.
+ */
 export function withoutBaseDomain(cookie: string, base: string): string {
   if (!/;\s*domain\s*=/i.test(cookie)) return cookie;
   const [pair, ...attributes] = cookie.split(";");
   const kept = attributes.filter((attribute) => {
-    const domain = /^\s*domain\s*=\s*"?\.?([^"]*?)\.?"?\s*$/i.exec(attribute)?.[1]?.toLowerCase();
-    return domain === undefined || (domain !== base && !base.endsWith(`.${domain}`));
+    const domain = /^\s*domain\s*=(.*)$/i.exec(attribute)?.[1];
+    // An empty one counts as none (RFC 6265, 5.2.3).
+    if (domain === undefined || domain.trim() === "") return true;
+    const name = /^\s*\.?([a-z0-9-]+(?:\.[a-z0-9-]+)*)\.?\s*$/i.exec(domain)?.[1]?.toLowerCase();
+    return name !== undefined && name !== base && !base.endsWith(`.${name}`);
   });
   return [pair, ...kept].join(";");
 }

@@ -71,6 +71,11 @@ export const deployLimits = {
   deploysWaiting: 20,
   /** Uploads of all projects together: each may take unpackedBytes of disk. */
   uploadsAtOnce: 32,
+  /** Of those with a token of one project: nobody keeps the others from deploying. */
+  uploadsPerProject: 8,
+  /** An upload of which nothing comes for so long is given up, and so is one that takes longer in all. */
+  uploadStallMs: 30_000,
+  uploadMs: 3_600_000,
   changesWaiting: 200,
   /** Functions of one deploy that are built and load-checked at a time. */
   functionsAtOnce: 4,
@@ -90,6 +95,9 @@ export const sandboxLimits = {
   startMs: 30_000,
   stopGraceMs: 5_000,
   controlLineBytes: 64 * 1024,
+  /** Of a runtime's words to ebb: a line, or 64 bytes, is one. Some 12,000 "done" a second; more waits. */
+  controlUnitsPerSecond: 20_000,
+  controlUnitsBurst: 40_000,
 } as const;
 
 export const machineLimits = {
@@ -164,6 +172,8 @@ export const quotaBounds = {
 
 export const lifecycle = {
   drainMs: 9_000,
+  /** What is still being sent when all has ended, after the drain. */
+  closeMs: 250,
   markEveryMs: 1_000,
   fsyncEveryMs: 200,
   workerRestartsPerMinute: 3,
@@ -206,6 +216,8 @@ export const linkLimits = {
   newConnectionsPerSecond: 500,
   newConnectionsBurst: 1_000,
   internalConnectionsPerSecond: 500,
+  /** Open at a time to ebb.internal and the resolver, of one sandbox: all share one listener. */
+  internalConnections: 512,
   commandMs: 20_000,
   /** How often the way to the internet is looked at (a laptop changes networks). */
   uplinkEveryMs: 15_000,

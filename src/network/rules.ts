@@ -44,6 +44,7 @@ table inet ${name} {
   set open { type ipv4_addr; flags dynamic; size 8192; }
   set asking { type ipv4_addr; flags dynamic; timeout 10s; size 8192; }
   set calling { type ipv4_addr; flags dynamic; timeout 10s; size 8192; }
+  set called { type ipv4_addr; flags dynamic; size 8192; }
 
   chain entering {
     type filter hook prerouting priority -310; policy accept;
@@ -76,6 +77,7 @@ table inet ${name} {
   }
   chain call {
     update @calling { ip saddr limit rate over ${linkLimits.internalConnectionsPerSecond}/second burst ${linkLimits.internalConnectionsPerSecond} packets } drop
+    add @called { ip saddr ct count over ${linkLimits.internalConnections} } drop
     accept
   }
   chain through {

@@ -19,6 +19,10 @@ const messageChars = 4_096;
 const stackChars = 16_384;
 const phasesCount = 32;
 
+/** One line, or so many bytes that were read or held again: what hearing costs the main thread, in about the same time. */
+const unitBytes = 64;
+const { controlUnitsPerSecond, controlUnitsBurst } = sandboxLimits;
+
 export interface RuntimeLinkOptions {
   readonly connect: () => Duplex;
   readonly done: (invocation: InvocationId) => void;
@@ -44,6 +48,10 @@ export class RuntimeLink {
   readonly #options: RuntimeLinkOptions;
   #request: ClientRequest | null = null;
   #answered: ((answer: Ready | Failed) => void) | null = null;
+  /** What may still be heard at once; below zero, the rest waits in the sandbox's own socket. */
+  #units: number = controlUnitsBurst;
+  #refilledMs = 0;
+  #waiting: NodeJS.Timeout | undefined;
 
   constructor(options: RuntimeLinkOptions) {
     this.#options = options;
@@ -85,6 +93,7 @@ export class RuntimeLink {
     response.on("error", () => {});
     response.on("data", (text: string) => {
       const lines = (held + text).split("\n");
+      this.#spend(response, lines.length + (held.length + text.length) / unitBytes);
       held = lines.pop()!;
       if (held.length > sandboxLimits.controlLineBytes) {
         this.#answer(nonsense("sent a control line that is too long"));
@@ -93,6 +102,23 @@ export class RuntimeLink {
       }
       for (const line of lines) if (line !== "") this.#hear(line);
     });
+  }
+
+  /** User code shares the process that speaks here, and may write as fast as it can: it must not have the main thread to itself. */
+  #spend(response: IncomingMessage, units: number): void {
+    const nowMs = performance.now();
+    const earned = ((nowMs - this.#refilledMs) / 1_000) * controlUnitsPerSecond;
+    this.#refilledMs = nowMs;
+    this.#units = Math.min(controlUnitsBurst, this.#units + earned) - units;
+    if (this.#units >= 0 || this.#waiting !== undefined) return;
+    response.pause();
+    this.#waiting = setTimeout(
+      () => {
+        this.#waiting = undefined;
+        response.resume();
+      },
+      (-this.#units / controlUnitsPerSecond) * 1_000,
+    );
   }
 
   #hear(line: string): void {
@@ -117,6 +143,7 @@ export class RuntimeLink {
 
   /** Lets go of the connection; an assign that still waits answers null. */
   close(): void {
+    clearTimeout(this.#waiting);
     this.#request?.destroy();
   }
 }
@@ -167,8 +194,10 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** Shown in terminals and kept with the revision: one line of what can be seen. */
 function isShortOrNull(value: unknown): value is string | null {
-  return value === null || (typeof value === "string" && value.length <= textChars);
+  if (value === null) return true;
+  return typeof value === "string" && value.length <= textChars && !/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(value);
 }
 
 function textOf(value: unknown, chars: number): string | null {

@@ -50,8 +50,10 @@ export class TelemetryServer {
       case "detach":
         return this.#detach(message.instance);
       case "active":
-        for (let i = 0; i + 1 < message.pairs.length; i += 2)
-          this.#outputs.get(message.pairs[i]!)?.active(message.pairs[i + 1]!);
+        for (const pair of message.pairs.split("\n")) {
+          const between = pair.indexOf(" ");
+          this.#outputs.get(pair.slice(0, between))?.active(pair.slice(between + 1));
+        }
         return;
       case "record":
         this.#write(message.project, message.record);

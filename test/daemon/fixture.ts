@@ -70,13 +70,17 @@ export function folderOf(files: Record<string, string>): string {
 
 /** Starts `ebb up`; throws with what it said when it does not become ready. */
 export async function startDaemon(
-  options: { directory?: string; args?: readonly string[]; env?: Record<string, string> } = {},
+  options: { directory?: string; args?: readonly string[]; env?: Record<string, string>; launcher?: string } = {},
 ): Promise<Daemon> {
   const directory = options.directory ?? temporaryDirectory();
-  const child = spawn(launcher, ["up", "--data", directory, "--listen", "127.0.0.1:0", ...(options.args ?? [])], {
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, ...options.env },
-  });
+  const child = spawn(
+    options.launcher ?? launcher,
+    ["up", "--data", directory, "--listen", "127.0.0.1:0", ...(options.args ?? [])],
+    {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ...options.env },
+    },
+  );
   const said: string[] = [];
   child.stderr.setEncoding("utf8").on("data", (chunk: string) => said.push(chunk));
   const url = await new Promise<string>((resolve, reject) => {
@@ -124,10 +128,10 @@ export async function startDaemon(
   };
 }
 
-/** Runs the launcher to its end. */
+/** Runs the launcher to its end; one that does not end within `timeoutMs` is killed, and its code is -1. */
 export async function runCommand(
   args: readonly string[],
-  options: { stdin?: string; cwd?: string; env?: Record<string, string> } = {},
+  options: { stdin?: string; cwd?: string; env?: Record<string, string>; timeoutMs?: number } = {},
 ): Promise<CommandResult> {
   const child = spawn(launcher, args, {
     stdio: ["pipe", "pipe", "pipe"],
@@ -139,7 +143,9 @@ export async function runCommand(
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => (stdout += chunk));
   child.stderr.setEncoding("utf8").on("data", (chunk: string) => (stderr += chunk));
   child.stdin.end(options.stdin ?? "");
+  const late = options.timeoutMs === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), options.timeoutMs);
   const [code] = (await once(child, "close")) as [number | null];
+  clearTimeout(late);
   return { code: code ?? -1, stdout, stderr };
 }
 

@@ -164,6 +164,9 @@ test("a runtime's answer is taken field by field", () => {
     { ready: {} },
     { ready: { ...ready, signature: "toString" } },
     { ready: { ...ready, entry: "x".repeat(2000) } },
+    { ready: { ...ready, entry: "\u001b[2Jx" } },
+    { ready: { ...ready, handler: "a\nb" } },
+    { ready: { ...ready, handler: "a\u202eb" } },
   ];
   for (const said of refused) assert.equal(readAnswer(said).ok, false);
   const failed = readAnswer({ failed: { message: "no such package", file: "index.js", line: 3, stack: 7, hint: "" } });

@@ -1,6 +1,6 @@
 // One sandbox of the oci driver, from its launch until nothing of it is left.
 
-import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+import { closeSync, openSync, readSync } from "node:fs";
 import { EbbError } from "#model/errors.ts";
 import type { SandboxId } from "#model/ids.ts";
 import type { StartPhases } from "#model/instance.ts";
@@ -54,7 +54,8 @@ export class OciSandbox {
   #launching: Promise<void> | null = null;
   #sent: "SIGTERM" | "SIGKILL" | null = null;
   #ended = false;
-  #cpu: number | null = null;
+  /** The counters of its cgroup, opened at their first use: read twice an invocation, so that opening would cost as much again. */
+  #counters: { readonly cpu: number; readonly peak: number } | null = null;
   #last: SandboxUsage = { cpuNs: null, memoryPeakBytes: null };
 
   constructor(options: OciSandboxOptions) {
@@ -126,8 +127,7 @@ export class OciSandbox {
     const ended = exitOf({ how, sent: this.#sent, memoryMb, memory });
     const exit = words === undefined ? ended : { ...ended, message: words };
     this.#ended = true;
-    if (this.#cpu !== null) closeSync(this.#cpu);
-    this.#cpu = null;
+    this.#closeCounters();
     this.runtimeLink?.close();
     this.#options.release();
     this.#over.resolve({ how, exit });
@@ -204,16 +204,40 @@ export class OciSandbox {
     if (this.#ended) return this.#last;
     const { cgroups } = this.#options;
     try {
-      this.#cpu ??= openSync(cgroups.cpuFile(this.id), "r");
-      const buffer = Buffer.alloc(counterBytes);
-      const cpuNs = cgroups.cpuNs(buffer.toString("latin1", 0, readSync(this.#cpu, buffer, 0, counterBytes, 0)));
-      const peak = Number(readFileSync(cgroups.peakFile(this.id), "latin1"));
-      this.#last = { cpuNs, memoryPeakBytes: Number.isSafeInteger(peak) ? peak : null };
+      const { cpu, peak } = (this.#counters ??= openCounters(cgroups.cpuFile(this.id), cgroups.peakFile(this.id)));
+      const peakBytes = Number(readCounter(peak));
+      this.#last = {
+        cpuNs: cgroups.cpuNs(readCounter(cpu)),
+        memoryPeakBytes: Number.isSafeInteger(peakBytes) ? peakBytes : null,
+      };
     } catch {
       // It is being removed: the last figures stand.
     }
     return this.#last;
   }
+
+  #closeCounters(): void {
+    if (this.#counters === null) return;
+    closeSync(this.#counters.cpu);
+    closeSync(this.#counters.peak);
+    this.#counters = null;
+  }
+}
+
+function openCounters(cpuFile: string, peakFile: string): { cpu: number; peak: number } {
+  const cpu = openSync(cpuFile, "r");
+  try {
+    return { cpu, peak: openSync(peakFile, "r") };
+  } catch (error) {
+    closeSync(cpu);
+    throw error;
+  }
+}
+
+const counter = Buffer.alloc(counterBytes);
+
+function readCounter(fd: number): string {
+  return counter.toString("latin1", 0, readSync(fd, counter, 0, counterBytes, 0));
 }
 
 function failed(message: string): Failed {

@@ -86,6 +86,14 @@ const ioctls = [
 ]; // prettier-ignore
 
 const families = { unix: 1, inet: 2, inet6: 10, netlink: 16 } as const;
+/** socket(2)'s types without their flags, and with each the protocols of IP that a program may speak: asking for any other
+ * (SCTP, DCCP, UDP-Lite, …) would make the kernel load a module for it. MPTCP is what Go tries first; ICMP is refused by the
+ * link's own ping_group_range, in the words that ping expects. */
+const internet = [
+  { type: 1, protocols: [0, 6, 262] },
+  { type: 2, protocols: [0, 17, 1, 58] },
+] as const;
+const rawType = 3;
 
 function allow(names: readonly string[], args?: readonly SeccompArgument[]): SeccompRule {
   return { names, action: "SCMP_ACT_ALLOW", ...(args ? { args } : {}) };
@@ -102,6 +110,18 @@ function equal(index: number, value: number): SeccompArgument {
 /** The argument's low 32 bits, as the kernel reads an int or an unsigned int. */
 function low(index: number, value: number): SeccompArgument {
   return { index, value: 0xffffffff, valueTwo: value, op: "SCMP_CMP_MASKED_EQ" };
+}
+
+/** socket(2)'s second argument without SOCK_CLOEXEC and SOCK_NONBLOCK. */
+function typed(type: number): SeccompArgument {
+  return { index: 1, value: 0xf, valueTwo: type, op: "SCMP_CMP_MASKED_EQ" };
+}
+
+function internetSockets(family: number): SeccompRule[] {
+  const allowed = internet.flatMap(({ type, protocols }) =>
+    protocols.map((protocol) => allow(["socket"], [low(0, family), typed(type), low(2, protocol)])),
+  );
+  return [...allowed, { ...refuse(["socket"], EPERM), args: [low(0, family), typed(rawType)] }];
 }
 
 function words(text: string): string[] {
@@ -122,8 +142,8 @@ export function seccompProfile(architecture: "x64" | "arm64"): SeccompProfile {
       ...personalities.map((value) => allow(["personality"], [equal(0, value)])),
       ...ioctls.map((value) => allow(["ioctl"], [low(1, value)])),
       allow(["socket"], [low(0, families.unix)]),
-      allow(["socket"], [low(0, families.inet)]),
-      allow(["socket"], [low(0, families.inet6)]),
+      ...internetSockets(families.inet),
+      ...internetSockets(families.inet6),
       // NETLINK_ROUTE only: getifaddrs(3) reads addresses by it; changing any takes a capability.
       allow(["socket"], [low(0, families.netlink), low(2, 0)]),
       allow(["socketpair"], [low(0, families.unix)]),
