@@ -1,47 +1,58 @@
-// The floor of a cold start: a bare `crun run` of a Node server, from the spawn to its first complete answer.
+// The floor of a cold start: a bare `crun run` of the same Node server, from the spawn to its first complete answer.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, watch, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const server = `
-import { createServer } from "node:http";
-createServer((request, response) => { response.end("hello"); }).listen("/run/bench/s");
-`;
+const withinMs = 20_000;
+const request = "GET / HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n";
 
-const libraries = ["/usr/lib", "/lib", "/lib64"].filter((path) => existsSync(path));
+export interface BareEngineOptions {
+  /** The engine's program. */
+  readonly engine: string;
+  /** The Node binary, the same that ebb's sandboxes run. */
+  readonly node: string;
+  /** A folder with a server that listens on PORT, and its file: the function's own. */
+  readonly code: string;
+  readonly entry: string;
+}
 
-/** An OCI bundle with every namespace but the user's, the host's files read-only, and one writable folder for the socket. */
+/**
+ * An OCI bundle with what a container has anyway (pid, mount, ipc, uts, cgroup and a new, empty network namespace; the host's
+ * libraries read-only) and none of what ebb adds: no user namespace, seccomp, limits, link, output pipes or check of readiness.
+ */
 export interface BareEngine {
   /** Milliseconds from the spawn of the engine to the last byte of the first answer. */
   start(): Promise<number>;
   remove(): void;
 }
 
-export function createBareEngine(engine: string, node: string): BareEngine {
+export function createBareEngine(options: BareEngineOptions): BareEngine {
+  const { engine } = options;
   const bundle = mkdtempSync(join(tmpdir(), "ebb-bench-"));
   const sockets = join(bundle, "run");
+  const socket = join(sockets, "s");
   mkdirSync(sockets);
-  for (const path of ["proc", "dev", "run/bench", "code", ...libraries]) mkdirSync(join(bundle, "root", path), { recursive: true });
-  writeFileSync(join(bundle, "node"), ""); // where the binary is mounted over
-  writeFileSync(join(bundle, "server.mjs"), server);
-  writeFileSync(join(bundle, "config.json"), JSON.stringify(configuration(node, bundle, sockets)));
+  for (const path of ["proc", "dev", "run/bench", "code", "usr/bin", ...libraries])
+    mkdirSync(join(bundle, "root", path), { recursive: true });
+  writeFileSync(join(bundle, "root/usr/bin/node"), ""); // where the binary is mounted over
+  writeFileSync(join(bundle, "config.json"), JSON.stringify(configuration(options, bundle, sockets)));
   let count = 0;
   return {
     async start() {
       const id = `ebb-bench-${process.pid}-${count++}`;
-      const socket = join(sockets, "s");
       rmSync(socket, { force: true });
+      const appeared = appears(sockets, "s");
       const began = performance.now();
-      const child = spawn(engine, ["run", "--bundle", bundle, id], { stdio: "ignore" });
+      const child = spawn(engine, ["run", "--bundle", bundle, id], { stdio: ["ignore", "ignore", "inherit"] });
       const exited = once(child, "exit");
+      await Promise.race([appeared, exited.then(() => Promise.reject(new Error("the bare container ended")))]);
       await firstAnswer(socket);
       const tookMs = performance.now() - began;
-      const kill = spawn(engine, ["kill", id, "KILL"], { stdio: "ignore" });
-      await once(kill, "exit");
+      await once(spawn(engine, ["kill", id, "KILL"], { stdio: ["ignore", "ignore", "inherit"] }), "exit");
       await exited;
       return tookMs;
     },
@@ -49,18 +60,33 @@ export function createBareEngine(engine: string, node: string): BareEngine {
   };
 }
 
-/** Asks until the server is there: every half millisecond, so that the floor is not made worse by the asking. */
+/** Told by the kernel, so that waiting takes no CPU from the start that is measured. */
+function appears(folder: string, name: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const watcher = watch(folder, (_event, file) => {
+      if (file === name) finish(resolve);
+    });
+    const timer = setTimeout(() => finish(() => reject(new Error("the bare container did not listen"))), withinMs);
+    const finish = (how: () => void): void => {
+      clearTimeout(timer);
+      watcher.close();
+      how();
+    };
+  });
+}
+
+/** Between its bind, which is seen, and its listen, which is not, a server refuses for some microseconds. */
 async function firstAnswer(socket: string): Promise<void> {
-  for (const until = performance.now() + 20_000; performance.now() < until; ) {
+  for (const until = performance.now() + withinMs; performance.now() < until;) {
     if (await answered(socket)) return;
-    await new Promise((resolve) => setTimeout(resolve, 0.5));
+    await new Promise((resolve) => setImmediate(resolve));
   }
-  throw new Error("the bare container did not answer within 20 s");
+  throw new Error(`the bare container did not answer within ${withinMs} ms`);
 }
 
 function answered(socket: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const connection = connect(socket, () => connection.write("GET / HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n"));
+    const connection = connect(socket, () => connection.write(request));
     let bytes = 0;
     connection.on("data", (chunk) => (bytes += chunk.length));
     connection.on("close", () => resolve(bytes > 0));
@@ -68,14 +94,21 @@ function answered(socket: string): Promise<boolean> {
   });
 }
 
-function configuration(node: string, bundle: string, sockets: string): unknown {
-  const namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"].map((type) => ({ type }));
+const libraries = ["/usr/lib", "/lib", "/lib64"].filter((path) => existsSync(path));
+
+function configuration({ node, code, entry }: BareEngineOptions, bundle: string, sockets: string): unknown {
+  const bind = (source: string, destination: string, ...options: string[]): unknown => ({
+    destination,
+    type: "bind",
+    source,
+    options: ["rbind", ...options],
+  });
   return {
     ociVersion: "1.0.2",
     process: {
       user: { uid: 0, gid: 0 },
-      args: ["/code/node", "/code/server.mjs"],
-      env: ["PATH=/usr/bin:/bin"],
+      args: ["/usr/bin/node", `/code/${entry}`],
+      env: ["PATH=/usr/bin:/bin", "PORT=/run/bench/s"],
       cwd: "/",
       noNewPrivileges: true,
       capabilities: { bounding: [], effective: [], permitted: [] },
@@ -84,11 +117,11 @@ function configuration(node: string, bundle: string, sockets: string): unknown {
     mounts: [
       { destination: "/proc", type: "proc", source: "proc" },
       { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "mode=755"] },
-      ...libraries.map((path) => ({ destination: path, type: "bind", source: path, options: ["rbind", "ro"] })),
-      { destination: "/run/bench", type: "bind", source: sockets, options: ["rbind", "rw"] },
-      { destination: "/code", type: "bind", source: bundle, options: ["rbind", "ro"] },
-      { destination: "/code/node", type: "bind", source: node, options: ["bind", "ro"] },
+      ...libraries.map((path) => bind(path, path, "ro")),
+      bind(sockets, "/run/bench", "rw"),
+      bind(code, "/code", "ro"),
+      bind(node, "/usr/bin/node", "ro"),
     ],
-    linux: { namespaces },
+    linux: { namespaces: ["pid", "network", "ipc", "uts", "mount", "cgroup"].map((type) => ({ type })) },
   };
 }

@@ -20,7 +20,10 @@ export interface LoadOptions {
 }
 
 /** Loads for `durationMs`; resolves when every connection has its last answer. */
-export async function load(target: Target, { connections, durationMs, host, path = "/" }: LoadOptions): Promise<LoadResult> {
+export async function load(
+  target: Target,
+  { connections, durationMs, host, path = "/" }: LoadOptions,
+): Promise<LoadResult> {
   const request = Buffer.from(`GET ${path} HTTP/1.1\r\nhost: ${host}\r\n\r\n`);
   const samples: number[] = [];
   let failures = 0;
@@ -40,7 +43,11 @@ export async function load(target: Target, { connections, durationMs, host, path
     }),
   );
   const tookMs = performance.now() - began;
-  return { latenciesMs: Float64Array.from(samples).toSorted(), requestsPerSecond: (samples.length / tookMs) * 1000, failures };
+  return {
+    latenciesMs: Float64Array.from(samples).toSorted(),
+    requestsPerSecond: (samples.length / tookMs) * 1000,
+    failures,
+  };
 }
 
 export function percentile(ascending: Float64Array | readonly number[], percent: number): number {
@@ -48,7 +55,10 @@ export function percentile(ascending: Float64Array | readonly number[], percent:
 }
 
 export function median(values: readonly number[]): number {
-  return percentile(values.toSorted((a, b) => a - b), 50);
+  return percentile(
+    values.toSorted((a, b) => a - b),
+    50,
+  );
 }
 
 /** One connection, one request at a time. Understands content-length and chunked, no more: the servers are known. */
@@ -94,8 +104,7 @@ class Client {
     if (headEnd < 0) return;
     const head = this.#pending.toString("latin1", 0, headEnd).toLowerCase();
     const length = /\r\ncontent-length: *(\d+)/.exec(head)?.[1];
-    const end =
-      length === undefined ? endOfChunked(this.#pending, headEnd + 4) : headEnd + 4 + Number(length);
+    const end = length === undefined ? endOfChunked(this.#pending, headEnd + 4) : headEnd + 4 + Number(length);
     if (end < 0 || this.#pending.length < end) return;
     this.#pending = this.#pending.subarray(end);
     this.#done(Number(head.slice(9, 12)));

@@ -19,7 +19,9 @@ function command(pid: number): string {
 
 /** Proportional set size of these processes together, MiB. */
 export function pssMiB(pids: readonly number[]): number {
-  const kib = pids.map((pid) => Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))?.[1] ?? 0));
+  const kib = pids.map((pid) =>
+    Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))?.[1] ?? 0),
+  );
   return kib.reduce((sum, each) => sum + each, 0) / 1024;
 }
 

@@ -33,6 +33,7 @@ import { readKnownToken, writeCredentials } from "./daemon/credentials.ts";
 import { createDaemonLog } from "./daemon/log.ts";
 import { measureLoopDelay } from "./daemon/loop-delay.ts";
 import { prepare } from "./daemon/prepare.ts";
+import { createRest } from "./daemon/rest.ts";
 import { createStages, type Stages } from "./daemon/stages.ts";
 import { findToolbox } from "./daemon/toolbox.ts";
 import { createUrls } from "./daemon/urls.ts";
@@ -65,14 +66,15 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   // --- what remembers, and what listens. The store first: its lock makes this the one daemon of the data directory.
   const telemetry = createTelemetry({ directory, clock, fatal });
   const log = createDaemonLog();
+  const rest = createRest(clock);
   const tell: Tell = (fact) => {
     telemetry.tell(fact);
     log(fact);
+    rest(fact);
   };
   const defect = (where: string, error: unknown): void => tell({ kind: "defect", errorId: newErrorId(), where, error });
   const { store, mirror, journal } = createStore({ directory, clock, tell, fatal });
   await stages.begin(store);
-  await stages.begin(telemetry);
 
   // --- what makes sandboxes. The spawner ends what earlier daemons left before anything else begins: nothing runs on unbilled.
   const allocator = createAllocator(isolated ? {} : { root: join(tmpdir(), `ebb-${process.getuid?.() ?? 0}`) });
@@ -82,15 +84,13 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     died: (reason) => tell({ kind: "worker_restarted", worker: "spawner", reason }),
     gaveUp: fatal,
   });
-  await stages.begin(spawner);
+  await stages.begin(telemetry, spawner);
   const network = isolated ? createNetwork({ spawner, allocator, clock, tell, resolvers: readResolvers }) : null;
-  if (network) await stages.begin(network);
 
   // --- who may, and what it costs
   const access = createAccess({ mirror, keyFile: join(directory, "secrets.key") });
   access.start();
   const meter = createMeter({ directory, link: journal, mirror, clock, tell });
-  await stages.begin(meter);
 
   // --- from code to instances
   const builds = createBuilds({
@@ -180,7 +180,11 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   });
   const version = config.ebbVersion;
   const rooms = { control, access, mirror, store, telemetry, fleet, activator };
-  const api = await createApi({ ...rooms, urlsOf, measureLoopDelay, version, clock, tell });
+  // Put together, which takes a while, while the network's commands run.
+  const [api] = await Promise.all([
+    createApi({ ...rooms, urlsOf, measureLoopDelay, version, clock, tell }),
+    stages.begin(...(network ? [network] : []), meter, builds),
+  ]);
   const gateway = createGateway({
     access,
     activator,
@@ -198,7 +202,6 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   });
 
   // --- in order; the stops are owed in reverse: nobody new comes in, what runs has its time to end, then all goes.
-  await stages.begin(builds);
   await stages.begin({ start: () => fleet.start(), stop: () => fleet.stop(0) });
   mirror.onChange(() => fleet.quotasChanged());
   autoscaler.start();
@@ -207,11 +210,15 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   const token = await control.bootstrap(readKnownToken(directory));
   stages.owe(async () => control.stop());
   stages.owe(() => api.stop());
-  stages.owe(() => gateway.close(lifecycle.drainMs));
+  stages.owe(() => gateway.close(lifecycle.closeMs));
   const inner = await gateway.listenInternal(network?.gateway ?? "127.0.0.1", network?.internalPort ?? 0);
   internal.url = `http://${inner.host}:${inner.port}`;
   const listening = await gateway.listen(config.listenHost, config.listenPort);
-  stages.owe(() => activator.drain(lifecycle.drainMs));
+  stages.owe(async () => {
+    await activator.drain(lifecycle.drainMs);
+    // Before the connections are closed: what is cut off ends with its instance, and not for the loss of its client.
+    await fleet.stop(0);
+  });
   // The first use of a runtime assembles its root, which takes a while: ahead of the first deploy where it can.
   oci?.warm(["node26"]).catch((error: unknown) => defect("sandbox.warm", error));
   for (const { revision } of mirror.workloads()) autoscaler.changed(revision.project, revision.workload, revision);

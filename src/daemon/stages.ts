@@ -6,8 +6,8 @@ export interface Stage {
 }
 
 export interface Stages {
-  /** Starts it, and owes its stop. */
-  begin(stage: Stage): Promise<void>;
+  /** Starts them at once, and owes the stops of those that started, in the order of the list. Rejects when all have settled. */
+  begin(...together: Stage[]): Promise<void>;
   /** Owes a stop only. */
   owe(stop: () => Promise<unknown>): void;
   /** Runs what is owed, the last first; once. Rejects with the first error, after all have run. */
@@ -28,9 +28,12 @@ export function createStages(): Stages {
     if (errors.length > 0) throw errors[0];
   };
   return {
-    async begin(stage) {
-      await stage.start();
-      owed.push(() => stage.stop());
+    async begin(...together) {
+      const started = await Promise.allSettled(together.map((stage) => stage.start()));
+      for (const [index, stage] of together.entries())
+        if (started[index]?.status === "fulfilled") owed.push(() => stage.stop());
+      const failed = started.find((each) => each.status === "rejected");
+      if (failed) throw failed.reason;
     },
     owe: (stop) => void owed.push(stop),
     stop: () => (stopping ??= run()),

@@ -330,7 +330,7 @@ class SandboxFleet implements Fleet {
       done: (invocation: string): void => {
         if (member.told && member.stage !== "gone") user().done(member.id, invocation);
       },
-      exited: (exit: Exit): void => this.#gone(member, exit),
+      exited: (exit: Exit): void => this.#gone(member, this.#stopping ? atStop(exit) : exit),
     };
     // A driver that throws at once fails the start like one that rejects.
     member.preparing = (async () => driver.prepare(poolKeyOf(member.revision), listener))();
@@ -430,4 +430,9 @@ class SandboxFleet implements Fleet {
     member.left.resolve();
     this.#admission.freed();
   }
+}
+
+/** Killed because ebb stops is the platform's doing: who was being answered was interrupted. */
+function atStop(exit: Exit): Exit {
+  return exit.reason === "killed" ? { ...exit, reason: "stopped", message: "ebb is stopping." } : exit;
 }

@@ -1,6 +1,6 @@
 // Undoing what dead daemons left on this machine. Living ones are never touched.
 
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { freeNumbersOf, freeStaleNumbers, reservedEntries } from "./allocator.ts";
@@ -12,6 +12,8 @@ import { killMarked, removeTree, undoAll } from "./undo.ts";
 
 /** How long a spawner whose daemon is dead may go on cleaning by itself (it promises 2 s). */
 const cleaningMs = 3_000;
+/** A run directory is made in a millisecond; one without an owner after so long was never finished. */
+const makingMs = 60_000;
 /** Rounds of killing: a process that forks while it is looked for needs a second one. */
 const killRounds = 20;
 
@@ -35,8 +37,11 @@ export async function reclaimDead(runDir: string, system: Syscalls): Promise<str
     if (path === runDir || reservedEntries.has(name)) continue;
     const owner = readOwner(join(path, "owner"));
     if (owner && isAlive(owner)) continue;
-    // A dot: its daemon is making it at this moment, or died in doing so.
-    if (name.startsWith(".") && owner === null) continue;
+    // A dot: its daemon is making it at this moment, or died in doing so; then nothing but files is in it.
+    if (name.startsWith(".") && owner === null) {
+      if (ageMs(path) > makingMs) rmSync(path, { recursive: true, force: true });
+      continue;
+    }
     await letItsSpawnerFinish(path);
     if (!existsSync(path) || !claim(path)) continue;
     problems.push(...(await undoLaunches(path, readLedger(path), system)));
@@ -44,6 +49,14 @@ export async function reclaimDead(runDir: string, system: Syscalls): Promise<str
   }
   freeStaleNumbers(boot, null);
   return problems;
+}
+
+function ageMs(path: string): number {
+  try {
+    return Date.now() - statSync(path).mtimeMs;
+  } catch {
+    return 0; // it has its name by now
+  }
 }
 
 async function letItsSpawnerFinish(path: string): Promise<void> {

@@ -4,7 +4,7 @@ import { accessSync, constants, mkdirSync, readFileSync, rmSync, statSync, write
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { EbbError } from "#model/errors.ts";
-import { explain, isBusy } from "./sqlite/errors.ts";
+import { explain, isBusy, isDamaged } from "./sqlite/errors.ts";
 
 export interface DirectoryLock {
   release(): void;
@@ -26,6 +26,12 @@ export function lockDirectory(directory: string): DirectoryLock {
   } catch (error) {
     database?.close();
     if (isBusy(error)) throw inUse(directory, pidPath, error);
+    if (isDamaged(error))
+      throw new EbbError(
+        "data_directory",
+        `the file lock.db in the data directory ${directory} is damaged; it holds nothing: remove it`,
+        { cause: error },
+      );
     throw error instanceof Error && "syscall" in error ? explainSystem(error, directory) : explain(error, directory);
   }
   const held = database;

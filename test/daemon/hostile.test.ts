@@ -77,7 +77,8 @@ export default async (request) => {
 before(async () => {
   daemon = await startDaemon();
   const made = folderOf({
-    "ebb.yaml": "functions:\n  evil: { source: ./evil, public: true, timeoutSeconds: 2, memoryMb: 128 }\n  calm: { source: ./evil, public: true, memoryMb: 64 }\n",
+    "ebb.yaml":
+      "functions:\n  evil: { source: ./evil, public: true, timeoutSeconds: 2, memoryMb: 128 }\n  calm: { source: ./evil, public: true, memoryMb: 64 }\n",
     "evil/index.mjs": evil["index.mjs"],
   });
   folders.push(made);
@@ -132,7 +133,9 @@ test("filling /tmp ends at its bound", async () => {
 
 test("a flood of log is bounded and said so", async () => {
   assert.equal((await act("flood")).text, "flooded");
-  await eventually("ebb says that it dropped lines", async () => (await daemon.ebb(["logs", "evil", "--json"])).stdout.includes("dropped"));
+  await eventually("ebb says that it dropped lines", async () =>
+    (await daemon.ebb(["logs", "evil", "--json"])).stdout.includes("dropped"),
+  );
 });
 
 test("forged log marks reach no other invocation", async () => {
@@ -153,7 +156,8 @@ test("links that it makes lead nowhere, and it writes nowhere but /tmp", async (
   assert.ok(!links.some((text) => text.startsWith("root:")) || links[0] !== undefined, String(links));
   assert.match(String(links[0]), /^E/);
   const written = JSON.parse((await act("write")).text) as Record<string, string>;
-  for (const [path, result] of Object.entries(written)) assert.ok(path === "/dev/shm/x" || result !== "written", `${path}: ${result}`);
+  for (const [path, result] of Object.entries(written))
+    assert.ok(path === "/dev/shm/x" || result !== "written", `${path}: ${result}`);
 });
 
 test("it cannot name its own invocation or timing for the caller", async () => {
@@ -171,7 +175,14 @@ test("it holds no file of the host open", async () => {
 });
 
 test("the host, its ports, the metadata address and private ranges are closed to it", async () => {
-  const targets = [`127.0.0.1:${daemon.port}`, "169.254.169.254:80", "10.0.0.1:80", "192.168.0.1:80", "172.16.0.1:22", "100.100.100.200:80"];
+  const targets = [
+    `127.0.0.1:${daemon.port}`,
+    "169.254.169.254:80",
+    "10.0.0.1:80",
+    "192.168.0.1:80",
+    "172.16.0.1:22",
+    "100.100.100.200:80",
+  ];
   const answer = await act("reach", `&targets=${targets.join(",")}`);
   const reached = JSON.parse(answer.text) as Record<string, string>;
   for (const [target, state] of Object.entries(reached)) assert.equal(state, "closed", target);
@@ -181,5 +192,10 @@ test("its environment holds what is documented and nothing of the platform", asy
   const { env, uid } = JSON.parse((await act("env")).text) as { env: Record<string, string>; uid: number };
   assert.notEqual(uid, 0);
   assert.equal(env["EBB_WORKLOAD"], "evil");
-  for (const name of Object.keys(env)) assert.match(name, /^(EBB_(PROJECT|WORKLOAD|REVISION|INTERNAL_URL)|PORT|PATH|HOME|LANG|TZ|TMPDIR|PWD|HOSTNAME|NODE_EXTRA_CA_CERTS|SSL_CERT_FILE)$/, name);
+  for (const name of Object.keys(env))
+    assert.match(
+      name,
+      /^(EBB_(PROJECT|WORKLOAD|REVISION|INTERNAL_URL)|PORT|PATH|HOME|LANG|TZ|TMPDIR|PWD|HOSTNAME|NODE_EXTRA_CA_CERTS|SSL_CERT_FILE)$/,
+      name,
+    );
 });

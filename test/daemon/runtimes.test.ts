@@ -58,7 +58,9 @@ test("Python serves event handlers, WSGI and ASGI, and its errors show its lines
       "async def app(scope, receive, send):\n    if scope['type'] != 'http':\n        return\n    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n    await send({'type': 'http.response.body', 'body': b'asgi'})\n",
   });
   assert.equal((await daemon.fetch("asgi.localhost", "/")).text, "asgi");
-  await deploy("raises", "", { "handler.py": "def handle(event, context):\n    print('before')\n    raise ValueError('no')\n" });
+  await deploy("raises", "", {
+    "handler.py": "def handle(event, context):\n    print('before')\n    raise ValueError('no')\n",
+  });
   assert.equal((await daemon.fetch("raises.localhost", "/")).status, 500);
   await eventually("the traceback is in the log", async () => {
     const { stdout } = await daemon.ebb(["logs", "raises"]);
@@ -72,7 +74,9 @@ test("runtime custom serves whatever program listens on $PORT, and its output is
       "import os\nfrom http.server import BaseHTTPRequestHandler, ThreadingHTTPServer\n\n\nclass Handler(BaseHTTPRequestHandler):\n    def do_GET(self):\n        body = b'program'\n        self.send_response(200)\n        self.send_header('content-length', str(len(body)))\n        self.end_headers()\n        self.wfile.write(body)\n\n\nThreadingHTTPServer(('0.0.0.0', int(os.environ['PORT'])), Handler).serve_forever()\n",
   });
   assert.equal((await daemon.fetch("program.localhost", "/")).text, "program");
-  await eventually("its access log", async () => (await daemon.ebb(["logs", "program"])).stdout.includes("GET / HTTP/1.1"));
+  await eventually("its access log", async () =>
+    (await daemon.ebb(["logs", "program"])).stdout.includes("GET / HTTP/1.1"),
+  );
 });
 
 test("a program that never listens is refused at deploy, in words", async () => {

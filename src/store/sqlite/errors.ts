@@ -16,6 +16,12 @@ export function isBusy(error: unknown): boolean {
   return resultCode(error) === code.busy;
 }
 
+/** The file is no database, or a broken one. */
+export function isDamaged(error: unknown): boolean {
+  const result = resultCode(error);
+  return result === code.corrupt || result === code.notadb;
+}
+
 /** What an operator can act upon becomes an EbbError; anything else is handed back as it is: a defect. */
 export function explain(error: unknown, directory: string): unknown {
   switch (resultCode(error)) {

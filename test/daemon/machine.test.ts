@@ -1,0 +1,312 @@
+// What the machine may do to ebb, end to end: a full disk, a taken port, broken and foreign data, closed folders, a neighbour.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readdirSync, rmSync, statfsSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { after, before, describe, test, type TestContext } from "node:test";
+import { installation } from "#config.ts";
+import { balance, BookReader } from "./books.ts";
+import {
+  eventually,
+  folderOf,
+  removeDirectory,
+  runCommand,
+  startDaemon,
+  temporaryDirectory,
+  type CommandResult,
+} from "./fixture.ts";
+import { startLoad } from "./load.ts";
+import { livesOf, nothingLeftOf } from "./traces.ts";
+
+const MiB = 1024 * 1024;
+const code = folderOf({
+  "ebb.yaml": "functions:\n  steady: { source: ./src, public: true, memoryMb: 64, max: 1 }\n",
+  "src/index.mjs": "let calls = 0; export default () => new Response(String(++calls));",
+});
+
+after(() => removeDirectory(code));
+
+/** A temporary directory that is gone after the test, also when something is mounted in it. */
+function place(t: TestContext): string {
+  const directory = temporaryDirectory();
+  const mounts: string[] = [];
+  t.after(() => {
+    for (const point of mounts.toReversed()) execFileSync("umount", [point]);
+    removeDirectory(directory);
+  });
+  places.set(directory, mounts);
+  return directory;
+}
+const places = new Map<string, string[]>();
+
+function mount(inside: string, args: readonly string[], target: string): void {
+  execFileSync("mount", [...args, target]);
+  places.get(inside)?.push(target);
+}
+
+/** `ebb up` that must refuse: exit 1 and one line, which it returns. */
+async function refusal(data: string, args: readonly string[] = ["--listen", "127.0.0.1:0"]): Promise<string> {
+  const result: CommandResult = await runCommand(["up", "--data", data, ...args], { timeoutMs: 30_000 });
+  assert.equal(result.code, 1, `${result.stdout}${result.stderr}`);
+  assert.equal(result.stdout, "");
+  assert.equal(result.stderr.trim().split("\n").length, 1, result.stderr);
+  return result.stderr.trim();
+}
+
+/** A data directory with something deployed and called, of a daemon that has ended. */
+async function used(directory: string): Promise<string> {
+  const daemon = await startDaemon({ directory });
+  try {
+    const deployed = await daemon.ebb(["deploy", code]);
+    assert.equal(deployed.code, 0, deployed.stderr);
+    assert.equal((await daemon.fetch("steady.localhost", "/")).text, "1");
+  } finally {
+    await daemon.stop();
+  }
+  return directory;
+}
+
+async function serves(directory: string, args: readonly string[] = []): Promise<void> {
+  const daemon = await startDaemon({ directory, args });
+  try {
+    assert.equal((await daemon.fetch("steady.localhost", "/")).status, 200, daemon.log());
+  } finally {
+    await daemon.stop();
+  }
+}
+
+describe("a full disk", () => {
+  test("refuses before the hand-over and refuses deploys in a clear sentence, and all goes on by itself when there is room", async (t) => {
+    const disk = place(t);
+    mount(disk, ["-t", "tmpfs", "-o", "size=400m", "tmpfs"], disk);
+    const directory = join(disk, "data");
+    await used(directory);
+    const books = new BookReader(directory);
+    const ballast = join(disk, "ballast");
+    const free = (): number => statfsSync(disk).bavail * statfsSync(disk).bsize;
+    // Room for one small segment of the journal, and not for the one that is made ahead.
+    writeFileSync(ballast, Buffer.alloc(free() - 4 * MiB));
+    const daemon = await startDaemon({ directory });
+    const lives = livesOf(daemon.process.pid ?? 0);
+    try {
+      writeFileSync(join(disk, "rest"), Buffer.alloc(free() + MiB), { flag: "w" });
+      assert.fail("the disk was not small");
+    } catch (error) {
+      assert.equal((error as NodeJS.ErrnoException).code, "ENOSPC");
+    }
+    try {
+      const load = startLoad({ port: daemon.port, workloads: Array.from({ length: 8 }, () => "steady") });
+      const refused = await eventually(
+        "the journal is full",
+        async () => load.complete().find((one) => one.status === 503),
+        60_000,
+      );
+      assert.match(refused.text, /"code":"storage_full"/);
+      assert.match(refused.text, /no space left/);
+      await load.stop();
+      for (const one of load.seen)
+        assert.ok(one.status === 200 || one.status === 503, `${one.status} ${one.text} ${one.error}`);
+      // One instance counts its calls: what was refused never reached it.
+      const calls = load.complete().filter((one) => one.status === 200);
+      assert.deepEqual(new Set(calls.map((one) => Number(one.text))), new Set(calls.map((_, i) => i + 1)));
+
+      const deploy = await daemon.ebb(["deploy", code, "--name", "another"]);
+      assert.equal(deploy.code, 1, deploy.stdout);
+      assert.match(deploy.stderr, /no room|no space|full/i);
+      assert.equal(deploy.stderr.trim().split("\n").length, 1, deploy.stderr);
+
+      rmSync(ballast);
+      rmSync(join(disk, "rest"));
+      await eventually("it serves again", async () => (await daemon.fetch("steady.localhost", "/")).status === 200);
+      const again = await daemon.ebb(["deploy", code]);
+      assert.equal(again.code, 0, again.stderr);
+      assert.equal((await daemon.fetch("steady.localhost", "/")).status, 200);
+      await daemon.json(["usage"]);
+      balance(calls, books.read(), 0);
+    } finally {
+      await daemon.stop();
+    }
+    await nothingLeftOf(lives);
+    assert.deepEqual(readdirSync(join(directory, "uploads")), []);
+  });
+
+  test("refuses to start in one sentence, and starts when there is room", async (t) => {
+    const disk = place(t);
+    mount(disk, ["-t", "tmpfs", "-o", "size=400m", "tmpfs"], disk);
+    const directory = await used(join(disk, "data"));
+    writeFileSync(join(disk, "ballast"), Buffer.alloc(statfsSync(disk).bavail * statfsSync(disk).bsize));
+    assert.match(await refusal(directory), /full|no space/i);
+    rmSync(join(disk, "ballast"));
+    await serves(directory);
+  });
+});
+
+describe("what the data directory may be", () => {
+  test("in use by another ebb: it is named", async (t) => {
+    const directory = await used(place(t));
+    const daemon = await startDaemon({ directory });
+    try {
+      assert.match(await refusal(directory), new RegExp(`in use by another ebb \\(process ${daemon.process.pid}\\)`));
+      assert.equal((await daemon.fetch("steady.localhost", "/")).status, 200);
+    } finally {
+      await daemon.stop();
+    }
+  });
+
+  test("a file, or below one", async (t) => {
+    const file = join(place(t), "file");
+    writeFileSync(file, "x");
+    assert.match(await refusal(file), /not a directory/);
+    assert.match(await refusal(join(file, "data")), /not a directory/);
+  });
+
+  test("on a read-only file system", async (t) => {
+    const disk = place(t);
+    mount(disk, ["-t", "tmpfs", "-o", "size=1m", "tmpfs"], disk);
+    mkdirSync(join(disk, "data"));
+    execFileSync("mount", ["-o", "remount,ro", disk]);
+    assert.match(await refusal(join(disk, "data")), /may not write.*EROFS/);
+    assert.match(await refusal(join(disk, "new")), /EROFS|read-only/);
+  });
+
+  test("broken: the file is named, nothing is overwritten", async (t) => {
+    const directory = await used(place(t));
+    for (const file of ["ebb.db", "lock.db", "secrets.key"]) {
+      const path = join(directory, file);
+      const whole = execFileSync("cat", [path]);
+      for (const name of ["ebb.db-wal", "ebb.db-shm"]) rmSync(join(directory, name), { force: true });
+      writeFileSync(path, Buffer.alloc(whole.length + 4096, "garbage "));
+      const words = await refusal(directory);
+      assert.ok(words.includes(file), `${file}: ${words}`);
+      assert.match(words, /broken|damaged|restore it/i);
+      assert.equal(execFileSync("head", ["-c", "8", path], { encoding: "utf8" }), "garbage ");
+      writeFileSync(path, whole);
+    }
+    await serves(directory);
+  });
+
+  test("with damage that costs nothing: it serves", async (t) => {
+    const directory = await used(place(t));
+    for (const file of ["credentials.json", "isolation.json", "pid"]) writeFileSync(join(directory, file), "garbage");
+    for (const name of readdirSync(join(directory, "journal")))
+      writeFileSync(join(directory, "journal", name), Buffer.alloc(20_000, "garbage "));
+    await serves(directory);
+    for (const file of ["credentials.json", "isolation.json"]) truncateSync(join(directory, file));
+    await serves(directory);
+  });
+
+  test("of a newer ebb", async (t) => {
+    const directory = await used(place(t));
+    const database = new DatabaseSync(join(directory, "ebb.db"));
+    database.exec("insert into schema_migrations (number, name, applied_ms) values (999, 'later', 1)");
+    assert.match(await refusal(directory), /written by a newer ebb \(schema 999/);
+    database.exec("delete from schema_migrations where number = 999");
+    database.close();
+    await serves(directory);
+  });
+
+  test("below folders that only root may enter", async (t) => {
+    const closed = join(place(t), "closed", "deeper");
+    mkdirSync(closed, { recursive: true, mode: 0o700 });
+    const directory = await used(join(closed, "data"));
+    await serves(directory);
+  });
+
+  test("a relative path, a link, blanks and what is not ASCII", async (t) => {
+    const root = place(t);
+    const odd = join(root, "ein Ordner, größer: \\ 'x'");
+    mkdirSync(odd);
+    await used(join(odd, "data"));
+    execFileSync("ln", ["-s", odd, join(root, "link")]);
+    await serves(join(root, "link", "data"));
+  });
+});
+
+test("an installation below a folder that only root may enter isolates as well", async (t) => {
+  const closed = join(place(t), "closed");
+  const inside = join(closed, "ebb");
+  mkdirSync(inside, { recursive: true });
+  execFileSync("chmod", ["700", closed]);
+  execFileSync("mount", ["--bind", installation, inside]);
+  places.get(join(closed, ".."))?.push(inside);
+  const daemon = await startDaemon({ launcher: join(inside, "ebb") });
+  t.after(() => removeDirectory(daemon.directory));
+  try {
+    const deployed = await daemon.ebb(["deploy", code]);
+    assert.equal(deployed.code, 0, deployed.stderr);
+    assert.equal((await daemon.fetch("steady.localhost", "/")).text, "1");
+  } finally {
+    await daemon.stop();
+  }
+});
+
+describe("beside another ebb", () => {
+  let first: Awaited<ReturnType<typeof startDaemon>>;
+  before(async () => {
+    first = await startDaemon();
+    assert.equal((await first.ebb(["deploy", code])).code, 0);
+  });
+  after(async () => {
+    await first.stop();
+    removeDirectory(first.directory);
+  });
+
+  test("a taken port is named, and nothing is left of the start", async (t) => {
+    const words = await refusal(join(place(t), "data"), ["--listen", `127.0.0.1:${first.port}`]);
+    assert.match(words, new RegExp(`${first.port}.*(taken|in use)`));
+  });
+
+  test("two with different data directories touch nothing of each other's, whichever dies", async (t) => {
+    const directory = await used(place(t));
+    let second = await startDaemon({ directory });
+    const lives = livesOf(second.process.pid ?? 0);
+    try {
+      const load = startLoad({ port: first.port, workloads: ["steady", "steady"] });
+      assert.equal((await second.fetch("steady.localhost", "/")).status, 200);
+      await second.kill();
+      await nothingLeftOf(lives, 2_500);
+      second = await startDaemon({ directory });
+      assert.equal((await second.fetch("steady.localhost", "/")).status, 200);
+      await second.stop();
+      await load.stop();
+      for (const one of load.seen) assert.equal(one.status, 200, `${one.text} ${one.error}`);
+    } finally {
+      await second.stop();
+    }
+  });
+});
+
+test("hourly totals survive the retention of records", async (t) => {
+  const directory = await used(place(t));
+  const database = new DatabaseSync(join(directory, "ebb.db"));
+  // Twenty days pass for all that ran; then something runs, and an hour later retention looks.
+  const back = 20 * 86_400_000;
+  database.exec(`update invocations set time_ms = time_ms - ${back}`);
+  database.exec(`update record_days set day_ms = day_ms - ${back}`);
+  database.exec(`update usage_totals set hour_ms = hour_ms - ${back}`);
+  database.close();
+  await serves(directory);
+  const later = new DatabaseSync(join(directory, "ebb.db"));
+  later.exec("update journal set retained_ms = retained_ms - 3600001");
+  later.close();
+  const daemon = await startDaemon({ directory });
+  try {
+    await eventually(
+      "the old record is gone",
+      async () => (await daemon.json<unknown[]>(["invocations", "steady"])).length === 1,
+    );
+    const { rows } = JSON.parse(
+      (await daemon.fetch(null, "/api/v1/usage", { headers: { authorization: `Bearer ${daemon.token}` } })).text,
+    ) as {
+      rows: { requests: number }[];
+    };
+    assert.equal(
+      rows.reduce((sum, row) => sum + row.requests, 0),
+      2,
+    );
+  } finally {
+    await daemon.stop();
+  }
+});
