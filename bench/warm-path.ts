@@ -53,7 +53,7 @@ export async function warmOverhead(world: World): Promise<Row> {
 export async function throughput(world: World): Promise<Row> {
   const before = new Set(world.sockets());
   await world.call("web");
-  const [path] = world.sockets().filter((socket) => !before.has(socket));
+  const path = world.sockets().find((socket) => !before.has(socket));
   if (path === undefined) throw new Error("the instance has no socket");
   const { direct, through } = await compare({ path }, { port: world.daemon.port }, "web.localhost", 32, 2_500);
   const rate = (results: readonly LoadResult[]): number => median(results.map((result) => result.requestsPerSecond));

@@ -54,7 +54,7 @@ export class OciSandbox {
   #launching: Promise<void> | null = null;
   #sent: "SIGTERM" | "SIGKILL" | null = null;
   #ended = false;
-  /** The counters of its cgroup, opened at their first use: read twice an invocation, so that opening would cost as much again. */
+  /** The counters of its cgroup, opened at their first use: read twice an invocation, and opening one costs more than reading it. */
   #counters: { readonly cpu: number; readonly peak: number } | null = null;
   #last: SandboxUsage = { cpuNs: null, memoryPeakBytes: null };
 
