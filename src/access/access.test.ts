@@ -1,7 +1,7 @@
 // What tokens, credentials and sealed secrets promise.
 
 import assert from "node:assert/strict";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -148,6 +148,18 @@ test("the key is made once, private, and read again", () => {
   const again = room(first.keyFile);
   again.access.start();
   assert.equal(again.access.open(sealed), "v");
+});
+
+test("a start that is killed while it makes the key leaves none that the next one would refuse", () => {
+  const path = join(folder, "killed");
+  // What it was writing under another name; the key's own name appears with all of it.
+  writeFileSync(`${path}.${process.pid}.new`, "", { mode: 0o600 });
+  room(path).access.start();
+  assert.equal(readFileSync(path).length, 32);
+  assert.deepEqual(
+    readdirSync(folder).filter((name) => name.startsWith("killed")),
+    ["killed"],
+  );
 });
 
 test("a key file that cannot be right stops the start with one sentence", () => {

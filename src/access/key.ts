@@ -1,7 +1,7 @@
 // The key that seals secrets: 32 random bytes in a file of the data directory, made once, checked at every start.
 
 import { randomBytes } from "node:crypto";
-import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, fsyncSync, linkSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { errnoOf } from "#lib/errno.ts";
 import { EbbError } from "#model/errors.ts";
@@ -54,17 +54,19 @@ function readKey(path: string): Buffer {
   }
 }
 
+/** Whole from its first instant: written under another name, and then linked, which fails where a key stands already. */
 function createKey(path: string): Buffer {
   const key = randomBytes(keyBytes);
-  const file = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
+  const unfinished = `${path}.${process.pid}.new`;
+  rmSync(unfinished, { force: true }); // of a start that was killed
+  const file = openSync(unfinished, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
   try {
     if (writeSync(file, key) !== keyBytes) throw new EbbError("storage_full", `the key file ${path} cannot be written`);
     fsyncSync(file);
-  } catch (error) {
-    unlinkSync(path);
-    throw error;
+    linkSync(unfinished, path);
   } finally {
     closeSync(file);
+    rmSync(unfinished, { force: true });
   }
   // The name must survive a power cut before anything is sealed with the key.
   const folder = openSync(dirname(path), constants.O_RDONLY);
