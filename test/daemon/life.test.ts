@@ -307,5 +307,8 @@ test("what was removed from the app file is kept and named, and --prune removes 
   assert.match(kept.stdout + kept.stderr, /two/);
   assert.equal((await daemon.fetch("two--pruned.localhost", "/")).text, "ok");
   assert.equal((await daemon.ebb(["deploy", folder(files(["one"])), "--prune", "--yes"])).code, 0);
-  assert.equal((await daemon.fetch("two--pruned.localhost", "/")).status, 421);
+  // A stranger is not told which private names there are; who may ask is told that it is gone.
+  assert.equal((await daemon.fetch("two--pruned.localhost", "/")).status, 401);
+  const { token } = await daemon.json<{ token: string }>(["token", "--project", "pruned"]);
+  assert.equal((await daemon.fetch("two--pruned.localhost", "/", { headers: { "ebb-token": token } })).status, 404);
 });
