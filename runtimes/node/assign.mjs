@@ -15,7 +15,7 @@ import { captureListen } from "./listen.mjs";
  * @typedef {{
  *   nonce: string, instance: string, code: string, entry: string | null, handler: string | null,
  *   signature: Shape | "server" | null, concurrency: number, env: Record<string, string>,
- *   limits: { timeoutMs: number, bufferedBodyBytes: number, memoryMb?: number }, check: boolean,
+ *   limits: { timeoutMs: number, bufferedBodyBytes: number, memoryMb?: number, loadMs?: number }, check: boolean,
  * }} Assignment
  */
 /** @typedef {{ bootMs: number, listener: Server, serving(take: (socket: Socket) => void): void }} Host */
@@ -29,6 +29,9 @@ const listenMs = 10_000;
 const otherPortMs = 20;
 /** What a drain leaves for answers to reach the peer. */
 const flushMs = 1_000;
+
+const lateHint =
+  "Something awaited at the module's top level never settles: what is awaited there has to come to an end.";
 
 /** @param {Exchange} exchange @param {Host} host */
 export async function assign(exchange, host) {
@@ -61,7 +64,12 @@ export async function assign(exchange, host) {
       leave(exchange, 1);
     }
   };
+  const { loadMs } = assignment.limits;
+  const late = () => failed(new LoadError(`the code was still loading after ${Number(loadMs) / 1000} s`, lateHint));
+  // A loop that never ends lets nothing through, this neither: ebb's own limit is for that.
+  const timer = loadMs === undefined ? undefined : setTimeout(late, loadMs);
   const settle = () => {
+    clearTimeout(timer);
     process.removeListener("exit", leaving);
     process.removeListener("uncaughtException", failed);
   };

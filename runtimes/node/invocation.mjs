@@ -104,10 +104,23 @@ const shimPath = new URL(".", import.meta.url).pathname;
 /** An error as its author wants to read it: without the frames of Node and of this shim. @param {unknown} error @returns {string} */
 export function stackOf(error) {
   if (!(error instanceof Error) && !isErrorLike(error)) return `Uncaught ${inspect(error)}`;
-  const stack = String(error.stack ?? error);
+  const stack = sourceLines(String(error.stack ?? error));
   const lines = stack.split("\n").filter((line) => !/^\s+at /.test(line) || !isOurs(line));
   const rest = Object.keys(error).length > 0 || error.cause !== undefined ? detailsOf(error) : "";
   return lines.join("\n") + rest;
+}
+
+/** @type {((stack: string) => string) | null} */
+let mapped = null;
+
+/** A stack in the author's own lines, whether or not Node was told to map them. @param {string} stack */
+export function sourceLines(stack) {
+  if (process.sourceMapsEnabled) return stack;
+  if (mapped === null) {
+    const require = process.getBuiltinModule("node:module").createRequire(import.meta.url);
+    mapped = /** @type {typeof import("./source-lines.mjs")} */ (require("./source-lines.mjs")).inSourceLines;
+  }
+  return mapped(stack);
 }
 
 /** @param {string} line */

@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { messageOf, stackOf } from "./invocation.mjs";
+import { messageOf, sourceLines, stackOf } from "./invocation.mjs";
 import { LoadError } from "./load.mjs";
 
 /** @typedef {{ message: string, stack: string | null, file: string | null, line: number | null, column: number | null, hint: string | null }} Failure */
@@ -68,7 +68,7 @@ function inCode(text, code) {
 /** The first line of the stack, or of what precedes it, that is in the author's code. @param {unknown} error @param {string} code @returns {Place | null} */
 function placeOf(error, code) {
   if (typeof error !== "object" || error === null || !("stack" in error)) return null;
-  for (const line of String(error.stack).split("\n")) {
+  for (const line of sourceLines(String(error.stack)).split("\n")) {
     const at = /^(?:\s+at .*?\(?|)((?:file:\/\/)?\/[^()\n]*?):(\d+)(?::(\d+))?\)?$/.exec(line);
     const file = at === null ? null : inCode(/** @type {string} */ (at[1]), code);
     if (at !== null && file !== null)

@@ -27,6 +27,9 @@ def assign(control, assignment, listener, own, times):
     output = own("ebb_output")
     output = output.Marks(assignment["nonce"]) if assignment["concurrency"] <= 1 else output.Frames()
     entry = None
+    load_ms = assignment["limits"].get("loadMs")
+    if load_ms:
+        tell_when_late(control, load_ms, code, own)
     try:
         entry, handler = resolve_entry(code, assignment["entry"], assignment["handler"])
         module = load(code, entry)
@@ -41,11 +44,32 @@ def assign(control, assignment, listener, own, times):
     except BaseException as error:  # an ASGI application's lifespan
         control.tell({"failed": own("ebb_failure").describe(error, code, entry)})
         leave(control, 1)
+    if load_ms:
+        stop_waiting()
     phases = {"bootMs": times["booted"], "importMs": (time.monotonic() - times["started"]) * 1000}
     control.tell({"ready": {"entry": entry, "handler": name, "signature": signature, "done": "told", "phases": phases}})
     if assignment["check"]:
         leave(control, 0)
     instance.run()
+
+
+def tell_when_late(control, load_ms, code, own):
+    """Code that does not come to the end of its loading (it serves for ever, say) is told where it is just then."""
+    import signal
+
+    def late(_number, frame):
+        control.tell({"failed": own("ebb_failure").describe_late(frame, code, load_ms / 1000)})
+        leave(control, 1)
+
+    signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, load_ms / 1000)
+
+
+def stop_waiting():
+    import signal
+
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def leave(control, status):

@@ -7,6 +7,12 @@ import traceback
 from ebb_assign import SHIM, LoadError
 
 TEXT_CHARS = 2000
+# What loops of servers are called, in the standard library and in what people use.
+SERVING = ("serve_forever", "run_forever", "run_simple", "run_app", "mainloop")
+SERVES_HINT = (
+    "It serves by itself. Define handle(event, context), or a WSGI or ASGI application called app, and start the server only "
+    'under if __name__ == "__main__"; or take runtime: custom.'
+)
 
 
 def trimmed(error):
@@ -76,6 +82,26 @@ def describe(error, code, entry):
     where = " (%s:%s)" % (place[0], place[1]) if place else ""
     file, line, column = place or (entry, None, None)
     return {"message": sentence + where, "stack": stack_of(error), "file": file, "line": line, "column": column, "hint": hint}
+
+
+def describe_late(frame, code, seconds):
+    """The value of `failed` for code that is still loading; `frame`: where it is."""
+    frames = [(f, line) for f, line in traceback.walk_stack(frame) if not ours(f.f_code.co_filename)]
+    place = (None, None)
+    for at, line in frames:
+        relative = None if at.f_code.co_filename.startswith("<") else inside(at.f_code.co_filename, code)
+        if relative is not None and not relative.startswith("package/"):
+            place = (relative, line)
+            break
+    serves = any(at.f_code.co_name in SERVING for at, _ in frames)
+    return {
+        "message": "the code was still loading after %g s" % seconds + (" (%s:%s)" % place if place[0] else ""),
+        "stack": "".join(traceback.StackSummary.extract(reversed(frames)).format()).rstrip("\n"),
+        "file": place[0],
+        "line": place[1],
+        "column": None,
+        "hint": SERVES_HINT if serves else "What stands outside of functions runs at loading, and has to come to an end.",
+    }
 
 
 def problem(status, code, title, detail):

@@ -1,5 +1,6 @@
 """Serves connections: at concurrency 1 on the main thread, above it on as many threads. A watcher sees who goes."""
 
+import atexit
 import os
 import sys
 import time
@@ -20,6 +21,24 @@ def hung_up(descriptor):
     poll = select.poll()
     poll.register(descriptor, select.POLLRDHUP)
     return bool(poll.poll(0))
+
+
+def leave_tidily():
+    """What the interpreter does for the code at its end, and nothing of what it does for itself: with threads that still run
+    in C, tearing it down crashes now and then."""
+    threading = sys.modules.get("threading")
+    try:
+        if threading is not None:
+            threading._shutdown()  # waits for the threads that are not daemons
+        atexit._run_exitfuncs()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(0)
 
 
 class Invocation:
@@ -114,7 +133,7 @@ class Instance:
         return self._loop
 
     def run(self):
-        """For ever; leaves by SystemExit when drained."""
+        """For ever; ends the process when drained."""
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -162,7 +181,7 @@ class Instance:
         if self._loop is not None:
             self._loop.close()
         self.control.close()
-        sys.exit(0)
+        leave_tidily()
 
     def _watch(self):
         while True:
@@ -184,13 +203,41 @@ class Instance:
 
         ready = SimpleQueue()
 
-        def work():
-            while True:
-                self._serve_connection(ready.get())
+        started = waiting = 0
+        lock = _thread.allocate_lock()
 
-        for _ in range(self.concurrency):
-            _thread.start_new_thread(work, ())
-        return ready.put
+        def work(connection):
+            nonlocal waiting
+            while True:
+                self._serve_connection(connection)
+                with lock:
+                    waiting += 1
+                connection = ready.get()
+
+        def hand(connection):
+            """On the main thread. One thread more only where none waits; once all are there, the count is of no matter."""
+            nonlocal started, waiting
+            if started < self.concurrency:
+                with lock:
+                    idle = waiting > 0
+                    if idle:
+                        waiting -= 1
+                if not idle and start(connection):
+                    return
+            ready.put(connection)
+
+        def start(connection):
+            nonlocal started
+            try:
+                _thread.start_new_thread(work, (connection,))
+            except RuntimeError:  # no more threads to be had: those that are there take turns
+                if started == 0:
+                    raise
+                return False
+            started += 1
+            return True
+
+        return hand
 
     def _serve_connection(self, connection):
         """The requests that are there; then the connection waits for the next."""

@@ -1,4 +1,4 @@
-// What the suite needs of an instance, whoever started it: here a plain process, later a real sandbox.
+// What the suite needs of an instance, whoever started it: a plain process, or a real sandbox.
 
 import net from "node:net";
 import { once } from "node:events";
@@ -13,7 +13,7 @@ export interface Assignment {
   signature: string | null;
   concurrency: number;
   env: Record<string, string>;
-  limits: { timeoutMs: number; bufferedBodyBytes: number; memoryMb?: number };
+  limits: { timeoutMs: number; bufferedBodyBytes: number; memoryMb?: number; loadMs?: number };
   check: boolean;
 }
 
@@ -47,6 +47,8 @@ export interface Launched {
   readonly socketPath: string;
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   readonly output: Output;
+  /** Makes a folder of code visible to it; answers its path there. */
+  give(code: string): Promise<string>;
   signal(name: NodeJS.Signals): void;
   /** Ends it, whatever it is doing, and leaves nothing. */
   stop(): Promise<void>;
@@ -120,7 +122,8 @@ export class Instance {
 
   async assign(assignment: Assignment): Promise<{ ready: Ready } | { failed: Failed }> {
     const socket = this.control ?? (await this.openControl());
-    const body = Buffer.from(JSON.stringify(assignment));
+    const code = await this.launched.give(assignment.code);
+    const body = Buffer.from(JSON.stringify({ ...assignment, code }));
     socket.write(
       `POST /ebb/v1/assign HTTP/1.1\r\nhost: ebb\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n`,
     );

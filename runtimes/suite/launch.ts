@@ -79,6 +79,7 @@ export async function launch(argv: readonly string[]): Promise<Launched> {
     socketPath,
     exited,
     output,
+    give: async (code) => code,
     signal: (name) => void child.kill(name),
     async stop() {
       child.kill("SIGKILL");

@@ -3,7 +3,7 @@
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import type { TestContext } from "node:test";
+import { it, type TestContext } from "node:test";
 import { Instance, nonce, type Assignment, type Failed, type Launcher, type Ready } from "./instance.ts";
 
 export const handlersFolder = path.join(import.meta.dirname, "handlers");
@@ -12,6 +12,13 @@ export interface Runtime {
   readonly name: string;
   readonly language: string;
   readonly launcher: Launcher;
+  /** Name of a case to why it cannot be had under this launcher. */
+  readonly skip?: Readonly<Record<string, string>>;
+}
+
+/** node:test's `it`, without the cases that the runtime's launcher cannot do. */
+export function itOf(runtime: Runtime): (name: string, run: (t: TestContext) => Promise<void>) => void {
+  return (name, run) => void it(name, { skip: runtime.skip?.[name] ?? false }, run);
 }
 
 export function assignmentOf(code: string, changes: Partial<Assignment> = {}): Assignment {

@@ -18,6 +18,8 @@ const textChars = 1_024;
 const messageChars = 4_096;
 const stackChars = 16_384;
 const phasesCount = 32;
+/** What a runtime is left to tell, before its time is up, that code does not come to the end of its loading. */
+const tellMs = 3_000;
 
 /** One line, or so many bytes that were read or held again: what hearing costs the main thread, in about the same time. */
 const unitBytes = 64;
@@ -39,7 +41,12 @@ export function assignBody(assignment: Assignment, code: string, memoryMb: numbe
     signature: assignment.signature,
     concurrency: assignment.concurrency,
     env: assignment.env,
-    limits: { timeoutMs: assignment.timeoutMs, bufferedBodyBytes: httpLimits.bufferedBodyBytes, memoryMb },
+    limits: {
+      timeoutMs: assignment.timeoutMs,
+      bufferedBodyBytes: httpLimits.bufferedBodyBytes,
+      memoryMb,
+      loadMs: sandboxLimits.startMs - tellMs,
+    },
     check: assignment.check,
   });
 }

@@ -58,6 +58,8 @@ export async function planOf(runtime: RuntimeName, sources: PlanSources): Promis
     await addProgram(plan, await sources.node(runtime), "usr/bin/node", sources.run);
   } else if (runtime === "python3") {
     await addPython(plan, sources.run);
+    // Wheels link to them, and glibc itself opens libgcc_s at a thread's pthread_exit.
+    await addCommonLibraries(plan, "usr/bin/python3", sources.run);
   } else {
     // Any program: the shell and its tools, and the two languages that the machine has anyway.
     await addProgram(plan, await sources.node("node26"), "usr/bin/node", sources.run);
@@ -67,7 +69,7 @@ export async function planOf(runtime: RuntimeName, sources: PlanSources): Promis
       if (source) await addProgram(plan, source, `usr/bin/${tool}`, sources.run);
     }
     await addPerl(plan);
-    await addCommonLibraries(plan, sources.run);
+    await addCommonLibraries(plan, "usr/bin/node", sources.run);
   }
   return plan;
 }
@@ -149,10 +151,11 @@ async function addPerl(plan: Plan): Promise<void> {
   }
 }
 
-async function addCommonLibraries(plan: Plan, run: Run): Promise<void> {
-  const node = plan.get("usr/bin/node");
-  if (node?.kind !== "file") return;
-  const loader = await loaderOf(node.source);
+/** Those that the machine has, found by the loader of `program`. */
+async function addCommonLibraries(plan: Plan, program: string, run: Run): Promise<void> {
+  const entry = plan.get(program);
+  if (entry?.kind !== "file") return;
+  const loader = await loaderOf(entry.source);
   const folders = [...new Set([...plan.keys()].filter((path) => path.endsWith("/libc.so.6")))].map((path) =>
     path.slice(0, -"/libc.so.6".length),
   );

@@ -92,7 +92,7 @@ export default {
     }
     if (pathname === "/child") {
       const { spawnSync } = await import("node:child_process");
-      spawnSync("/bin/sh", ["-c", "echo from the child"], { stdio: "inherit" });
+      spawnSync(process.execPath, ["-p", "'from the child'"], { stdio: "inherit" });
       return new Response("spawned");
     }
     if (pathname === "/meet") {

@@ -85,7 +85,7 @@ async def app(scope, receive, send):
         print("x" * int(query["chars"]))
         await answer(send, 200, b"printed")
     elif path == "/child":
-        subprocess.run(["/bin/sh", "-c", "echo from the child"])
+        subprocess.run([sys.executable, "-I", "-S", "-c", "print('from the child')"])
         await answer(send, 200, b"spawned")
     elif path == "/meet":
         print("arrived " + query["who"])

@@ -1,23 +1,11 @@
-// Express in small: an application that is a function, has a property `handle`, changes the prototypes and listens at load.
-const http = require("node:http");
-function express() {
-  const app = (req, res, next) => app.handle(req, res, next);
-  const routes = [];
-  app.get = (path, handler) => (routes.push({ path, handler }), app);
-  app.request = Object.create(http.IncomingMessage.prototype);
-  app.response = Object.create(http.ServerResponse.prototype, {
-    send: { value: function (text) { this.setHeader("content-length", Buffer.byteLength(text)); this.end(text); } },
-  });
-  app.handle = (req, res) => {
-    Object.setPrototypeOf(req, app.request);
-    Object.setPrototypeOf(res, app.response);
-    const route = routes.find(({ path }) => path === req.url.split("?")[0]);
-    if (route) route.handler(req, res);
-    else res.writeHead(404).end();
-  };
-  app.listen = (...args) => http.createServer(app).listen(...args);
-  return app;
-}
+// As Express's own page has it: an application that listens at load.
+const express = require("express");
 const app = express();
+const port = process.env.PORT || 3000;
+app.use(express.json());
 app.get("/", (req, res) => res.send("Hello from Express"));
-app.listen(process.env.PORT || 3000, () => console.log("listening"));
+app.post("/users/:name", (req, res) => res.status(201).json({ name: req.params.name, got: req.body, query: req.query }));
+app.get("/throw", () => {
+  throw new Error("boom in Express");
+});
+app.listen(port, () => console.log(`Example app listening on port ${port}`));

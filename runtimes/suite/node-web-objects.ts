@@ -1,11 +1,10 @@
 // Our Request, Response and Headers against the Fetch standard, where handlers lean on it; and the shapes that only Node has.
 
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
+import { describe } from "node:test";
 import { header, headersOf } from "./client.ts";
 import { newId } from "./instance.ts";
-import { availableRuntimes } from "./launch.ts";
-import { codeOf, serving } from "./support.ts";
+import { itOf, type Runtime, codeOf, failing, serving } from "./support.ts";
 
 /** A web handler of these statements; what it returns that is no Response is sent as JSON. */
 function web(body: string): Record<string, string> {
@@ -14,7 +13,8 @@ function web(body: string): Record<string, string> {
   };
 }
 
-for (const runtime of availableRuntimes().filter(({ language }) => language === "node")) {
+export function nodeSuite(runtime: Runtime): void {
+  const it = itOf(runtime);
   describe(`${runtime.name}: web objects`, () => {
     const results: Array<[name: string, body: string, expected: unknown]> = [
       [
@@ -223,6 +223,33 @@ for (const runtime of availableRuntimes().filter(({ language }) => language === 
       await instance.request({});
       await instance.output.until((output) => output.stderr.includes("typed"));
       assert.match(instance.output.stderr, /index\.ts:11/);
+    });
+
+    // Line 4 of the file is line 11 of its source.
+    const mapped = (source: string): Record<string, string> => ({
+      "dist/lib.mjs": `export function fail() {\n}\n\n${source}\n//# sourceMappingURL=lib.mjs.map\n`,
+      "dist/lib.mjs.map": JSON.stringify({ version: 3, sources: ["../src/lib.ts"], names: [], mappings: ";;;AAUA" }),
+    });
+
+    it("does so too where only an imported file was transpiled", async (t) => {
+      const code = codeOf(t, {
+        "index.mjs": 'import { work } from "./dist/lib.mjs";\nexport default () => work();\n',
+        ...mapped('export function work() { throw new Error("typed", { cause: new Error("cause") }); }'),
+      });
+      const instance = await serving(t, runtime, code);
+      await instance.request({});
+      await instance.output.until((output) => output.stderr.includes("cause"));
+      assert.match(instance.output.stderr, /\/src\/lib\.ts:11:1\)?\n.*index\.mjs:2:/);
+      assert.doesNotMatch(instance.output.stderr, /lib\.mjs/);
+    });
+
+    it("says so of what fails to load", async (t) => {
+      const code = codeOf(t, {
+        "index.mjs": 'import "./dist/lib.mjs";\nexport default () => 1;\n',
+        ...mapped('throw new Error("no database");'),
+      });
+      const { failed } = await failing(t, runtime, code);
+      assert.equal(failed.message, "no database (src/lib.ts:11)");
     });
   });
 }

@@ -2,15 +2,15 @@
 
 import assert from "node:assert/strict";
 import path from "node:path";
-import { describe, it } from "node:test";
+import { describe } from "node:test";
 import { header, headersOf } from "./client.ts";
 import { newId } from "./instance.ts";
-import { availableRuntimes } from "./launch.ts";
-import { handlersFolder, serving } from "./support.ts";
+import { itOf, type Runtime, handlersFolder, serving } from "./support.ts";
 
 const MiB = 1024 * 1024;
 
-for (const runtime of availableRuntimes()) {
+export function eventSuite(runtime: Runtime): void {
+  const it = itOf(runtime);
   const code = path.join(handlersFolder, runtime.language, "event");
 
   describe(`${runtime.name}: the event`, () => {

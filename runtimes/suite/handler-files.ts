@@ -2,17 +2,16 @@
 
 import assert from "node:assert/strict";
 import path from "node:path";
-import { describe, it } from "node:test";
+import { describe } from "node:test";
 import { header, type ClientRequest } from "./client.ts";
 import type { Assignment } from "./instance.ts";
-import { availableRuntimes } from "./launch.ts";
-import { handlersFolder, serving } from "./support.ts";
+import { itOf, type Runtime, handlersFolder, serving } from "./support.ts";
 
 interface Case {
   readonly shape: string;
   readonly changes?: Partial<Assignment>;
   readonly is: readonly [entry: string, handler: string | null, signature: string];
-  readonly calls: ReadonlyArray<readonly [ClientRequest, status: number, body: string | object]>;
+  readonly calls: ReadonlyArray<readonly [ClientRequest, status: number, body: string | RegExp | object]>;
 }
 
 const json = [["content-type", "application/json"]] as const;
@@ -90,21 +89,40 @@ const cases: Record<string, Case[]> = {
       is: ["index.js", null, "server"],
       calls: [
         [{}, 200, "Hello from Express"],
-        [{ target: "/no" }, 404, ""],
+        [
+          { target: "/users/ann?a=1", headers: json, body: '{"b":2}' },
+          201,
+          { name: "ann", got: { b: 2 }, query: { a: "1" } },
+        ],
+        [{ target: "/throw" }, 500, /boom in Express/],
+        [{ target: "/no" }, 404, /Cannot GET \/no/],
       ],
     },
-    { shape: "express-exported", is: ["index.js", "default", "node"], calls: [[{}, 200, "Hello from Express"]] },
+    {
+      shape: "express-exported",
+      is: ["index.js", "default", "node"],
+      calls: [
+        [{}, 200, "Hello from Express"],
+        [{ headers: json, body: '{"b":2}' }, 201, { b: 2 }],
+      ],
+    },
     { shape: "express-both", is: ["index.js", null, "server"], calls: [[{}, 200, "Hello from Express"]] },
     {
       shape: "fastify",
-      changes: { env: { TEST_RESOLVE_FROM: import.meta.filename } },
       is: ["server.mjs", null, "server"],
       calls: [
         [{}, 200, { hello: "fastify" }],
         [{ headers: json, body: '{"b":2}' }, 200, { got: { b: 2 } }],
       ],
     },
-    { shape: "koa", is: ["index.js", null, "server"], calls: [[{}, 200, "Hello Koa"]] },
+    {
+      shape: "koa",
+      is: ["index.js", null, "server"],
+      calls: [
+        [{}, 200, "Hello Koa"],
+        [{ target: "/json" }, 200, { koa: true }],
+      ],
+    },
     { shape: "late-listen", is: ["index.js", null, "server"], calls: [[{}, 200, "the real one"]] },
     {
       shape: "google",
@@ -155,7 +173,8 @@ const cases: Record<string, Case[]> = {
   ],
 };
 
-for (const runtime of availableRuntimes()) {
+export function handlerFilesSuite(runtime: Runtime): void {
+  const it = itOf(runtime);
   describe(`${runtime.name}: handler files`, () => {
     for (const { shape, changes, is, calls } of cases[runtime.language] ?? []) {
       it(`serves ${shape}`, async (t) => {
@@ -170,7 +189,8 @@ for (const runtime of availableRuntimes()) {
         for (const [request, status, body] of calls) {
           const answer = await connection.request(request);
           assert.equal(answer.status, status, answer.text);
-          if (typeof body === "string") assert.equal(answer.text, body);
+          if (body instanceof RegExp) assert.match(answer.text, body);
+          else if (typeof body === "string") assert.equal(answer.text, body);
           else assert.deepEqual(JSON.parse(answer.text), body);
           const told =
             instance.ready.done === "response" ||

@@ -2,12 +2,12 @@
 
 import assert from "node:assert/strict";
 import path from "node:path";
-import { describe, it } from "node:test";
+import { describe } from "node:test";
 import { newId, nonce } from "./instance.ts";
-import { availableRuntimes } from "./launch.ts";
-import { handlersFolder, serving } from "./support.ts";
+import { itOf, type Runtime, handlersFolder, serving } from "./support.ts";
 
-for (const runtime of availableRuntimes()) {
+export function outputSuite(runtime: Runtime): void {
+  const it = itOf(runtime);
   const code = path.join(handlersFolder, runtime.language, "behaviour");
 
   describe(`${runtime.name}: output`, () => {

@@ -2,10 +2,9 @@
 
 import assert from "node:assert/strict";
 import path from "node:path";
-import { describe, it } from "node:test";
+import { describe } from "node:test";
 import type { Assignment, Failed } from "./instance.ts";
-import { availableRuntimes } from "./launch.ts";
-import { codeOf, failing, handlersFolder } from "./support.ts";
+import { itOf, type Runtime, codeOf, failing, handlersFolder } from "./support.ts";
 
 interface Case {
   readonly name: string;
@@ -17,6 +16,8 @@ interface Case {
   readonly place?: Partial<Pick<Failed, "file" | "line" | "column">>;
   readonly hint?: RegExp;
 }
+
+const shortLoad = { limits: { timeoutMs: 30_000, bufferedBodyBytes: 1024, loadMs: 300 } };
 
 const cases: Record<string, Case[]> = {
   node: [
@@ -133,6 +134,13 @@ const cases: Record<string, Case[]> = {
       message: /^cannot tell/,
       hint: /signature:/,
     },
+    {
+      name: "an await that never settles",
+      files: { "index.mjs": "await new Promise(() => {});\n" },
+      changes: shortLoad,
+      message: /^the code was still loading after 0\.3 s$/,
+      hint: /top level/,
+    },
     { name: "a class", shape: "class-export", message: /^nothing that handles/ },
   ],
   python: [
@@ -188,6 +196,34 @@ const cases: Record<string, Case[]> = {
       hint: /signature:/,
     },
     {
+      name: "a server that serves for ever",
+      files: {
+        "main.py":
+          "from socketserver import BaseRequestHandler, TCPServer\n\nTCPServer(('127.0.0.1', 0), BaseRequestHandler).serve_forever()\n",
+      },
+      // Long enough for the import to be over on a busy machine.
+      changes: { limits: { ...shortLoad.limits, loadMs: 1_500 } },
+      message: /^the code was still loading after 1\.5 s \(main\.py:3\)$/,
+      place: { file: "main.py", line: 3 },
+      hint: /serves by itself.*runtime: custom/,
+    },
+    {
+      name: "a loop without end that catches everything",
+      files: {
+        "main.py":
+          "def spin():\n    while True:\n        try:\n            pass\n        except BaseException:\n            pass\n\nspin()\n",
+      },
+      changes: shortLoad,
+      message: /^the code was still loading after 0\.3 s \(main\.py:\d\)$/,
+      hint: /has to come to an end/,
+    },
+    {
+      name: "a lifespan that never starts",
+      files: { "app.py": "import asyncio\nasync def app(scope, receive, send):\n    await asyncio.sleep(3600)\n" },
+      changes: shortLoad,
+      message: /^the code was still loading after 0\.3 s/,
+    },
+    {
       name: "a lifespan that fails",
       files: {
         "app.py":
@@ -198,7 +234,8 @@ const cases: Record<string, Case[]> = {
   ],
 };
 
-for (const runtime of availableRuntimes()) {
+export function loadingSuite(runtime: Runtime): void {
+  const it = itOf(runtime);
   describe(`${runtime.name}: code that does not load`, () => {
     for (const one of cases[runtime.language] ?? []) {
       it(`is told: ${one.name}`, async (t) => {
@@ -211,7 +248,7 @@ for (const runtime of availableRuntimes()) {
         for (const [name, value] of Object.entries(one.place ?? {}))
           assert.equal(failed[name as keyof Failed], value, name);
         if (one.hint !== undefined) assert.match(failed.hint ?? "", one.hint);
-        assert.doesNotMatch(failed.stack ?? "", /runtimes\/(?:node|python)\//, "the shim's own frames are shown");
+        assert.doesNotMatch(failed.stack ?? "", /runtimes?\/(?:node|python)\//, "the shim's own frames are shown");
         assert.deepEqual(await launched.exited, { code: 1, signal: null }, "a bad start is never reused");
       });
     }

@@ -2,13 +2,41 @@
 
 import assert from "node:assert/strict";
 import path from "node:path";
-import { describe, it } from "node:test";
+import { describe } from "node:test";
 import { header } from "./client.ts";
 import { newId } from "./instance.ts";
-import { availableRuntimes } from "./launch.ts";
-import { assignmentOf, failing, handlersFolder, pooled, serving } from "./support.ts";
+import { itOf, type Runtime, assignmentOf, codeOf, failing, handlersFolder, pooled, serving } from "./support.ts";
 
-for (const runtime of availableRuntimes()) {
+/** Code with something registered for its end, and with threads that run until and beyond it. */
+const untidy: Record<string, Record<string, string>> = {
+  node: {
+    "index.mjs": `import { Worker } from "node:worker_threads";
+      const worker = new Worker("setInterval(() => {}, 0)", { eval: true });
+      await new Promise((resolve) => worker.once("online", resolve));
+      process.on("exit", () => console.log("bye"));
+      export const handle = () => "served";`,
+  },
+  python: {
+    "main.py": `
+import atexit, threading, time
+class Slow:
+    def __del__(self):
+        time.sleep(0.02)
+slow = [Slow() for _ in range(5)]
+def work():
+    while True:
+        time.sleep(0)
+for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+atexit.register(print, "bye")
+def handle(event, context):
+    return "served"
+`,
+  },
+};
+
+export function lifecycleSuite(runtime: Runtime): void {
+  const it = itOf(runtime);
   const code = path.join(handlersFolder, runtime.language, "behaviour");
 
   describe(`${runtime.name}: assignment`, () => {
@@ -81,6 +109,14 @@ for (const runtime of availableRuntimes()) {
       await connection.request({ target: "/none" });
       instance.launched.signal("SIGTERM");
       assert.deepEqual(await instance.launched.exited, { code: 0, signal: null });
+    });
+
+    it("runs what the code registered for its end, whatever threads still run", async (t) => {
+      const instance = await serving(t, runtime, codeOf(t, untidy[runtime.language] ?? {}));
+      assert.equal((await instance.request({})).status, 200);
+      instance.launched.signal("SIGTERM");
+      assert.deepEqual(await instance.launched.exited, { code: 0, signal: null }, instance.output.stderr);
+      await instance.output.until((output) => output.stdout.includes("bye"));
     });
 
     for (const concurrency of [1, 4]) {

@@ -2,15 +2,15 @@
 
 import assert from "node:assert/strict";
 import path from "node:path";
-import { describe, it } from "node:test";
+import { describe } from "node:test";
 import { header, headersOf } from "./client.ts";
 import { newId } from "./instance.ts";
-import { availableRuntimes } from "./launch.ts";
-import { handlersFolder, serving } from "./support.ts";
+import { itOf, type Runtime, handlersFolder, serving } from "./support.ts";
 
 const MiB = 1024 * 1024;
 
-for (const runtime of availableRuntimes()) {
+export function behaviourSuite(runtime: Runtime): void {
+  const it = itOf(runtime);
   const code = path.join(handlersFolder, runtime.language, "behaviour");
 
   describe(`${runtime.name}: requests`, () => {
@@ -136,8 +136,8 @@ for (const runtime of availableRuntimes()) {
       });
       await instance.output.until((output) => /- .*\n/.test(output.stderr));
       assert.match(instance.output.stderr, /boom in the handler/);
-      assert.match(instance.output.stderr, /behaviour\/(?:index\.mjs|app\.py)"?(?::|, line )\d+/);
-      assert.doesNotMatch(instance.output.stderr, /runtimes\/(?:node|python)\//, "the shim's own frames are shown");
+      assert.match(instance.output.stderr, /(?:behaviour|task)\/(?:index\.mjs|app\.py)"?(?::|, line )\d+/);
+      assert.doesNotMatch(instance.output.stderr, /runtimes?\/(?:node|python)\//, "the shim's own frames are shown");
       assert.equal((await instance.request({ target: "/none" })).status, 204, "it goes on serving");
     });
 
