@@ -1,5 +1,5 @@
 // kill -9 at random moments, hundreds of times on one data directory: what was deployed serves, nothing is left on the
-// machine, and the ledger holds each invocation once. EBB_CYCLES: how many (100); EBB_SEED: which moments.
+// machine, and the ledger holds each invocation once. EBB_CYCLES: how many (500); EBB_SEED: which moments.
 
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
@@ -16,7 +16,7 @@ import { eventually, fetchFrom, folderOf, removeDirectory, runCommand, temporary
 import { startLoad, type Seen } from "./load.ts";
 import { livesOf, nothingLeftOf, ownerless, spawnerOf, tracesOf, type Life } from "./traces.ts";
 
-const cycles = Number(process.env["EBB_CYCLES"] ?? 100);
+const cycles = Number(process.env["EBB_CYCLES"] ?? 500);
 const seed = Number(process.env["EBB_SEED"] ?? Date.now() % 1_000_000);
 const chance = seeded(seed);
 
