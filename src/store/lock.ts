@@ -6,6 +6,9 @@ import { DatabaseSync } from "node:sqlite";
 import { EbbError } from "#model/errors.ts";
 import { explain, isBusy, isDamaged } from "./sqlite/errors.ts";
 
+/** Node closes a database that nothing refers to any more, and the lock would go with it: a lock is held until it is released. */
+const heldLocks = new Set<DatabaseSync>();
+
 export interface DirectoryLock {
   release(): void;
 }
@@ -35,6 +38,7 @@ export function lockDirectory(directory: string): DirectoryLock {
     throw error instanceof Error && "syscall" in error ? explainSystem(error, directory) : explain(error, directory);
   }
   const held = database;
+  heldLocks.add(held);
   let released = false;
   return {
     release() {
@@ -42,6 +46,7 @@ export function lockDirectory(directory: string): DirectoryLock {
       released = true;
       // Before the lock: afterwards it could be the next daemon's.
       rmSync(pidPath, { force: true });
+      heldLocks.delete(held);
       held.close();
     },
   };
