@@ -13,7 +13,7 @@ beforeEach(() => {
 });
 afterEach(() => world.stop());
 
-const end = (id: string) => world.marks.ended.get(id);
+const end = (id: string) => world.ended(id);
 
 test("a call waits for an instance, runs as soon as it is ready, and says what it waited for", async () => {
   const revision = world.deploy(testRevision());
@@ -346,6 +346,7 @@ test("the depth of a call from an instance is that of the invocation it is made 
   const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
   world.call({ depth: 2, headers: ["traceparent", trace] });
   const deep = world.call({ depth: 5 });
+  world.endTurn();
   const depth = (invocation: string | null, traceparent: string | null): number =>
     world.activator.depthIn(instance.id, { invocation, traceparent });
   assert.equal(depth(null, trace), 2);

@@ -30,7 +30,7 @@ export interface ActivatorOptions {
   readonly clock: Clock;
   readonly fleet: Pick<Fleet, "idle" | "kill" | "drain" | "workloadState">;
   readonly autoscaler: Pick<Autoscaler, "report">;
-  readonly meter: Pick<Meter, "admit" | "instance" | "refused">;
+  readonly meter: Pick<Meter, "admit" | "instance" | "refused" | "flush">;
   /** The revision that serves now (the mirror's); null: there is no such workload. */
   readonly current: (project: string, workload: string) => Revision | null;
   readonly tell: Tell;
@@ -115,13 +115,9 @@ class SlotActivator implements Activator, InvocationKeeper {
   }
 
   #run(lane: Lane, invocation: ActiveInvocation, live: LiveInstance, start: StartUp): void {
-    const problem = invocation.run(live, start);
-    if (problem) {
-      if (lane.serves(live)) lane.slots.offer(live);
-      return this.#refuse(invocation, problem);
-    }
     this.#running++;
     this.#options.markActive?.(live.instance.id, invocation.id, true);
+    invocation.run(live, start);
     this.#changedSoon(lane);
   }
 
@@ -139,8 +135,8 @@ class SlotActivator implements Activator, InvocationKeeper {
   }
 
   #refuse(invocation: ActiveInvocation, error: EbbError): void {
-    this.#markRefused(invocation, outcomeOfRefusal(error), error.status);
     invocation.refuse(error);
+    this.#markRefused(invocation, outcomeOfRefusal(error), error.status);
   }
 
   #markRefused(invocation: ActiveInvocation, outcome: Outcome, status: number | null): void {
@@ -149,13 +145,8 @@ class SlotActivator implements Activator, InvocationKeeper {
     const queuedUs = Math.max(0, this.clock.monotonicUs() - call.arrivedUs);
     const revision = lane.removed ? null : lane.revision.number;
     const mark = { id, trigger, timeMs, queuedUs, startUs: 0, cold: false };
-    this.#options.meter.refused({
-      project,
-      workload,
-      revision,
-      mark,
-      end: { id, outcome, status, bytesIn: 0, bytesOut: 0 },
-    });
+    const end = { id, outcome, status, bytesIn: 0, bytesOut: 0 };
+    this.#options.meter.refused({ project, workload, revision, mark, end }, invocation);
     this.#options.tell({
       kind: "invocation_ended",
       record: { id, project, workload, revision, instance: null, trigger, timeMs, outcome, status, queuedUs },
@@ -204,15 +195,25 @@ class SlotActivator implements Activator, InvocationKeeper {
     this.#changedSoon(lane);
   }
 
+  notBegun(invocation: ActiveInvocation, live: LiveInstance, problem: EbbError): void {
+    this.#refuse(invocation, problem);
+    this.#freed(invocation, live);
+  }
+
   ended(invocation: ActiveInvocation, live: LiveInstance, mark: EndMark): void {
     const { lane } = invocation;
     const nowUs = this.clock.monotonicUs();
     const executionUs = nowUs - invocation.handedOverUs;
     lane.lastActiveUs = nowUs;
     lane.executed(executionUs / 1_000);
-    this.#running--;
-    this.#options.markActive?.(live.instance.id, invocation.id, false);
     this.#tellEnded(invocation, live, mark, executionUs);
+    this.#freed(invocation, live);
+  }
+
+  /** Its slot is somebody else's. */
+  #freed({ lane, id }: ActiveInvocation, live: LiveInstance): void {
+    this.#running--;
+    this.#options.markActive?.(live.instance.id, id, false);
     if (lane.serves(live)) {
       lane.slots.offer(live);
       this.#dispatch(lane);
@@ -286,6 +287,8 @@ class SlotActivator implements Activator, InvocationKeeper {
   gone(instance: InstanceId, exit: Exit): void {
     const live = this.#instances.get(instance);
     if (live === undefined) return;
+    // What this turn has begun in it is handed over first: then one way of ending is enough.
+    this.#options.meter.flush();
     live.released = true;
     this.#instances.delete(instance);
     const lane = this.#laneOf(live);

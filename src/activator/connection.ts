@@ -22,7 +22,8 @@ export interface Breakage {
 
 /** What one exchange hears, in order. Exactly one of end, upgraded and broken comes last, unless it was cut. */
 export interface Exchange {
-  head(head: ResponseHead): void;
+  /** `whole`: all of the response has arrived; its end comes at once. */
+  head(head: ResponseHead, whole: boolean): void;
   /** False: no more until `Connection.resume`. */
   data(chunk: Buffer): boolean;
   /** The connection is free again before this is called. */
@@ -151,10 +152,10 @@ export class Connection implements ResponseEvents {
 
   // --- what the parser found
 
-  head(head: ResponseHead): void {
+  head(head: ResponseHead, whole: boolean): void {
     this.#keepAlive = head.keepAlive;
     this.#keepAliveMs = head.keepAliveMs;
-    this.#exchange?.head(head);
+    this.#exchange?.head(head, whole);
   }
 
   data(chunk: Buffer): void {

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import test, { afterEach, beforeEach } from "node:test";
 import { VirtualClock } from "#lib/virtual-clock.ts";
+import { EbbError } from "#model/errors.ts";
 import { codeOf, testRevision, until, World } from "./world.testing.ts";
 
 let world: World;
@@ -11,7 +12,7 @@ beforeEach(() => {
 });
 afterEach(() => world.stop());
 
-const end = (id: string) => world.marks.ended.get(id);
+const end = (id: string) => world.ended(id);
 
 test("an instance that dies before its answer: 502 with the words of its exit", async () => {
   const revision = world.deploy(testRevision());
@@ -140,4 +141,53 @@ test("a connection that breaks while the instance lives: 502 after the moment th
   const answer = await call.answer;
   assert.equal(codeOf(answer), "bad_response");
   assert.match(answer.error!.message, /closed the connection/);
+});
+
+// --- between a mark and its being written
+
+test("a begin that the disk refuses was not handed over: 503, recorded as refused, and the slot is free", async () => {
+  const revision = world.deploy(testRevision());
+  let served = 0;
+  await world.start(revision, (_request, response) => response.end(`${++served}`));
+  world.writeProblem = new EbbError("storage_full", "EIO");
+  const refused = world.call();
+  assert.equal(codeOf(await refused.answer), "storage_full");
+  assert.deepEqual([end(refused.id)!.outcome, end(refused.id)!.status], ["refused", 503]);
+  assert.equal(served, 0);
+  world.writeProblem = null;
+  assert.equal((await world.call().answer).body, "1");
+});
+
+test("a caller that leaves while its begin is being written: nothing is handed over, and it has ended", async () => {
+  const revision = world.deploy(testRevision());
+  let served = 0;
+  await world.start(revision, (_request, response) => response.end(`${++served}`), "told");
+  const left = world.call();
+  left.invocation.abort();
+  await until(() => end(left.id) !== undefined, "it ended");
+  assert.equal(end(left.id)!.outcome, "client_gone");
+  assert.equal(served, 0);
+  const next = world.call();
+  assert.equal((await next.answer).body, "1", "the slot was given back");
+});
+
+test("an instance that dies while a begin in it is being written: the caller is told how it ended", async () => {
+  const revision = world.deploy(testRevision());
+  const instance = await world.start(revision, () => undefined);
+  const call = world.call();
+  world.activator.gone(instance.id, { reason: "exited", code: 1, message: "it exited with code 1." });
+  assert.equal(codeOf(await call.answer), "instance_exited");
+  assert.deepEqual([end(call.id)!.outcome, end(call.id)!.status], ["exited", 502]);
+});
+
+test("a caller that leaves after its answer was marked and before it was sent gets nothing, and the record stays", async () => {
+  const revision = world.deploy(testRevision());
+  await world.start(revision, (_request, response) => response.end("late"));
+  const call = world.call();
+  world.onLoad = ({ active }) => {
+    // The slot is free as soon as the end is marked, which is before the answer goes out.
+    if (active === 0) call.invocation.abort();
+  };
+  await until(() => end(call.id) !== undefined, "it ended");
+  assert.deepEqual([end(call.id)!.outcome, end(call.id)!.status], ["ok", 200]);
 });

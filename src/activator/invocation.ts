@@ -1,7 +1,7 @@
 // One invocation from its arrival to its end. Where each event leads is here; who waits and which instance is activator.ts.
 
 import type { Duplex } from "node:stream";
-import type { EndMark } from "#metering/door.ts";
+import type { EndMark, Marked } from "#metering/door.ts";
 import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Outcome } from "#model/invocation.ts";
@@ -26,7 +26,9 @@ export interface InvocationKeeper {
   readonly clock: Clock;
   /** The caller went while it waited. */
   abandoned(invocation: ActiveInvocation): void;
-  /** It has ended, and is marked: its slot is free. */
+  /** There was no room for its marks: it was not handed over, and its slot is free. */
+  notBegun(invocation: ActiveInvocation, live: LiveInstance, problem: EbbError): void;
+  /** It has ended, and its mark is on its way: its slot is free. */
   ended(invocation: ActiveInvocation, live: LiveInstance, mark: EndMark): void;
   /** The instance takes nothing more, and is killed when nothing else runs in it. */
   condemn(live: LiveInstance, reason: string): void;
@@ -41,7 +43,12 @@ const exitGraceMs = 1_000;
  */
 type Stage = "waiting" | "running" | "lingering" | "over";
 
-export class ActiveInvocation implements Invocation, Exchange, Waiter {
+/** What goes to the caller when the mark before it is in the journal. */
+type Answer =
+  | { readonly kind: "end"; readonly head: ReplyHead | null; readonly last: Buffer | null }
+  | { readonly kind: "failed"; readonly error: EbbError; readonly headSent: boolean };
+
+export class ActiveInvocation implements Invocation, Exchange, Waiter, Marked {
   readonly call: Call;
   readonly lane: Lane;
   readonly timeMs: number;
@@ -58,6 +65,11 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter {
   /** After a 101: what both sides are joined by. */
   #upgraded: Duplex | null = null;
   #requestText = "";
+  /** Its begin is marked, and it is on its way to the instance or there. */
+  #handedOver = false;
+  /** Of a response that has arrived whole: it goes out with the end. */
+  #wholeHead: ReplyHead | null = null;
+  #answer: Answer | null = null;
   #retried = false;
   #headSent = false;
   #doneInHead = false;
@@ -86,31 +98,60 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter {
     return this.call.arrivedUs;
   }
 
-  /** It runs in no instance, and its caller is told why. Marked by the activator before. */
+  /** It runs in no instance, and its caller is told why as soon as that is marked, by the activator. */
   refuse(error: EbbError): void {
     this.stage = "over";
     this.call.body?.discard();
-    this.#take()?.failed(error, false);
+    this.#answer = { kind: "failed", error, headSent: false };
   }
 
-  /** Hands it over; `start`: the start-up that it waited for. An error (no room for its marks): it was not. */
-  run(live: LiveInstance, start: StartUp): EbbError | null {
+  /** Takes its slot; `start`: the start-up that it waited for. It is handed over when its begin is marked. */
+  run(live: LiveInstance, start: StartUp): void {
     const nowUs = this.#keeper.clock.monotonicUs();
     this.queuedUs = Math.max(0, nowUs - this.arrivedUs - start.us);
     this.startUs = start.us;
     this.cold = start.cold;
-    const { id, timeMs, queuedUs, startUs, cold } = this;
-    const problem = live.meter.begin({ id, trigger: this.call.trigger, timeMs, queuedUs, startUs, cold });
-    if (problem) return problem;
     this.handedOverUs = nowUs;
     this.stage = "running";
     this.#live = live;
     live.enter(this, nowUs);
+    const { id, timeMs, queuedUs, startUs, cold } = this;
+    const problem = live.meter.begin({ id, trigger: this.call.trigger, timeMs, queuedUs, startUs, cold }, this);
+    if (problem) this.#notBegun(problem);
+  }
+
+  /** A mark of it is in the journal: its begin, or what goes before its answer. */
+  marked(problem: EbbError | null): void {
+    const answer = this.#answer;
+    if (answer !== null) {
+      this.#answer = null;
+      return this.#give(answer);
+    }
+    if (this.stage !== "running" || this.#handedOver) return;
+    if (problem !== null) return this.#notBegun(problem);
+    // Its caller has left in between.
+    if (this.#sink === null) return this.#finish();
+    this.#handedOver = true;
+    const live = this.#live!;
     const head = requestHead(this.call, live.timeoutMs);
     this.traceId = head.traceId;
     this.#requestText = head.text;
-    this.#send(live, nowUs, false);
-    return null;
+    this.#send(live, this.handedOverUs, false);
+  }
+
+  #notBegun(problem: EbbError): void {
+    const live = this.#live!;
+    live.leave(this);
+    this.#keeper.notBegun(this, live, problem);
+  }
+
+  #give(answer: Answer): void {
+    const sink = this.#take();
+    if (sink === null) return;
+    if (answer.kind === "failed") return sink.failed(answer.error, answer.headSent);
+    if (answer.head !== null) sink.head(answer.head);
+    if (answer.last !== null) sink.data(answer.last);
+    sink.end();
   }
 
   #send(live: LiveInstance, nowUs: number, fresh: boolean): void {
@@ -127,8 +168,14 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter {
       this.#sink = null;
       this.call.body?.discard();
       this.#keeper.abandoned(this);
-    } else if (this.stage === "running") {
+    } else if (this.stage === "running" && this.#handedOver) {
       this.#callerGone();
+    } else {
+      // Its begin is being marked, or what goes before its answer.
+      this.#sink = null;
+      if (this.stage !== "running") return;
+      this.#outcome = "client_gone";
+      this.call.body?.discard();
     }
   }
 
@@ -158,7 +205,7 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter {
     this.#bytesIn += bytes;
   }
 
-  head(head: ResponseHead): void {
+  head(head: ResponseHead, whole: boolean): void {
     const sink = this.#sink;
     if (sink === null) {
       // Half-closed, and it has answered: it is done.
@@ -168,6 +215,10 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter {
     }
     this.#status = head.status;
     this.#doneInHead = head.done;
+    if (whole) {
+      this.#wholeHead = this.#replyHead(head);
+      return;
+    }
     this.#headSent = true;
     sink.head(this.#replyHead(head));
   }
@@ -180,17 +231,13 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter {
   end(last: Buffer | null, done: boolean): void {
     this.#connection = null;
     if (last !== null) this.#bytesOut += last.length;
-    const sink = this.#take();
+    this.#answer = { kind: "end", head: this.#wholeHead, last };
+    this.#wholeHead = null;
     if (this.#endsWithResponse || this.#doneInHead || done || this.#told) {
-      const mark = this.#mark();
-      if (last !== null) sink?.data(last);
-      sink?.end();
-      this.#release(mark);
+      this.#release(this.#mark());
     } else {
       this.stage = "lingering";
-      this.#live!.meter.answered(this.#answeredMark());
-      if (last !== null) sink?.data(last);
-      sink?.end();
+      this.#live!.meter.answered(this.#answeredMark(), this);
     }
   }
 
@@ -269,7 +316,7 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter {
   }
 
   timedOut(): void {
-    if (this.stage === "over") return;
+    if (this.stage === "over" || !this.#handedOver) return;
     const live = this.#live!;
     this.#keeper.condemn(live, `timeout after ${live.timeoutMs / 1_000} s`);
     this.#told = true;
@@ -286,18 +333,13 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter {
   /** The caller hears of an error, or is cut off where the head has gone out; the mark goes before. */
   #fail(error: EbbError, outcome: Outcome): void {
     this.#cancelGrace();
-    const sink = this.#take();
+    this.#answer = { kind: "failed", error, headSent: this.#headSent };
     this.#outcome = outcome;
     if (!this.#headSent) this.#status = error.status;
     this.call.body?.discard();
-    const over = this.#endsWithResponse || this.#told || this.#live!.condemned !== null;
-    const mark = over ? this.#mark() : null;
-    if (mark === null) {
-      this.stage = "lingering";
-      this.#live!.meter.answered(this.#answeredMark());
-    }
-    sink?.failed(error, this.#headSent);
-    if (mark !== null) this.#release(mark);
+    if (this.#endsWithResponse || this.#told || this.#live!.condemned !== null) return this.#release(this.#mark());
+    this.stage = "lingering";
+    this.#live!.meter.answered(this.#answeredMark(), this);
   }
 
   #endOrLinger(): void {
@@ -313,8 +355,9 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter {
   #mark(): EndMark {
     this.stage = "over";
     const outcome = this.#outcome ?? outcomeOfStatus(this.#status ?? 0);
-    const mark = { ...this.#answeredMark(), outcome };
-    this.#live!.meter.end(mark);
+    const mark = { id: this.id, outcome, status: this.#status, bytesIn: this.#bytesIn, bytesOut: this.#bytesOut };
+    if (this.#answer === null) this.#live!.meter.end(mark);
+    else this.#live!.meter.end(mark, this);
     return mark;
   }
 

@@ -5,7 +5,8 @@ import { BadResponse, parseResponseHead, type ResponseHead } from "./response-he
 
 /** What the parser finds, in order: head, data …, then exactly one of end and upgrade. */
 export interface ResponseEvents {
-  head(head: ResponseHead): void;
+  /** `whole`: what came with it is all of the body. */
+  head(head: ResponseHead, whole: boolean): void;
   data(chunk: Buffer): void;
   /** `last`: the body's final bytes, so that an end can be recorded before they go out. `done`: ebb-done in a trailer. */
   end(last: Buffer | null, done: boolean): void;
@@ -93,7 +94,7 @@ export class ResponseParser {
     if (text === null) return after;
     const head = parseResponseHead(text, this.#method);
     if (head.status < 200) return this.#interimResponse(head, after);
-    this.#events.head(head);
+    this.#events.head(head, head.framing === after.length);
     if (head.framing === "chunked") this.#state = "chunk-size";
     else if (head.framing === "close") this.#state = "close";
     else if (head.framing === 0) this.#complete(null, after.length, false);

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import type { Autoscaler, Load } from "#autoscaler/door.ts";
 import type { Fleet, Instance } from "#fleet/door.ts";
-import type { BeginMark, EndMark, Meter } from "#metering/door.ts";
+import type { BeginMark, EndMark, Marked, Meter } from "#metering/door.ts";
 import { systemClock, type Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Fact } from "#model/fact.ts";
@@ -66,6 +66,9 @@ export class World {
   starting = 0;
   admitProblem: EbbError | null = null;
   beginProblem: EbbError | null = null;
+  /** What the disk says to the next begins. */
+  writeProblem: EbbError | null = null;
+  #unwritten: (() => () => void)[] = [];
   /** Called with each load that is reported: a test's autoscaler. */
   onLoad: (load: Load) => void = () => {};
 
@@ -105,28 +108,58 @@ export class World {
     };
   }
 
-  #meter(): Pick<Meter, "admit" | "instance" | "refused"> {
+  #meter(): Pick<Meter, "admit" | "instance" | "refused" | "flush"> {
     return {
       admit: () => this.admitProblem,
       instance: () => ({
-        begin: (mark) => {
+        begin: (mark, marked) => {
           if (this.beginProblem) return this.beginProblem;
-          this.marks.begun.set(mark.id, mark);
-          this.log.push(`begin ${mark.id}`);
+          this.#mark(marked, () => {
+            if (this.writeProblem) return this.writeProblem;
+            this.marks.begun.set(mark.id, mark);
+            this.log.push(`begin ${mark.id}`);
+            return null;
+          });
           return null;
         },
-        answered: (mark) => void this.log.push(`answered ${mark.id} ${mark.status}`),
-        end: (mark) => {
-          this.marks.ended.set(mark.id, mark);
-          this.log.push(`end ${mark.id} ${mark.outcome} ${mark.status}`);
+        answered: (mark, marked) => this.#mark(marked, () => this.log.push(`answered ${mark.id} ${mark.status}`)),
+        end: (mark, marked) =>
+          this.#mark(marked, () => {
+            this.marks.ended.set(mark.id, mark);
+            this.log.push(`end ${mark.id} ${mark.outcome} ${mark.status}`);
+          }),
+        close: () => {
+          this.endTurn();
+          this.log.push("close");
         },
-        close: () => void this.log.push("close"),
       }),
-      refused: ({ end }) => {
-        this.marks.ended.set(end.id, end);
-        this.log.push(`refused ${end.id} ${end.outcome} ${end.status}`);
-      },
+      refused: ({ end }, marked) =>
+        this.#mark(marked, () => {
+          this.marks.ended.set(end.id, end);
+          this.log.push(`refused ${end.id} ${end.outcome} ${end.status}`);
+        }),
+      flush: () => this.endTurn(),
     };
+  }
+
+  /** As the journal does: what a turn marks is written at its end, all together. */
+  #mark(marked: Marked | undefined, write: () => unknown): void {
+    if (this.#unwritten.length === 0) setImmediate(() => this.endTurn());
+    this.#unwritten.push(() => {
+      const result = write();
+      return () => marked?.marked(result instanceof EbbError ? result : null);
+    });
+  }
+
+  /** How it ended, as this turn has marked it; undefined: it has not. */
+  ended(id: string): EndMark | undefined {
+    this.endTurn();
+    return this.marks.ended.get(id);
+  }
+
+  endTurn(): void {
+    const told = this.#unwritten.splice(0).map((write) => write());
+    for (const tell of told) tell();
   }
 
   /** A ready instance behind a node:http server; the activator hears of it. */

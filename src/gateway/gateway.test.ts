@@ -286,6 +286,7 @@ test("a client that goes is an abort of the invocation", async () => {
   socket.destroy();
   await closed.promise;
   await until(() => front.world.activator.load(held).active === 0, "its slot is free");
+  front.world.endTurn();
   assert.ok([...front.world.marks.ended.values()].some(({ outcome }) => outcome === "client_gone"));
 });
 

@@ -1,4 +1,4 @@
-// The journal of what ran: called, not told. Each mark is one write on the main thread; it survives kill -9.
+// The journal of what ran: called, not told. The marks of a turn are one write on the main thread; they survive kill -9.
 
 import type { InstanceId, InvocationId } from "#model/ids.ts";
 import type { InvocationRecord, Outcome, TriggerKind } from "#model/invocation.ts";
@@ -27,14 +27,23 @@ export interface EndMark {
 
 export type AnsweredMark = Omit<EndMark, "outcome">;
 
+/** Who goes on when its mark is in the journal: hands over after a begin, sends the last byte after an end. */
+export interface Marked {
+  /**
+   * Called once for each mark, at the end of the turn in which it was made. An error after a begin: nothing was marked. After
+   * any other mark: it is written before the next one.
+   */
+  marked(problem: EbbError | null): void;
+}
+
 /** The marks of one instance; made when it is ready, closed when nothing of it is left. */
 export interface InstanceMeter {
-  /** Reserves the room for its end. An error (storage_full) means: not handed over. */
-  begin(mark: BeginMark): EbbError | null;
-  /** Before the response's last byte where the invocation goes on after it (waitUntil): a kill from here on keeps the status. */
-  answered(mark: AnsweredMark): void;
-  /** Before the response's last byte, or when the instance says done where `answered` went before. */
-  end(mark: EndMark): void;
+  /** Reserves the room for its end. An error (storage_full): there is none, and `marked` is not called. */
+  begin(mark: BeginMark, marked?: Marked): EbbError | null;
+  /** Where the invocation goes on after its response (waitUntil): once it is marked, a kill keeps the status. */
+  answered(mark: AnsweredMark, marked?: Marked): void;
+  /** With the response's end, or when the instance says done where `answered` went before. */
+  end(mark: EndMark, marked?: Marked): void;
   /** The instance is gone; what was active in it must have been ended before. */
   close(): void;
 }
@@ -47,7 +56,17 @@ export interface Meter {
   admit(project: string, nowUs: number): EbbError | null;
   instance(options: { id: InstanceId; revision: Revision; usage: () => SandboxUsage }): InstanceMeter;
   /** An invocation that ran nowhere: refused, timed out waiting, client gone while waiting. */
-  refused(options: { project: string; workload: string; revision: number | null; mark: BeginMark; end: EndMark }): void;
+  refused(of: Refused, marked?: Marked): void;
+  /** Ends the marking of this turn now: whoever waits for a mark is told before this returns. */
+  flush(): void;
+}
+
+export interface Refused {
+  readonly project: string;
+  readonly workload: string;
+  readonly revision: number | null;
+  readonly mark: BeginMark;
+  readonly end: EndMark;
 }
 
 /** Where the loader has read to: everything before it is in the ledger, once. */

@@ -12,7 +12,7 @@ import { EbbError } from "#model/errors.ts";
 import { createStore } from "#store/client.ts";
 import { Loader } from "./loader.ts";
 import { createMeter } from "./meter.ts";
-import { beginMark, endMark, HandClock, MemoryLedger, newLink, revisionOf } from "./fixtures/rig.ts";
+import { atOnce, beginMark, endMark, HandClock, MemoryLedger, newLink, revisionOf } from "./fixtures/rig.ts";
 import { journalDirectory } from "./segment.ts";
 import { JournalShared } from "./shared.ts";
 
@@ -52,7 +52,7 @@ describe("a full disk", { skip: mayMount ? false : "needs root, to mount a small
     const facts: Fact[] = [];
     const tell = (fact: Fact): number => facts.push(fact);
     const mirror = { project: () => null };
-    const meter = createMeter({ directory, link, mirror, clock, tell, segmentBytes: 64 * 1024 });
+    const meter = createMeter({ directory, link, mirror, clock, tell, defer: atOnce, segmentBytes: 64 * 1024 });
     await meter.start();
     fill();
     const marks = meter.instance({ id: "i1", revision: revisionOf(), usage });

@@ -1,9 +1,9 @@
-// The writer of the journal: on the main thread, one `pwrite` a mark, into room that was made before.
+// The writer of the journal: on the main thread, one `pwrite` for all marks of a turn, into room that was made before.
 
 import * as fs from "node:fs";
 import { EbbError } from "#model/errors.ts";
 import { journalLimits } from "#model/limits.ts";
-import type { JournalLink } from "./door.ts";
+import type { JournalLink, Marked } from "./door.ts";
 import { FrameBuffer, type Frame } from "./frame.ts";
 import { createSegment, removeUnfinished, segmentPath, segmentsIn } from "./segment.ts";
 import { JournalShared } from "./shared.ts";
@@ -12,7 +12,22 @@ export interface JournalOptions {
   readonly directory: string;
   readonly link: JournalLink;
   readonly nowUs: () => number;
+  /** Runs once after what is going on now. */
+  readonly defer: (run: () => void) => void;
+  /** Marks that had their room were refused by the disk; they are kept, and written before the next. */
+  readonly late: (problem: EbbError) => void;
   readonly segmentBytes?: number;
+}
+
+/** A mark that this turn writes. */
+interface Added {
+  /** Where it ends in the buffer. */
+  readonly endBytes: number;
+  /** Kept for marks to come: given back if this one cannot be written. */
+  readonly keptBytes: number;
+  /** Kept for this one: given back when it is written. */
+  readonly usedBytes: number;
+  readonly marked: Marked | null;
 }
 
 /**
@@ -24,15 +39,17 @@ export class Journal {
   readonly #directory: string;
   readonly #link: JournalLink;
   readonly #shared: JournalShared;
-  readonly #nowUs: () => number;
+  readonly #options: JournalOptions;
   readonly #segmentBytes: number;
   #fd = -1;
   #segment = 0;
   #sizeBytes = 0;
   #positionBytes = 0;
   #reservedBytes = 0;
+  #added: Added[] = [];
+  #deferred = false;
   /** Reserved frames that the disk refused (EIO): they go before whatever is written next. */
-  #owed: { readonly frame: Frame; readonly reservedBytes: number }[] = [];
+  #owed: { readonly frames: Buffer; readonly usedBytes: number }[] = [];
   #retryUs = 0;
   #reason = "";
 
@@ -40,7 +57,7 @@ export class Journal {
     this.#directory = options.directory;
     this.#link = options.link;
     this.#shared = new JournalShared(options.link.shared);
-    this.#nowUs = options.nowUs;
+    this.#options = options;
     this.#segmentBytes = options.segmentBytes ?? journalLimits.segmentBytes;
   }
 
@@ -62,50 +79,101 @@ export class Journal {
 
   stop(): void {
     if (this.#fd < 0) return;
+    this.flush();
     this.#payOwed();
     fs.fdatasyncSync(this.#fd);
     fs.closeSync(this.#fd);
     this.#fd = -1;
   }
 
-  /** Writes what `fill` puts out and keeps `reserveBytes` more for later. An error means that nothing was written or kept. */
-  write(fill: (out: FrameBuffer) => void, reserveBytes: number): EbbError | null {
-    if (this.#owed.length > 0) {
-      const problem = this.#payOwed();
+  /**
+   * Adds a mark to those that this turn writes, and keeps `reserveBytes` more for later ones. An error: there is no room, and
+   * nothing was added or kept.
+   */
+  add(frame: Frame, reserveBytes: number, marked: Marked | null): EbbError | null {
+    const out = this.#out;
+    if (out.full) this.flush();
+    const before = out.length;
+    out.push(frame);
+    if (!this.#fits(reserveBytes)) {
+      const needBytes = out.length - before + reserveBytes;
+      out.truncate(before);
+      this.flush();
+      const problem = this.#fits(needBytes) ? null : this.#roll(needBytes + out.length);
       if (problem) return problem;
+      out.push(frame);
     }
-    this.#out.reset();
-    fill(this.#out);
-    const needBytes = this.#out.length + reserveBytes;
-    if (this.#positionBytes + this.#reservedBytes + needBytes > this.#sizeBytes) {
-      const problem = this.#roll(needBytes);
-      if (problem) return problem;
-    }
-    const problem = this.#put();
-    if (!problem) this.#reservedBytes += reserveBytes;
-    return problem;
+    this.#reservedBytes += reserveBytes;
+    this.#wait({ endBytes: out.length, keptBytes: reserveBytes, usedBytes: 0, marked });
+    return null;
   }
 
-  /** Writes `frame` into room that was reserved for it, and gives that room back. An error means: it is written before the next. */
-  writeReserved(frame: Frame, reservedBytes: number): EbbError | null {
-    this.#owed.push({ frame, reservedBytes });
-    return this.#payOwed();
+  /** Adds a mark for which room was kept, and gives that room back when it is written. */
+  addReserved(frame: Frame, usedBytes: number, marked: Marked | null): void {
+    if (this.#out.full) this.flush();
+    this.#out.push(frame);
+    this.#wait({ endBytes: this.#out.length, keptBytes: 0, usedBytes, marked });
+  }
+
+  /** Writes what was added since the last time, and tells those who wait for it. */
+  flush(): void {
+    const added = this.#added;
+    if (added.length === 0) return;
+    const out = this.#out;
+    this.#added = [];
+    const problem = this.#payOwed() ?? this.#put(out);
+    if (problem === null) for (const { usedBytes } of added) this.#reservedBytes -= usedBytes;
+    else this.#keepOwed(added, problem);
+    out.reset();
+    for (const { marked } of added) marked?.marked(problem);
+  }
+
+  /** What is added counts in full beside what is reserved for some of it: at worst a segment ends a little early. */
+  #fits(moreBytes: number): boolean {
+    return this.#positionBytes + this.#out.length + this.#reservedBytes + moreBytes <= this.#sizeBytes;
+  }
+
+  #wait(added: Added): void {
+    this.#added.push(added);
+    if (this.#deferred) return;
+    this.#deferred = true;
+    this.#options.defer(this.#endOfTurn);
+  }
+
+  readonly #endOfTurn = (): void => {
+    this.#deferred = false;
+    this.flush();
+  };
+
+  #keepOwed(added: readonly Added[], problem: EbbError): void {
+    let from = 0;
+    let late = false;
+    for (const { endBytes, keptBytes, usedBytes } of added) {
+      if (usedBytes > 0) {
+        this.#owed.push({ frames: Buffer.from(this.#out.bytes.subarray(from, endBytes)), usedBytes });
+        late = true;
+      }
+      this.#reservedBytes -= keptBytes;
+      from = endBytes;
+    }
+    if (late) this.#options.late(problem);
   }
 
   #payOwed(): EbbError | null {
+    if (this.#owed.length === 0) return null;
+    const out = new FrameBuffer();
     for (let first = this.#owed[0]; first; first = this.#owed[0]) {
-      this.#out.reset();
-      this.#out.push(first.frame);
-      const problem = this.#put();
+      out.reset();
+      out.pushCopied(first.frames);
+      const problem = this.#put(out);
       if (problem) return problem;
       this.#owed.shift();
-      this.#reservedBytes -= first.reservedBytes;
+      this.#reservedBytes -= first.usedBytes;
     }
     return null;
   }
 
-  #put(): EbbError | null {
-    const out = this.#out;
+  #put(out: FrameBuffer): EbbError | null {
     out.seal(this.#segment, this.#positionBytes);
     try {
       for (let written = 0; written < out.length;)
@@ -122,7 +190,7 @@ export class Journal {
 
   /** Goes on in the next segment: the keeper's, or one made here if the keeper is late. Null: there is room now. */
   #roll(needBytes: number): EbbError | null {
-    const nowUs = this.#nowUs();
+    const nowUs = this.#options.nowUs();
     if (nowUs < this.#retryUs) return new EbbError("storage_full", this.#reason);
     try {
       this.#open(this.#segment + 1, this.#reservedBytes + needBytes);

@@ -8,7 +8,7 @@ import { record, total } from "#store/fixtures/things.ts";
 import type { Meter } from "./door.ts";
 import { createKeeper, type Keeper } from "./keeper.ts";
 import { createMeter } from "./meter.ts";
-import { beginMark, dataDirectory, endMark, HandClock, newLink, revisionOf } from "./fixtures/rig.ts";
+import { atOnce, beginMark, dataDirectory, endMark, HandClock, newLink, revisionOf } from "./fixtures/rig.ts";
 import { segmentsIn } from "./segment.ts";
 import { JournalShared } from "./shared.ts";
 
@@ -35,7 +35,15 @@ describe("keeper", () => {
     keeper = createKeeper({ directory: place.journal, shared, ledger, clock, failed, segmentBytes });
     await keeper.start();
     const { directory } = place;
-    meter = createMeter({ directory, link, mirror: { project: () => null }, clock, tell: () => {}, segmentBytes });
+    meter = createMeter({
+      directory,
+      link,
+      mirror: { project: () => null },
+      clock,
+      tell: () => {},
+      defer: atOnce,
+      segmentBytes,
+    });
     await meter.start();
   });
   afterEach(async () => {

@@ -8,7 +8,7 @@ import { journalLimits } from "#model/limits.ts";
 import { FrameBuffer, FrameReader, type Frame, type RefusedFrame } from "./frame.ts";
 import { Journal } from "./journal.ts";
 import { Loader } from "./loader.ts";
-import { dataDirectory, MemoryLedger, newLink } from "./fixtures/rig.ts";
+import { atOnce, dataDirectory, MemoryLedger, newLink } from "./fixtures/rig.ts";
 import { segmentPath } from "./segment.ts";
 import { JournalShared } from "./shared.ts";
 
@@ -102,12 +102,20 @@ describe("loader", () => {
     place.remove();
   });
 
+  const journalOf = (segmentBytes: number, link = newLink()): Journal =>
+    new Journal({
+      directory: place.journal,
+      link,
+      nowUs: () => 0,
+      defer: atOnce,
+      late: (problem) => assert.fail(problem),
+      segmentBytes,
+    });
   /** Writes refusals, each a record by itself; then a second daemon, so that all of the first segment is read. */
   const write = (records: number): void => {
-    const options = { directory: place.journal, link: newLink(), nowUs: () => 0, segmentBytes: 64 * 1024 };
-    const journal = new Journal(options);
+    const journal = journalOf(64 * 1024);
     journal.start();
-    for (let n = 0; n < records; n++) journal.write((out) => out.push({ ...refused, id: idOf(n) }), 0);
+    for (let n = 0; n < records; n++) journal.add({ ...refused, id: idOf(n) }, 0, null);
     journal.stop();
   };
   const refused: RefusedFrame = {
@@ -129,7 +137,7 @@ describe("loader", () => {
   };
   const load = async (ledger = new MemoryLedger()): Promise<MemoryLedger> => {
     const link = newLink();
-    const journal = new Journal({ directory: place.journal, link, nowUs: () => 0, segmentBytes: 4_096 });
+    const journal = journalOf(4_096, link);
     journal.start();
     await loader?.close();
     loader = new Loader({ directory: place.journal, shared: new JournalShared(link.shared), ledger });
@@ -213,11 +221,9 @@ describe("loader", () => {
 
   it("reads a segment in many stretches, each committed with its position", async () => {
     const records = 30_000;
-    const options = { directory: place.journal, link: newLink(), nowUs: () => 0, segmentBytes: 8 * 1024 * 1024 };
-    const journal = new Journal(options);
-    new JournalShared(options.link.shared).ready = 0;
+    const journal = journalOf(8 * 1024 * 1024);
     journal.start();
-    for (let n = 0; n < records; n++) journal.write((out) => out.push({ ...refused, id: idOf(n) }), 0);
+    for (let n = 0; n < records; n++) journal.add({ ...refused, id: idOf(n) }, 0, null);
     journal.stop();
     const ledger = await load();
     assert.equal(ledger.records.length, records);

@@ -1,14 +1,25 @@
 // The meter writes marks that come out of the loader as records: each once, to the microsecond.
 
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import fs from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
+import { afterEach, beforeEach, describe, it, mock } from "node:test";
 import { EbbError } from "#model/errors.ts";
 import type { Fact } from "#model/fact.ts";
 import type { Project } from "#model/workload.ts";
-import type { Meter } from "./door.ts";
+import type { Marked, Meter } from "./door.ts";
 import { Loader } from "./loader.ts";
 import { createMeter } from "./meter.ts";
-import { beginMark, dataDirectory, endMark, HandClock, MemoryLedger, newLink, revisionOf } from "./fixtures/rig.ts";
+import {
+  atOnce,
+  beginMark,
+  dataDirectory,
+  endMark,
+  HandClock,
+  MemoryLedger,
+  newLink,
+  revisionOf,
+} from "./fixtures/rig.ts";
 import { segmentsIn } from "./segment.ts";
 import { JournalShared } from "./shared.ts";
 
@@ -21,6 +32,7 @@ describe("meter", () => {
   let meter: Meter;
   let loader: Loader;
   let rate: number | null;
+  let defer: (run: () => void) => void;
   const usage = { cpuNs: 0 as number | null, memoryPeakBytes: null };
 
   const project = (name: string): Project => ({
@@ -32,7 +44,7 @@ describe("meter", () => {
   const open = (segmentBytes?: number): void => {
     link = newLink();
     const size = segmentBytes === undefined ? {} : { segmentBytes };
-    meter = createMeter({ directory: place.directory, link, mirror: { project }, clock, tell, ...size });
+    meter = createMeter({ directory: place.directory, link, mirror: { project }, clock, tell, defer, ...size });
     loader = new Loader({ directory: place.journal, shared: new JournalShared(link.shared), ledger });
   };
   beforeEach(() => {
@@ -41,6 +53,7 @@ describe("meter", () => {
     ledger = new MemoryLedger();
     facts = [];
     rate = null;
+    defer = atOnce;
     usage.cpuNs = 0;
     open(1024 * 1024);
   });
@@ -227,6 +240,100 @@ describe("meter", () => {
     assert.equal(meter.admit("p", 500_000), null);
     rate = null;
     for (let n = 0; n < 100; n++) assert.equal(meter.admit("p", 500_000), null);
+  });
+
+  describe("the marks of a turn", () => {
+    let turn: (() => void)[];
+    const told: string[] = [];
+    const waiting = (name: string): Marked => ({
+      marked: (problem) => told.push(problem === null ? name : `${name} ${problem.code}`),
+    });
+    beforeEach(async () => {
+      turn = [];
+      told.length = 0;
+      defer = (run) => turn.push(run);
+      open();
+      await meter.start();
+    });
+    const endTurn = (): void => {
+      for (const run of turn.splice(0)) run();
+    };
+    const position = (): number => new JournalShared(link.shared).written().position;
+
+    it("are written together at its end, and whoever waits for one is told then, in their order", async () => {
+      endTurn();
+      const before = position();
+      const marks = instance();
+      assert.equal(marks.begin(beginMark("a"), waiting("begin a")), null);
+      assert.equal(marks.begin(beginMark("b"), waiting("begin b")), null);
+      assert.equal(position(), before);
+      assert.deepEqual(told, []);
+      assert.equal(turn.length, 1);
+      endTurn();
+      assert.ok(position() > before);
+      assert.deepEqual(told.splice(0), ["begin a", "begin b"]);
+      marks.end(endMark("a"), waiting("end a"));
+      marks.answered({ id: "b", status: 200, bytesIn: 0, bytesOut: 0 }, waiting("answered b"));
+      assert.deepEqual(told, []);
+      meter.flush();
+      assert.deepEqual(told.splice(0), ["end a", "answered b"]);
+      endTurn();
+      assert.deepEqual(told, []);
+      await loader.load();
+      assert.deepEqual(
+        ledger.records.map((one) => one.id),
+        ["a"],
+      );
+    });
+
+    it("that the disk refuses begin nothing, keep every end, and are made up for by the next turn", async () => {
+      const marks = instance();
+      marks.begin(beginMark("a"), waiting("begin a"));
+      endTurn();
+      told.length = 0;
+      const write = mock.method(fs, "writeSync", () => {
+        throw Object.assign(new Error("EIO: i/o error, write"), { code: "EIO" });
+      });
+      syncBuiltinESMExports();
+      const other = instance("i2");
+      other.begin(beginMark("b"), waiting("begin b"));
+      marks.end(endMark("a"), waiting("end a"));
+      endTurn();
+      assert.deepEqual(told.splice(0), ["begin b storage_full", "end a storage_full"]);
+      assert.deepEqual(
+        facts.map((fact) => fact.kind === "defect" && fact.where),
+        ["metering: a mark is late"],
+      );
+      write.mock.restore();
+      syncBuiltinESMExports();
+      // What was refused is not half begun: it can begin again.
+      assert.equal(other.begin(beginMark("b"), waiting("begin b")), null);
+      endTurn();
+      assert.deepEqual(told, ["begin b"]);
+      other.end(endMark("b"));
+      endTurn();
+      await loader.load();
+      assert.deepEqual(
+        ledger.records.map((one) => [one.id, one.instance, one.outcome]),
+        [
+          ["a", "i1", "ok"],
+          ["b", "i2", "ok"],
+        ],
+      );
+      assert.equal(ledger.damagedBytes, 0);
+    });
+
+    it("that are more than the buffer holds are written in between, none lost and none twice", async () => {
+      const marks = Array.from({ length: 40 }, (_, n) => instance(`i${n}`));
+      for (let n = 0; n < 4_000; n++) assert.equal(marks[n % 40]!.begin(beginMark(`id-${n}`), waiting(`${n}`)), null);
+      endTurn();
+      assert.equal(told.length, 4_000);
+      for (let n = 0; n < 4_000; n++) marks[n % 40]!.end(endMark(`id-${n}`));
+      endTurn();
+      await loader.load();
+      assert.equal(new Set(ledger.records.map((one) => one.id)).size, 4_000);
+      assert.equal(ledger.records.length, 4_000);
+    });
   });
 
   it("wakes the keeper once, not with every mark", async () => {

@@ -1,4 +1,4 @@
-// Metering's side on the main thread: admits, and writes the marks of what runs.
+// Metering's side on the main thread: admits, and marks what runs.
 
 import { readFileSync } from "node:fs";
 import type { Cancel, Clock } from "#model/clock.ts";
@@ -10,8 +10,8 @@ import type { Revision } from "#model/workload.ts";
 import type { SandboxUsage } from "#sandbox/door.ts";
 import type { Mirror } from "#store/door.ts";
 import { decideRate, type Bucket } from "./decide.ts";
-import type { AnsweredMark, BeginMark, EndMark, InstanceMeter, JournalLink, Meter } from "./door.ts";
-import { answeredReserveBytes, closeReserveBytes, endReserveBytes, type FrameBuffer } from "./frame.ts";
+import type { AnsweredMark, BeginMark, EndMark, InstanceMeter, JournalLink, Marked, Meter } from "./door.ts";
+import { answeredReserveBytes, closeReserveBytes, endReserveBytes, type Frame } from "./frame.ts";
 import { Journal } from "./journal.ts";
 import { journalDirectory } from "./segment.ts";
 
@@ -22,6 +22,8 @@ export interface MeterOptions {
   readonly mirror: Pick<Mirror, "project">;
   readonly clock: Clock;
   readonly tell: Tell;
+  /** Runs once after what is going on now: all marks of a turn are one write. */
+  readonly defer?: (run: () => void) => void;
   readonly segmentBytes?: number;
 }
 
@@ -33,6 +35,9 @@ export function createMeter(options: MeterOptions): Meter {
     directory: journalDirectory(options.directory),
     link: options.link,
     nowUs: () => clock.monotonicUs(),
+    defer: options.defer ?? ((run) => void setImmediate(run)),
+    late: (problem) =>
+      tell({ kind: "defect", errorId: newErrorId(), where: "metering: a mark is late", error: problem }),
     ...(options.segmentBytes === undefined ? {} : { segmentBytes: options.segmentBytes }),
   });
   const buckets = new Map<string, Bucket>();
@@ -48,7 +53,10 @@ export function createMeter(options: MeterOptions): Meter {
         atUs: clock.monotonicUs(),
         epoch: journal.segment,
       } as const;
-      const problem = journal.write((out) => out.push(open), 0);
+      let unwritten: EbbError | null = null;
+      const noRoom = journal.add(open, 0, { marked: (problem) => void (unwritten = problem) });
+      journal.flush();
+      const problem = noRoom ?? unwritten;
       if (problem) throw problem;
     },
     async stop() {
@@ -69,13 +77,14 @@ export function createMeter(options: MeterOptions): Meter {
       });
     },
     instance: (of) => new InstanceMarks(marks, of),
-    refused({ project, workload, revision, mark, end }) {
+    refused({ project, workload, revision, mark, end }, marked) {
       const { id, trigger, timeMs, queuedUs, startUs, cold } = mark;
       const { outcome, status, bytesIn, bytesOut } = end;
       const begun = { id, trigger, timeMs, queuedUs, startUs, cold };
       const frame = { kind: "refused", atUs: clock.monotonicUs(), project, workload, revision, ...begun } as const;
-      marks.optional((out) => out.push({ ...frame, outcome, status, bytesIn, bytesOut }));
+      marks.optional({ ...frame, outcome, status, bytesIn, bytesOut }, marked);
     },
+    flush: () => journal.flush(),
   };
 }
 
@@ -103,8 +112,18 @@ class Marks {
   }
 
   /** A mark without which the bill is still right: where there is no room, it is left out. */
-  optional(fill: (out: FrameBuffer) => void): void {
-    const problem = this.journal.write(fill, 0);
+  optional(frame: Frame, marked?: Marked): void {
+    const noted: Marked = {
+      marked: (problem) => {
+        this.#note(problem);
+        marked?.marked(problem);
+      },
+    };
+    const problem = this.journal.add(frame, 0, noted);
+    if (problem) noted.marked(problem);
+  }
+
+  #note(problem: EbbError | null): void {
     if (!problem) this.#leftOut = 0;
     else if (this.#leftOut++ === 0) this.defect("metering: a mark was left out", problem);
   }
@@ -122,11 +141,7 @@ class Marks {
   #markAlive(): void {
     this.#alive = null;
     if (this.active.size === 0) return;
-    const rest = this.active.values();
-    for (let next = rest.next(); !next.done;)
-      this.optional((out) => {
-        for (; !next.done && !out.full; next = rest.next()) out.push(next.value.alive());
-      });
+    for (const instance of this.active) this.optional(instance.alive());
     this.#alive = this.clock.after(lifecycle.markEveryMs, () => this.#markAlive());
   }
 
@@ -138,7 +153,7 @@ class Marks {
   #markTick(): void {
     this.#tick = null;
     if (this.#provisioned === 0) return;
-    this.optional((out) => out.push({ kind: "tick", atUs: this.clock.monotonicUs(), wallMs: this.clock.wallMs() }));
+    this.optional({ kind: "tick", atUs: this.clock.monotonicUs(), wallMs: this.clock.wallMs() });
     this.#tick = this.clock.after(journalLimits.tickEveryMs, () => this.#markTick());
   }
 
@@ -150,10 +165,27 @@ class Marks {
   }
 }
 
-/** Room that an active invocation holds; what `answered` used is no longer in it. */
-interface Held {
+/** An active invocation, and the room that is kept for its marks. */
+class Held implements Marked {
+  readonly id: string;
+  /** What `answered` used is no longer in it. */
   reservedBytes: number;
-  answered: boolean;
+  answered = false;
+  readonly #of: InstanceMarks;
+  readonly #marked: Marked | undefined;
+
+  constructor(id: string, of: InstanceMarks, marked: Marked | undefined) {
+    this.id = id;
+    this.reservedBytes = answeredReserveBytes(id) + endReserveBytes(id);
+    this.#of = of;
+    this.#marked = marked;
+  }
+
+  /** Of its begin. */
+  marked(problem: EbbError | null): void {
+    if (problem) this.#of.notBegun(this.id);
+    this.#marked?.marked(problem);
+  }
 }
 
 class InstanceMarks implements InstanceMeter {
@@ -161,7 +193,7 @@ class InstanceMarks implements InstanceMeter {
   readonly #options: InstanceOptions;
   readonly #instance: number;
   readonly #held = new Map<string, Held>();
-  /** Its mark is in the journal, and room for its close is kept. */
+  /** Its mark is in the journal, or will be with this turn's, and room for its close is kept. */
   #declared = false;
   #closed = false;
 
@@ -172,35 +204,39 @@ class InstanceMarks implements InstanceMeter {
     // An instance that nobody calls matters only where it is kept on purpose; others are declared by their first call.
     if (options.revision.settings.min === 0) return;
     marks.provisioned(1);
-    this.#declared = !marks.journal.write((out) => this.#declare(out), closeReserveBytes);
+    this.#declare();
   }
 
-  begin(mark: BeginMark): EbbError | null {
-    if (this.#closed || this.#held.has(mark.id)) {
-      const why = this.#closed ? "the instance is closed" : "it has begun before";
-      return new EbbError("internal", `invocation ${mark.id} cannot begin: ${why}`);
-    }
-    const first = this.#held.size === 0;
-    const reservedBytes = answeredReserveBytes(mark.id) + endReserveBytes(mark.id);
+  begin(mark: BeginMark, marked?: Marked): EbbError | null {
     const { id, trigger, timeMs, queuedUs, startUs, cold } = mark;
+    if (this.#closed || this.#held.has(id)) {
+      const why = this.#closed ? "the instance is closed" : "it has begun before";
+      return new EbbError("internal", `invocation ${id} cannot begin: ${why}`);
+    }
+    const undeclared = this.#declared ? null : this.#declare();
+    if (undeclared) return undeclared;
+    const first = this.#held.size === 0;
     const cpuNs = first ? this.#cpuNs() : null;
-    const problem = this.#marks.journal.write(
-      (out) => {
-        if (!this.#declared) this.#declare(out);
-        const atUs = this.#marks.clock.monotonicUs();
-        const instance = this.#instance;
-        out.push({ kind: "begin", instance, atUs, id, trigger, timeMs, queuedUs, startUs, cold, cpuNs });
-      },
-      reservedBytes + (this.#declared ? 0 : closeReserveBytes),
+    const atUs = this.#marks.clock.monotonicUs();
+    const instance = this.#instance;
+    const held = new Held(id, this, marked);
+    this.#held.set(id, held);
+    const problem = this.#marks.journal.add(
+      { kind: "begin", instance, atUs, id, trigger, timeMs, queuedUs, startUs, cold, cpuNs },
+      held.reservedBytes,
+      held,
     );
-    if (problem) return problem;
-    this.#declared = true;
-    this.#held.set(mark.id, { reservedBytes, answered: false });
-    if (first) this.#marks.becameActive(this);
-    return null;
+    if (problem) this.notBegun(id);
+    else if (first) this.#marks.becameActive(this);
+    return problem;
   }
 
-  answered(mark: AnsweredMark): void {
+  notBegun(id: string): void {
+    this.#held.delete(id);
+    if (this.#held.size === 0) this.#marks.active.delete(this);
+  }
+
+  answered(mark: AnsweredMark, marked?: Marked): void {
     const held = this.#held.get(mark.id);
     if (!held || held.answered) return;
     const { id, status, bytesIn, bytesOut } = mark;
@@ -208,47 +244,60 @@ class InstanceMarks implements InstanceMeter {
     const usedBytes = answeredReserveBytes(id);
     held.answered = true;
     held.reservedBytes -= usedBytes;
-    const frame = { kind: "answered", instance: this.#instance, atUs, id, status, bytesIn, bytesOut } as const;
-    this.#told(this.#marks.journal.writeReserved(frame, usedBytes));
+    const instance = this.#instance;
+    const frame = { kind: "answered", instance, atUs, id, status, bytesIn, bytesOut } as const;
+    this.#marks.journal.addReserved(frame, usedBytes, marked ?? null);
   }
 
-  end(mark: EndMark): void {
-    const held = this.#held.get(mark.id);
-    if (!held) return this.#marks.defect("metering: an end without a begin", new Error(`invocation ${mark.id}`));
-    this.#held.delete(mark.id);
-    const last = this.#held.size === 0;
+  end(mark: EndMark, marked?: Marked): void {
     const { id, outcome, status, bytesIn, bytesOut } = mark;
+    const held = this.#held.get(id);
+    if (!held) {
+      this.#marks.defect("metering: an end without a begin", new Error(`invocation ${id}`));
+      return marked?.marked(null);
+    }
+    this.#held.delete(id);
+    const last = this.#held.size === 0;
     // The last one closes the span: its counter is the span's, also where records cannot tell whose it was.
     const cpuNs = last ? this.#cpuNs() : null;
     const atUs = this.#marks.clock.monotonicUs();
-    const answer = { id, outcome, status, bytesIn, bytesOut };
-    const frame = { kind: "end", instance: this.#instance, atUs, ...answer, cpuNs } as const;
-    this.#told(this.#marks.journal.writeReserved(frame, held.reservedBytes));
+    const instance = this.#instance;
+    const frame = { kind: "end", instance, atUs, id, outcome, status, bytesIn, bytesOut, cpuNs } as const;
     if (last) this.#marks.active.delete(this);
+    this.#marks.journal.addReserved(frame, held.reservedBytes, marked ?? null);
   }
 
   close(): void {
     if (this.#closed) return;
+    // What began in this turn has begun, or has not.
+    this.#marks.journal.flush();
     this.#closed = true;
     this.#marks.active.delete(this);
     if (this.#options.revision.settings.min > 0) this.#marks.provisioned(-1);
     for (const id of this.#held.keys()) this.end({ id, outcome: "interrupted", status: null, bytesIn: 0, bytesOut: 0 });
     if (!this.#declared) return;
     const frame = { kind: "close", instance: this.#instance, atUs: this.#marks.clock.monotonicUs() } as const;
-    this.#told(this.#marks.journal.writeReserved(frame, closeReserveBytes));
+    this.#marks.journal.addReserved(frame, closeReserveBytes, null);
   }
 
   alive(): { kind: "alive"; instance: number; atUs: number; cpuNs: number | null } {
     return { kind: "alive", instance: this.#instance, atUs: this.#marks.clock.monotonicUs(), cpuNs: this.#cpuNs() };
   }
 
-  #declare(out: FrameBuffer): void {
+  #declare(): EbbError | null {
     const { id, revision } = this.#options;
     const { project, workload, settings } = revision;
     const { memoryMb, min } = settings;
     const atUs = this.#marks.clock.monotonicUs();
     const of = { id, project, workload, revision: revision.number, memoryMb, min };
-    out.push({ kind: "instance", instance: this.#instance, atUs, ...of });
+    this.#declared = true;
+    const problem = this.#marks.journal.add(
+      { kind: "instance", instance: this.#instance, atUs, ...of },
+      closeReserveBytes,
+      { marked: (unwritten) => void (this.#declared = unwritten === null) },
+    );
+    if (problem) this.#declared = false;
+    return problem;
   }
 
   #cpuNs(): number | null {
@@ -258,10 +307,6 @@ class InstanceMarks implements InstanceMeter {
       this.#marks.defect("metering: the instance's counter cannot be read", error);
       return null;
     }
-  }
-
-  #told(problem: EbbError | null): void {
-    if (problem) this.#marks.defect("metering: a mark is late", problem);
   }
 }
 

@@ -13,7 +13,7 @@ import type { Fact } from "#model/fact.ts";
 import { newInvocationId } from "#model/ids.ts";
 import type { Meter } from "#metering/door.ts";
 import { createMeter } from "#metering/meter.ts";
-import { beginMark, endMark, revisionOf } from "#metering/fixtures/rig.ts";
+import { atOnce, beginMark, endMark, revisionOf } from "#metering/fixtures/rig.ts";
 import { journalDirectory, segmentsIn } from "#metering/segment.ts";
 import { createStore } from "#store/client.ts";
 import type { Store } from "#store/door.ts";
@@ -42,7 +42,15 @@ describe("meter and store together", () => {
     });
     store = created.store;
     await store.start();
-    meter = createMeter({ directory, link: created.journal, mirror: created.mirror, clock, tell, segmentBytes });
+    meter = createMeter({
+      directory,
+      link: created.journal,
+      mirror: created.mirror,
+      clock,
+      tell,
+      defer: atOnce,
+      segmentBytes,
+    });
     await meter.start();
   };
   beforeEach(async () => {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import type { ReplySink, Call, Invocation } from "#activator/door.ts";
+import type { Marked } from "#metering/door.ts";
 import type { Fact } from "#model/fact.ts";
 import { newInvocationId } from "#model/ids.ts";
 import { keyOf, type Revision } from "#model/workload.ts";
@@ -29,6 +30,7 @@ export class Stack {
   readonly ends = new Map<string, string[]>();
   readonly aborted = new Set<string>();
   readonly metered = new Set<string>();
+  readonly #marked: (Marked | undefined)[] = [];
 
   constructor(seed: number, memoryMb: number) {
     this.chance = seeded(seed);
@@ -63,13 +65,23 @@ export class Stack {
       current: (project, workload) => this.revisions.get(keyOf({ project, workload })) ?? null,
       meter: {
         admit: () => null,
-        refused: ({ end }) => this.#ended(this.metered, end.id),
+        refused: ({ end }, marked) => {
+          this.#ended(this.metered, end.id);
+          this.#mark(marked);
+        },
         instance: () => ({
-          begin: () => null,
-          answered: () => undefined,
-          end: (mark) => this.#ended(this.metered, mark.id),
+          begin: (_, marked) => {
+            this.#mark(marked);
+            return null;
+          },
+          answered: (_, marked) => this.#mark(marked),
+          end: (mark, marked) => {
+            this.#ended(this.metered, mark.id);
+            this.#mark(marked);
+          },
           close: () => undefined,
         }),
+        flush: () => this.#writeMarks(),
       },
     });
   }
@@ -114,6 +126,16 @@ export class Stack {
       const { memoryBytes, memoryLimitBytes } = this.fleet.state();
       assert.ok(memoryBytes <= memoryLimitBytes, "more memory than there is");
     } while (this.clock.step(untilUs));
+  }
+
+  /** As the journal does: all marks of a turn are written at its end. */
+  #mark(marked: Marked | undefined): void {
+    if (this.#marked.length === 0) setImmediate(() => this.#writeMarks());
+    this.#marked.push(marked);
+  }
+
+  #writeMarks(): void {
+    for (const marked of this.#marked.splice(0)) marked?.marked(null);
   }
 
   #ended(metered: Set<string>, id: string): void {
