@@ -1,10 +1,12 @@
 // Counts facts, and writes them in Prometheus's text format (version 0.0.4).
 
 import type { Fact } from "#model/fact.ts";
+import type { Outcome } from "#model/invocation.ts";
 import type { WorkerCounters } from "./protocol.ts";
 
 /** Series of one metric; what comes beyond is counted under workload="(other)". */
 const seriesMost = 5_000;
+const others = "(other)";
 const startBucketsSeconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
 interface Family {
@@ -19,15 +21,20 @@ function family(name: string, help: string, labels: readonly string[]): Family {
   return { name, help, type: "counter", labels, series: new Map() };
 }
 
+/** What is counted with every invocation of a workload; written into families only when somebody asks. */
+interface WorkloadCounts {
+  readonly project: string;
+  readonly workload: string;
+  readonly outcomes: Partial<Record<Outcome, number>>;
+  executionUs: number;
+  billedUs: number;
+  cold: number;
+}
+
 export class Metrics {
-  readonly #invocations = family("ebb_invocations_total", "Invocations that ended.", [
-    "project",
-    "workload",
-    "outcome",
-  ]);
-  readonly #execution = family("ebb_invocation_seconds_total", "Time from hand-over to end.", ["project", "workload"]);
-  readonly #billed = family("ebb_billed_seconds_total", "Billed time.", ["project", "workload"]);
-  readonly #cold = family("ebb_cold_starts_total", "Invocations that waited for a start.", ["project", "workload"]);
+  /** By project, then workload. */
+  readonly #workloads = new Map<string, Map<string, WorkloadCounts>>();
+  #workloadCount = 0;
   readonly #ready = family("ebb_instances_ready_total", "Instances that became ready.", ["project", "workload"]);
   readonly #failed = family("ebb_instances_failed_total", "Instances that failed.", ["project", "workload", "fault"]);
   readonly #restarts = family("ebb_restarts_total", "Parts of ebb that had to be started anew.", ["part"]);
@@ -38,11 +45,12 @@ export class Metrics {
   count(fact: Fact): void {
     switch (fact.kind) {
       case "invocation_ended": {
-        const { project, workload, outcome, executionUs, billedUs, cold } = fact.record;
-        add(this.#invocations, [project, workload, outcome ?? "ok"], 1);
-        if (executionUs) add(this.#execution, [project, workload], executionUs / 1e6);
-        if (billedUs) add(this.#billed, [project, workload], billedUs / 1e6);
-        if (cold) add(this.#cold, [project, workload], 1);
+        const { project, workload, outcome = "ok", executionUs = 0, billedUs = 0, cold = false } = fact.record;
+        const counts = this.#countsOf(project, workload);
+        counts.outcomes[outcome] = (counts.outcomes[outcome] ?? 0) + 1;
+        counts.executionUs += executionUs;
+        counts.billedUs += billedUs;
+        if (cold) counts.cold++;
         return;
       }
       case "instance_ready": {
@@ -64,16 +72,7 @@ export class Metrics {
   }
 
   text(worker: WorkerCounters | null): string {
-    const families = [
-      this.#invocations,
-      this.#execution,
-      this.#billed,
-      this.#cold,
-      this.#ready,
-      this.#failed,
-      this.#restarts,
-      this.#defects,
-    ];
+    const families = [...this.#invocationFamilies(), this.#ready, this.#failed, this.#restarts, this.#defects];
     const log: readonly [string, string, number][] = worker
       ? [
           ["ebb_log_read_bytes_total", "Output read from instances.", worker.readBytes],
@@ -89,6 +88,34 @@ export class Metrics {
       ...log.flatMap(([name, help, value]) => head(name, help, "counter").concat(`${name} ${value}`)),
       "",
     ].join("\n");
+  }
+
+  #countsOf(project: string, workload: string): WorkloadCounts {
+    const known = this.#workloads.get(project)?.get(workload);
+    if (known) return known;
+    if (this.#workloadCount >= seriesMost && workload !== others) return this.#countsOf(project, others);
+    const counts = { project, workload, outcomes: {}, executionUs: 0, billedUs: 0, cold: 0 };
+    const ofProject = this.#workloads.get(project) ?? new Map<string, WorkloadCounts>();
+    this.#workloads.set(project, ofProject.set(workload, counts));
+    this.#workloadCount++;
+    return counts;
+  }
+
+  #invocationFamilies(): readonly Family[] {
+    const of = ["project", "workload"];
+    const invocations = family("ebb_invocations_total", "Invocations that ended.", [...of, "outcome"]);
+    const execution = family("ebb_invocation_seconds_total", "Time from hand-over to end.", of);
+    const billed = family("ebb_billed_seconds_total", "Billed time.", of);
+    const cold = family("ebb_cold_starts_total", "Invocations that waited for a start.", of);
+    for (const ofProject of this.#workloads.values())
+      for (const counts of ofProject.values()) {
+        const key = [counts.project, counts.workload];
+        for (const [outcome, count] of Object.entries(counts.outcomes)) add(invocations, [...key, outcome], count);
+        if (counts.executionUs > 0) add(execution, key, counts.executionUs / 1e6);
+        if (counts.billedUs > 0) add(billed, key, counts.billedUs / 1e6);
+        if (counts.cold > 0) add(cold, key, counts.cold);
+      }
+    return [invocations, execution, billed, cold];
   }
 
   #startText(): readonly string[] {
@@ -108,7 +135,7 @@ function add(to: Family, values: readonly string[], amount: number): void {
   let key = values.join("\0");
   const before = to.series.get(key);
   if (before === undefined && to.series.size >= seriesMost)
-    key = values.map((value, i) => (to.labels[i] === "workload" ? "(other)" : value)).join("\0");
+    key = values.map((value, i) => (to.labels[i] === "workload" ? others : value)).join("\0");
   to.series.set(key, (to.series.get(key) ?? 0) + amount);
 }
 
