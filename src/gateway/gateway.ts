@@ -1,20 +1,20 @@
 // The room: listeners, and what becomes of a request when it has passed the steps.
 
-import { createServer, type IncomingMessage, type Server, ServerResponse } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
-import type { Duplex } from "node:stream";
+import type { Socket } from "node:net";
 import type { Activator, Call } from "#activator/door.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Tell } from "#model/fact.ts";
 import { newErrorId, newInvocationId } from "#model/ids.ts";
-import { httpLimits } from "#model/limits.ts";
 import type { Gateway, PlatformHandler } from "./door.ts";
 import { TrustedProxies } from "./forwarded.ts";
 import { AuthorityCache } from "./host.ts";
+import type { Connection } from "./http1/connection.ts";
+import type { Exchange } from "./http1/exchange.ts";
+import { Http1Server } from "./http1/server.ts";
 import { type Destination, Inbound, type StepContext } from "./inbound.ts";
 import { IncomingBody } from "./incoming-body.ts";
 import { answerPlatform } from "./platform.ts";
-import { parserError, sendProblem, sendRawProblem } from "./problem.ts";
+import { parserError, sendProblem } from "./problem.ts";
 import { Reply } from "./reply.ts";
 import { steps } from "./steps/steps.ts";
 import { asksForUpgrade } from "./upgrade.ts";
@@ -35,14 +35,16 @@ export function createGateway(options: GatewayOptions): Gateway {
   return new HttpGateway(options);
 }
 
+/** A client's socket that leaves HTTP, and what was read of what comes then. */
+interface Upgrade {
+  readonly socket: Socket;
+  readonly early: Buffer;
+}
+
 class HttpGateway implements Gateway {
   readonly #options: GatewayOptions;
   readonly #context: StepContext;
-  readonly #servers = new Set<Server>();
-  /** Sockets that left HTTP: node:http's server no longer knows them. */
-  readonly #joined = new Set<Duplex>();
-  /** Whose framing cannot be trusted any more: what llhttp has already read behind a refused request is not served. */
-  readonly #distrusted = new WeakSet<Duplex>();
+  readonly #servers = new Set<Http1Server>();
   #closing = false;
   #port = 0;
 
@@ -67,15 +69,9 @@ class HttpGateway implements Gateway {
 
   async close(graceMs: number): Promise<void> {
     this.#closing = true;
-    const closed = [...this.#servers].map((server) => {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      server.close(() => resolve());
-      server.closeIdleConnections();
-      return promise;
-    });
+    const closed = [...this.#servers].map((server) => server.close());
     const cancel = this.#options.clock.after(graceMs, () => {
-      for (const server of this.#servers) server.closeAllConnections();
-      for (const socket of this.#joined) socket.destroy();
+      for (const server of this.#servers) server.destroyAll();
     });
     await Promise.all(closed);
     cancel();
@@ -83,122 +79,99 @@ class HttpGateway implements Gateway {
   }
 
   async #listen(host: string, port: number, internal: boolean): Promise<{ host: string; port: number }> {
-    const server = this.#server(internal);
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    server.once("error", (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
-    server.listen({ host, port, backlog: 4_096 }, resolve);
-    await promise;
+    const isClosing = (): boolean => this.#closing;
+    const server = new Http1Server(
+      {
+        get closing() {
+          return isClosing();
+        },
+        request: (exchange, connection) => {
+          const leaves = asksForUpgrade(exchange.head);
+          if (!leaves) this.#serve(exchange, connection, internal, null);
+          return leaves;
+        },
+        upgrade: (exchange, socket, early, connection) => {
+          this.#serve(exchange, connection, internal, { socket, early });
+        },
+        unreadable: (code, exchange, connection) => this.#unreadable(code, exchange, connection),
+      },
+      this.#options.clock,
+    );
+    const bound = await server.listen(host, port).catch((error: NodeJS.ErrnoException) => {
+      throw listenError(error, host, port);
+    });
     this.#servers.add(server);
-    const { port: bound } = server.address() as AddressInfo;
     return { host, port: bound };
   }
 
-  #server(internal: boolean): Server {
-    const server = createServer({
-      maxHeaderSize: httpLimits.requestHeadBytes,
-      headersTimeout: httpLimits.headersTimeoutMs,
-      keepAliveTimeout: httpLimits.keepAliveTimeoutMs,
-      // A body may take as long as the function has; what bounds it is the invocation's timeout.
-      requestTimeout: 0,
-      connectionsCheckingInterval: 5_000,
-      // Checked by the steps, with words of our own: one Host, and HTTP/1.0 with none for /healthz.
-      requireHostHeader: false,
-      insecureHTTPParser: false,
-      noDelay: true,
-      shouldUpgradeCallback: asksForUpgrade,
-    });
-    // 0: none is dropped silently; the steps count them.
-    server.maxHeadersCount = 0;
-    server.maxConnections = httpLimits.connections;
-    server.on("request", (request, response) => this.#serve(request, response, internal, null));
-    server.on("checkContinue", (request, response) => this.#serve(request, response, internal, null));
-    server.on("checkExpectation", (request, response) => this.#serve(request, response, internal, null));
-    server.on("upgrade", (request, socket, early) => this.#upgrade(request, socket, early, internal));
-    server.on("connect", (_request, socket) => {
-      socket.on("error", () => socket.destroy());
-      sendRawProblem(socket, new EbbError("method_not_allowed", "CONNECT is not allowed here."));
-    });
-    server.on("clientError", (error: NodeJS.ErrnoException, socket) => {
-      // Nothing can be said any more where the other side has gone, or an answer is half out.
-      if (!socket.writable || error.code === "ECONNRESET" || (socket as Socket).bytesWritten > 0) socket.destroy();
-      else sendRawProblem(socket, parserError(error.code));
-    });
-    return server;
+  /** `exchange`: whose body it is in; null: it is in no request. */
+  #unreadable(code: string, exchange: Exchange | null, connection: Connection): void {
+    const problem = parserError(code);
+    if (exchange === null) connection.close((last) => sendProblem(last, problem, { close: true }));
+    else exchange.bodyFailed(problem);
   }
 
-  #upgrade(request: IncomingMessage, socket: Duplex, early: Buffer, internal: boolean): void {
-    this.#joined.add(socket);
-    socket.on("close", () => this.#joined.delete(socket));
-    socket.on("error", () => socket.destroy());
-    const response = new ServerResponse(request);
-    response.shouldKeepAlive = false;
-    response.assignSocket(socket as Socket);
-    response.on("finish", () => socket.end());
-    this.#serve(request, response, internal, early);
-  }
-
-  #serve(request: IncomingMessage, response: ServerResponse, internal: boolean, early: Buffer | null): void {
-    if (this.#distrusted.has(request.socket)) return;
-    const inbound = new Inbound(request, this.#context, { internal, upgrade: early !== null });
+  #serve(exchange: Exchange, connection: Connection, internal: boolean, upgrade: Upgrade | null): void {
+    const options = { internal, upgrade: upgrade !== null };
+    const inbound = new Inbound(exchange.head, connection.peer, this.#context, options);
     try {
       for (const step of steps) {
         const problem = step(inbound, this.#context);
-        if (problem) return this.#refuse(inbound, response, problem);
+        if (problem) return this.#refuse(inbound, exchange, connection, problem);
       }
       const destination = inbound.destination!;
-      if (destination.kind === "workload") this.#invoke(inbound, destination, response, early);
-      else if (early !== null)
-        this.#refuse(inbound, response, new EbbError("bad_request", "Only workloads take WebSockets."));
-      else answerPlatform(inbound, destination, response, this.#options);
+      if (destination.kind === "workload") this.#invoke(inbound, destination, exchange, upgrade);
+      else if (upgrade !== null)
+        this.#refuse(inbound, exchange, connection, new EbbError("bad_request", "Only workloads take WebSockets."));
+      else answerPlatform(inbound, destination, exchange, connection, this.#options);
     } catch (error) {
-      this.#refuse(inbound, response, this.#defect(error));
+      this.#refuse(inbound, exchange, connection, this.#defect(error));
     }
   }
 
-  #refuse(inbound: Inbound, response: ServerResponse, problem: EbbError): void {
-    if (response.headersSent) return void response.destroy();
+  #refuse(inbound: Inbound, exchange: Exchange, connection: Connection, problem: EbbError): void {
+    if (exchange.started) return exchange.destroy();
     const anyOrigin = inbound.host.kind === "workload" || inbound.destination?.kind === "workload";
     const distrusted = unreadable.has(problem.status);
-    if (distrusted) this.#distrusted.add(inbound.request.socket);
+    if (distrusted) connection.distrust();
     // Where leave to send the body was asked for and not given, nobody knows whether it comes.
-    const close = this.#closing || distrusted || inbound.known.expect !== null || inbound.upgrade;
-    sendProblem(response, problem, { anyOrigin, close });
+    const close = distrusted || inbound.known.expect !== null || inbound.upgrade;
+    sendProblem(exchange, problem, { anyOrigin, close });
   }
 
   #invoke(
     inbound: Inbound,
     destination: Extract<Destination, { kind: "workload" }>,
-    response: ServerResponse,
-    early: Buffer | null,
+    exchange: Exchange,
+    upgrade: Upgrade | null,
   ): void {
     const { clock, activator } = this.#options;
     const { request, bodyBytes } = inbound;
     const { project, workload, viaPath } = destination;
     const id = newInvocationId(clock.wallMs());
-    const asksFirst = inbound.known.expect === null ? null : response;
-    const body = bodyBytes === 0 ? null : new IncomingBody(request, bodyBytes, asksFirst);
-    const reply = new Reply(response, {
+    const body = bodyBytes === 0 ? null : new IncomingBody(exchange, bodyBytes, inbound.known.expect !== null);
+    const reply = new Reply(exchange, {
       invocation: id,
       base: this.#context.base,
       shared: viaPath && !inbound.internal,
       workloadUrl: viaPath ? this.#workloadUrl(project, workload) : "",
       anyOrigin: true,
-      mustClose: () => this.#closing || early !== null || body?.withheld === true,
+      mustClose: () => upgrade !== null || body?.withheld === true,
       defect: (error) => this.#defect(error),
-      early,
+      upgrade,
     });
     const call: Call = {
       id,
       project,
       workload,
       trigger: inbound.internal ? "internal" : "http",
-      method: request.method!,
+      method: request.method,
       target: inbound.path + inbound.target.query,
       headers: inbound.headers,
       body,
       depth: inbound.depth,
       arrivedUs: inbound.arrivedUs,
-      upgrade: early !== null,
+      upgrade: upgrade !== null,
     };
     reply.carry(activator.invoke(call, reply));
   }

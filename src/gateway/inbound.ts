@@ -1,6 +1,5 @@
 // One request on its way through the steps: what was read of it, and what the steps have found out.
 
-import type { IncomingMessage } from "node:http";
 import type { Access } from "#access/door.ts";
 import type { Activator } from "#activator/door.ts";
 import type { Identity } from "#model/access.ts";
@@ -9,6 +8,7 @@ import type { EbbError } from "#model/errors.ts";
 import type { Mirror } from "#store/door.ts";
 import type { Outer, TrustedProxies } from "./forwarded.ts";
 import type { Authority, AuthorityCache, HostRoute } from "./host.ts";
+import type { RequestHead } from "./http1/request-parser.ts";
 import type { Target } from "./target.ts";
 
 /** What the steps need of the rest of ebb. */
@@ -48,7 +48,7 @@ export interface KnownHeaders {
 }
 
 export class Inbound {
-  readonly request: IncomingMessage;
+  readonly request: RequestHead;
   /** Of the listener for what runs inside. */
   readonly internal: boolean;
   readonly arrivedUs: number;
@@ -87,12 +87,17 @@ export class Inbound {
   caller: Identity | null = null;
   depth = 0;
 
-  constructor(request: IncomingMessage, context: StepContext, options: { internal: boolean; upgrade: boolean }) {
+  constructor(
+    request: RequestHead,
+    peer: string,
+    context: StepContext,
+    options: { internal: boolean; upgrade: boolean },
+  ) {
     this.request = request;
     this.internal = options.internal;
     this.upgrade = options.upgrade;
     this.arrivedUs = context.clock.monotonicUs();
-    this.peer = request.socket.remoteAddress ?? "";
+    this.peer = peer;
     this.trusted = !options.internal && context.trusted.has(this.peer);
   }
 }

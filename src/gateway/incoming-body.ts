@@ -1,18 +1,18 @@
 // A request's body as the activator pulls it: bytes stay in the client's socket until an instance takes them.
 
-import type { IncomingMessage, ServerResponse } from "node:http";
 import type { RequestBody } from "#activator/door.ts";
 import { EbbError } from "#model/errors.ts";
 import { httpLimits } from "#model/limits.ts";
+import type { BodyReceiver, Exchange } from "./http1/exchange.ts";
 import { pauseMs, smallBytes } from "./small-chunks.ts";
 
 type BodySink = Parameters<RequestBody["read"]>[0];
 
-export class IncomingBody implements RequestBody {
+export class IncomingBody implements RequestBody, BodyReceiver {
   readonly lengthBytes: number | null;
-  readonly #request: IncomingMessage;
-  /** To be told to go on, where the client waits for that (expect: 100-continue); null: it does not. */
-  #asksFirst: ServerResponse | null;
+  readonly #exchange: Exchange;
+  /** The client waits to be told to go on (expect: 100-continue). */
+  #asksFirst: boolean;
   #sink: BodySink | null = null;
   #bytes = 0;
   /** Small chunks of this turn, to go on as one; a turn brings at most what one read of a socket does. */
@@ -21,42 +21,40 @@ export class IncomingBody implements RequestBody {
   #resting: NodeJS.Timeout | null = null;
   #full = false;
 
-  constructor(request: IncomingMessage, lengthBytes: number | null, asksFirst: ServerResponse | null) {
-    this.#request = request;
+  constructor(exchange: Exchange, lengthBytes: number | null, asksFirst: boolean) {
+    this.#exchange = exchange;
     this.lengthBytes = lengthBytes;
     this.#asksFirst = asksFirst;
   }
 
   /** The client still waits for leave to send: nobody knows whether the body comes, so the connection cannot be kept. */
   get withheld(): boolean {
-    return this.#asksFirst !== null;
+    return this.#asksFirst;
   }
 
   read(sink: BodySink): void {
     this.#sink = sink;
-    this.#asksFirst?.writeContinue();
-    this.#asksFirst = null;
-    this.#request.on("data", this.#onData);
-    this.#request.on("end", this.#onEnd);
-    this.#request.on("close", this.#onClose);
+    if (this.#asksFirst) this.#exchange.continue();
+    this.#asksFirst = false;
+    this.#exchange.receive(this);
   }
 
   resume(): void {
     this.#full = false;
-    if (this.#resting === null) this.#request.resume();
+    if (this.#resting === null) this.#exchange.resumeBody();
   }
 
   discard(): void {
     this.#sink = null;
     this.#full = false;
     // What still comes is read and thrown away, so that the answer can be read and the connection kept.
-    if (this.#asksFirst === null) this.#request.resume();
+    if (!this.#asksFirst) this.#exchange.discardBody();
   }
 
-  readonly #onData = (chunk: Buffer): void => {
+  data(chunk: Buffer): void {
     this.#bytes += chunk.length;
     if (this.#bytes > httpLimits.requestBodyBytes)
-      return this.#fail(
+      return this.failed(
         new EbbError("payload_too_large", `The body is longer than ${httpLimits.requestBodyBytes} bytes.`),
       );
     if (chunk.length >= smallBytes) {
@@ -65,12 +63,12 @@ export class IncomingBody implements RequestBody {
     }
     // Not a microtask: those run after each chunk that the parser finds.
     else if (this.#small.push(chunk) === 1) setImmediate(this.#passSmall);
-  };
+  }
 
   #pass(chunk: Uint8Array): void {
     if (this.#sink?.data(chunk) !== false) return;
     this.#full = true;
-    this.#request.pause();
+    this.#exchange.pauseBody();
   }
 
   readonly #passSmall = (): void => {
@@ -84,25 +82,21 @@ export class IncomingBody implements RequestBody {
 
   #rest(forMs: number): void {
     if (this.#resting !== null) return;
-    this.#request.pause();
+    this.#exchange.pauseBody();
     this.#resting = setTimeout(() => {
       this.#resting = null;
-      if (!this.#full) this.#request.resume();
+      if (!this.#full) this.#exchange.resumeBody();
     }, forMs);
   }
 
-  readonly #onEnd = (): void => {
+  end(): void {
     this.#passSmall();
     const sink = this.#sink;
     this.#sink = null;
     sink?.end();
-  };
+  }
 
-  readonly #onClose = (): void => {
-    this.#fail(new Error("the client closed the connection before its body was complete"));
-  };
-
-  #fail(error: Error): void {
+  failed(error: Error): void {
     const sink = this.#sink;
     this.#sink = null;
     sink?.failed(error);

@@ -1,8 +1,10 @@
 // What the platform itself answers: health, a page for people, and the API by its handler.
 
-import type { ServerResponse } from "node:http";
 import { EbbError } from "#model/errors.ts";
 import type { PlatformHandler } from "./door.ts";
+import type { Connection } from "./http1/connection.ts";
+import type { Exchange } from "./http1/exchange.ts";
+import { withNodeObjects } from "./http1/node-objects.ts";
 import type { Destination, Inbound } from "./inbound.ts";
 import { sendProblem } from "./problem.ts";
 
@@ -14,30 +16,36 @@ export interface PlatformOptions {
 export function answerPlatform(
   inbound: Inbound,
   destination: Exclude<Destination, { kind: "workload" }>,
-  response: ServerResponse,
+  exchange: Exchange,
+  connection: Connection,
   options: PlatformOptions,
 ): void {
   const { request, outer } = inbound;
   if (destination.kind === "api") {
-    if (inbound.known.expect !== null) response.writeContinue();
-    return options.platform(request, response, { outer });
+    const asksFirst = inbound.known.expect !== null;
+    return withNodeObjects(exchange, connection, asksFirst, (incoming, response) =>
+      options.platform(incoming, response, { outer }),
+    );
   }
   if (request.method !== "GET" && request.method !== "HEAD") {
     const words = `${request.method} is not allowed here.`;
-    return sendProblem(response, new EbbError("method_not_allowed", words), {
+    return sendProblem(exchange, new EbbError("method_not_allowed", words), {
       allow: "GET, HEAD",
       close: inbound.known.expect !== null,
     });
   }
-  const text = destination.kind === "health" ? "ok\n" : page(options.version);
-  response.writeHead(200, {
-    "content-type": "text/plain; charset=utf-8",
-    "content-length": Buffer.byteLength(text),
-    "cache-control": "no-store",
-    "x-content-type-options": "nosniff",
-  });
-  response.end(text);
+  const text = Buffer.from(destination.kind === "health" ? "ok\n" : page(options.version));
+  exchange.send(200, plainText, text, inbound.known.expect !== null);
 }
+
+const plainText = [
+  "content-type",
+  "text/plain; charset=utf-8",
+  "cache-control",
+  "no-store",
+  "x-content-type-options",
+  "nosniff",
+];
 
 function page(version: string): string {
   return `ebb ${version}

@@ -1,10 +1,10 @@
-// A workload's answer on its way to the client: node:http's response as the activator's sink.
+// A workload's answer on its way to the client: an exchange's answer as the activator's sink.
 
-import type { ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Invocation, ReplyHead, ReplySink } from "#activator/door.ts";
 import { EbbError } from "#model/errors.ts";
-import { canWriteOnce, oneWriteBytes, writeOnce } from "./one-write.ts";
+import type { Answerer, Exchange } from "./http1/exchange.ts";
 import { type ProblemOptions, sendProblem } from "./problem.ts";
 import { responseHeaders, type ResponseRules } from "./response-headers.ts";
 import { pauseMs, smallBytes } from "./small-chunks.ts";
@@ -16,28 +16,32 @@ export interface ReplyOptions extends ResponseRules {
   readonly mustClose: () => boolean;
   /** Something that is no EbbError: the caller gets what this makes of it. */
   readonly defect: (error: Error) => EbbError;
-  /** Upgrades: what the client sent behind its head. */
-  readonly early: Buffer | null;
+  /** Where the client asked for another protocol: its socket, and what it sent behind its head. */
+  readonly upgrade: { readonly socket: Socket; readonly early: Buffer } | null;
 }
 
 const noBytes = new Uint8Array(0);
 
-export class Reply implements ReplySink {
-  readonly #response: ServerResponse;
+export class Reply implements ReplySink, Answerer {
+  readonly #exchange: Exchange;
   readonly #options: ReplyOptions;
   #invocation: Invocation | null = null;
   #over = false;
-  /** Held back for a moment, so that head and body can go out as one. */
+  /** Held back for a moment: where all of the body is there, both go out as one. */
   #head: { readonly status: number; readonly headers: string[]; readonly lengthBytes: number | null } | null = null;
   /** All of the body. */
   #whole: Uint8Array | null = null;
   /** Small chunks of this turn, to go out as one; a turn brings at most what one read of a socket does. */
   #small: Uint8Array[] = [];
+  /** The client takes no more for now. */
+  #full = false;
+  /** So many small chunks came that the stream rests. */
+  #resting = false;
 
-  constructor(response: ServerResponse, options: ReplyOptions) {
-    this.#response = response;
+  constructor(exchange: Exchange, options: ReplyOptions) {
+    this.#exchange = exchange;
     this.#options = options;
-    response.on("close", this.#onClose);
+    exchange.answeredBy(this);
   }
 
   /** Known only when `invoke` has returned; the answer may be over by then. */
@@ -52,7 +56,7 @@ export class Reply implements ReplySink {
   }
 
   data(chunk: Uint8Array): boolean {
-    if (this.#head !== null && chunk.length === this.#head.lengthBytes && chunk.length <= oneWriteBytes) {
+    if (this.#head !== null && chunk.length === this.#head.lengthBytes) {
       this.#whole = chunk;
       return true;
     }
@@ -62,91 +66,88 @@ export class Reply implements ReplySink {
       return this.#write(chunk);
     }
     if (this.#small.push(chunk) === 1) queueMicrotask(this.#writeSmall);
-    return !this.#response.writableNeedDrain && pauseMs(this.#small.length) === 0;
+    return !this.#full && pauseMs(this.#small.length) === 0;
   }
 
   end(): void {
     this.#over = true;
     this.#writeSmall();
     const head = this.#head;
-    const whole = this.#whole;
-    if (
-      head !== null &&
-      (whole !== null || head.lengthBytes === 0) &&
-      canWriteOnce(this.#response) &&
-      !this.#mustClose
-    ) {
+    if (head !== null && (this.#whole !== null || head.lengthBytes === 0)) {
       this.#head = null;
-      this.#whole = null;
-      return writeOnce(this.#response, head.status, head.headers, whole ?? noBytes);
+      return this.#exchange.send(head.status, head.headers, this.#whole ?? noBytes, this.#options.mustClose());
     }
-    this.#flush();
-    this.#response.end();
+    this.#writeHead();
+    this.#exchange.end();
   }
 
   failed(error: Error, headSent: boolean): void {
     this.#over = true;
-    if (headSent) return void this.#response.destroy();
+    if (headSent) return this.#exchange.destroy();
     const known = error instanceof EbbError ? error : this.#options.defect(error);
     const { anyOrigin, invocation, mustClose } = this.#options;
     const options: ProblemOptions = { anyOrigin, invocation, close: mustClose() };
-    sendProblem(this.#response, known, options);
+    sendProblem(this.#exchange, known, options);
   }
 
   upgraded(head: ReplyHead, instance: Duplex): void {
     this.#over = true;
-    const client = this.#response.socket;
-    if (client === null) return void instance.destroy();
-    this.#response.detachSocket(client);
-    client.write(switchingHead(responseHeaders({ ...head, lengthBytes: null }, this.#options)), "latin1");
-    if (this.#options.early !== null && this.#options.early.length > 0) client.unshift(this.#options.early);
-    join(client, instance);
+    const { upgrade } = this.#options;
+    if (upgrade === null || this.#exchange.over) return void instance.destroy();
+    const { socket, early } = upgrade;
+    socket.write(switchingHead(responseHeaders(head, this.#options)), "latin1");
+    if (early.length > 0) socket.unshift(early);
+    join(socket, instance);
   }
 
-  get #mustClose(): boolean {
-    return this.#options.mustClose();
+  drained(): void {
+    this.#full = false;
+    if (!this.#resting) this.#invocation?.drained();
+  }
+
+  gone(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#invocation?.abort();
   }
 
   #writeHead(): void {
     const head = this.#head;
     if (head === null) return;
     this.#head = null;
-    if (this.#mustClose) head.headers.push("connection", "close");
-    this.#response.writeHead(head.status, head.headers);
+    this.#exchange.start(head.status, head.headers, head.lengthBytes, this.#options.mustClose());
+    const whole = this.#whole;
+    this.#whole = null;
+    if (whole !== null) this.#write(whole);
   }
 
   #write(chunk: Uint8Array): boolean {
-    if (this.#response.write(chunk)) return true;
-    if (this.#response.listenerCount("drain") === 0) this.#response.on("drain", this.#onDrain);
-    return false;
+    const more = this.#exchange.write(chunk);
+    if (!more) this.#full = true;
+    return more;
   }
 
   readonly #writeSmall = (): void => {
     const small = this.#small;
     if (small.length === 0) return;
     this.#small = [];
-    if (this.#response.destroyed) return;
-    const more = this.#write(small.length === 1 ? small[0]! : Buffer.concat(small));
+    this.#write(small.length === 1 ? small[0]! : Buffer.concat(small));
     const restMs = pauseMs(small.length);
-    if (restMs > 0 && more) setTimeout(this.#onDrain, restMs);
+    if (restMs > 0) this.#rest(restMs);
   };
+
+  #rest(forMs: number): void {
+    if (this.#resting) return;
+    this.#resting = true;
+    setTimeout(() => {
+      this.#resting = false;
+      if (!this.#full) this.#invocation?.drained();
+    }, forMs);
+  }
 
   readonly #flush = (): void => {
     if (this.#head === null) return;
-    const whole = this.#whole;
-    this.#whole = null;
     this.#writeHead();
-    if (whole !== null) this.#write(whole);
-    else if (!this.#over) this.#response.flushHeaders();
-  };
-
-  readonly #onDrain = (): void => {
-    this.#invocation?.drained();
-  };
-
-  readonly #onClose = (): void => {
-    if (this.#over) return;
-    this.#over = true;
-    this.#invocation?.abort();
+    this.#exchange.flush();
   };
 }

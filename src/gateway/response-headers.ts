@@ -32,7 +32,7 @@ const ofTheWholeHost: ReadonlySet<string> = new Set([
 ]);
 const sandboxed = "sandbox allow-scripts allow-forms allow-popups";
 
-/** Names and values in turn, complete but for what the framing adds. */
+/** Names and values in turn; what frames the body comes with it. */
 export function responseHeaders(head: ReplyHead, rules: ResponseRules): string[] {
   const { headers } = head;
   const out: string[] = [];
@@ -42,7 +42,6 @@ export function responseHeaders(head: ReplyHead, rules: ResponseRules): string[]
     const value = headers[i + 1]!;
     out.push(name, name === "set-cookie" ? withoutBaseDomain(value, rules.base) : value);
   }
-  if (head.lengthBytes !== null && head.status !== 204) out.push("content-length", String(head.lengthBytes));
   if (rules.shared) {
     out.push("content-security-policy", sandboxed);
     out.push("ebb-note", `cookies are removed and pages are sandboxed under /run/; use ${rules.workloadUrl}`);

@@ -1,11 +1,23 @@
 // Connections that leave HTTP (WebSocket): the head of the switch, and then bytes both ways until either side ends.
 
-import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
+import type { RequestHead } from "./http1/request-parser.ts";
 
 /** Only WebSocket is passed on; any other upgrade is ignored and the request answered as it is (RFC 9110, 7.8). */
-export function asksForUpgrade(request: IncomingMessage): boolean {
-  return request.method === "GET" && request.headers.upgrade?.toLowerCase() === "websocket";
+export function asksForUpgrade({ method, rawHeaders, keepAlive }: RequestHead): boolean {
+  if (method !== "GET" || !keepAlive) return false;
+  let protocol = "";
+  let connection = "";
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!;
+    // The few that matter, by their length first: this is asked of every request.
+    if (name.length === 7 && name.toLowerCase() === "upgrade") protocol = rawHeaders[i + 1]!.toLowerCase();
+    else if (name.length === 10 && name.toLowerCase() === "connection")
+      connection += `,${rawHeaders[i + 1]!.toLowerCase()}`;
+    else if (name.length === 14 && name.toLowerCase() === "content-length") return false;
+    else if (name.length === 17 && name.toLowerCase() === "transfer-encoding") return false;
+  }
+  return protocol === "websocket" && connection.split(",").some((option) => option.trim() === "upgrade");
 }
 
 export function switchingHead(headers: readonly string[]): string {

@@ -8,14 +8,14 @@ import { parseTarget } from "../target.ts";
 
 export function findHost(inbound: Inbound, context: StepContext): EbbError | null {
   const { request, known } = inbound;
-  const target = parseTarget(request.url ?? "");
+  const target = parseTarget(request.target);
   if (target === null)
     return new EbbError("bad_request", "The request target is neither a path nor a URL in printable ASCII.");
   inbound.target = target;
   inbound.path = target.path;
   if (known.host === null) {
     // Load balancers that speak HTTP/1.0 ask for nothing else.
-    if (request.httpVersionMinor === 0 && target.path === "/healthz" && target.authority === null) {
+    if (request.versionMinor === 0 && target.path === "/healthz" && target.authority === null) {
       inbound.host = { kind: "platform", at: "base" };
       return null;
     }

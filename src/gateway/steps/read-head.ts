@@ -7,9 +7,11 @@ import type { Inbound, KnownHeaders } from "../inbound.ts";
 export function readHead(inbound: Inbound): EbbError | null {
   const { request } = inbound;
   const { rawHeaders } = request;
+  if (request.versionMajor > 1)
+    return new EbbError("bad_request", `HTTP/${request.versionMajor} is not spoken here in this way.`);
   if (request.method === "TRACE" || request.method === "CONNECT")
     return new EbbError("method_not_allowed", `${request.method} is not allowed here.`);
-  if ((request.url ?? "").length > httpLimits.requestTargetBytes)
+  if (request.target.length > httpLimits.requestTargetBytes)
     return new EbbError("uri_too_long", `The request target is longer than ${httpLimits.requestTargetBytes} bytes.`);
   if (rawHeaders.length > httpLimits.requestHeaderCount * 2)
     return new EbbError("headers_too_large", `The request has more than ${httpLimits.requestHeaderCount} headers.`);
@@ -134,8 +136,7 @@ function readFraming(inbound: Inbound, length: string | null, encoding: string |
       return new EbbError("bad_request", "The request has both Content-Length and Transfer-Encoding.");
     if (encoding.toLowerCase() !== "chunked")
       return new EbbError("bad_request", "The only Transfer-Encoding that is read is chunked.");
-    if (inbound.request.httpVersionMinor === 0)
-      return new EbbError("bad_request", "HTTP/1.0 has no Transfer-Encoding.");
+    if (inbound.request.versionMinor === 0) return new EbbError("bad_request", "HTTP/1.0 has no Transfer-Encoding.");
     inbound.bodyBytes = null;
   } else if (length !== null) {
     if (!/^\d{1,15}$/.test(length)) return new EbbError("bad_request", "The Content-Length is not a number.");

@@ -1,0 +1,240 @@
+// One client's connection: bytes to requests by llhttp, answers in the requests' order, and when it is over.
+
+import type { Socket } from "node:net";
+import type { Clock } from "#model/clock.ts";
+import { httpLimits } from "#model/limits.ts";
+import { Exchange, type ExchangeOwner } from "./exchange.ts";
+import { RequestParser, type RequestEvents, type RequestHead } from "./request-parser.ts";
+
+/** What serves the requests of a connection. */
+export interface RequestServer {
+  readonly closing: boolean;
+  /** A head is there. True: the connection is to become another protocol's; `upgrade` follows. */
+  request(exchange: Exchange, connection: Connection): boolean;
+  /** Of the exchange that asked for it: `socket` is paused and no longer this connection's. */
+  upgrade(exchange: Exchange, socket: Socket, early: Buffer, connection: Connection): void;
+  /** What came is not HTTP/1.1 (llhttp's code), or its head did not come in time. Nothing more is read. */
+  unreadable(code: string, exchange: Exchange | null, connection: Connection): void;
+  /** It is over. */
+  closed(connection: Connection): void;
+}
+
+/** Its head did not come in time: the code of what `node:http` says then. */
+export const headTimeout = "ERR_HTTP_REQUEST_TIMEOUT";
+
+export class Connection implements ExchangeOwner, RequestEvents {
+  readonly peer: string;
+  readonly #socket: Socket;
+  readonly #server: RequestServer;
+  readonly #clock: Clock;
+  readonly #parser: RequestParser;
+  /** Asked and not answered, in order: the first has its turn. */
+  readonly #exchanges: Exchange[] = [];
+  /** Whose body is arriving. */
+  #receiving: Exchange | null = null;
+  /** Whose request asked for another protocol. */
+  #leaving: Exchange | null = null;
+  /** Nothing more is read as a request. */
+  #deaf = false;
+  /** The client wants no answer after those that it has asked for. */
+  #last = false;
+  /** Monotonic us since when the head of a request is awaited to its end; null: none has begun. */
+  #headSinceUs: number | null;
+  /** Monotonic us of the last sign of life. */
+  #quietSinceUs: number;
+  #paused = false;
+  #closed = false;
+
+  constructor(socket: Socket, server: RequestServer, clock: Clock) {
+    this.#socket = socket;
+    this.#server = server;
+    this.#clock = clock;
+    this.peer = socket.remoteAddress ?? "";
+    this.#headSinceUs = this.#quietSinceUs = clock.monotonicUs();
+    this.#parser = new RequestParser(this, httpLimits.requestHeadBytes);
+    socket.on("data", this.#onData).on("end", this.#onEnd).on("drain", this.#onDrain);
+    socket.on("error", this.#onError).on("close", this.#onClose);
+  }
+
+  isLast(exchange: Exchange): boolean {
+    return (this.#last || this.#server.closing) && this.#exchanges.at(-1) === exchange;
+  }
+  get idle(): boolean {
+    return this.#exchanges.length === 0;
+  }
+
+  /** What has been read behind this is not served: nobody knows where it begins. */
+  distrust(): void {
+    this.#deaf = true;
+    this.#last = true;
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  /** Ends it if it waits for too long; asked every few seconds. */
+  sweep(nowUs: number): void {
+    if (!this.idle || this.#leaving !== null) return;
+    if (this.#headSinceUs !== null && this.#receiving === null) {
+      if (nowUs - this.#headSinceUs < httpLimits.headersTimeoutMs * 1_000) return;
+      this.#unreadable(headTimeout);
+    } else if (nowUs - this.#quietSinceUs >= (httpLimits.keepAliveTimeoutMs + keepAliveMarginMs) * 1_000) {
+      this.destroy();
+    }
+  }
+
+  // --- for node:http's own objects, which answer over the socket itself
+
+  get socket(): Socket {
+    return this.#socket;
+  }
+
+  // --- what the parser finds
+
+  begin(): void {
+    this.#headSinceUs = this.#quietSinceUs;
+  }
+
+  head(head: RequestHead): boolean {
+    if (this.#deaf) return false;
+    this.#headSinceUs = null;
+    if (!head.keepAlive || head.method === "CONNECT") this.#last = true;
+    const exchange = new Exchange(head, this);
+    this.#receiving = exchange;
+    this.#exchanges.push(exchange);
+    if (this.#exchanges.length === 1) exchange.takeTurn();
+    if (!this.#server.request(exchange, this)) return false;
+    this.#leaving = exchange;
+    return true;
+  }
+
+  body(chunk: Buffer): void {
+    this.#receiving?.arrived(chunk);
+  }
+
+  end(): void {
+    const exchange = this.#receiving;
+    this.#receiving = null;
+    exchange?.arrivedWhole();
+  }
+
+  // --- what the exchanges want
+
+  write(bytes: string | Uint8Array): boolean {
+    return typeof bytes === "string" ? this.#socket.write(bytes, "latin1") : this.#socket.write(bytes);
+  }
+  cork(): void {
+    this.#socket.cork();
+  }
+  uncork(): void {
+    this.#socket.uncork();
+  }
+
+  flowChanged(): void {
+    const wait = this.#receiving?.bodyBlocked === true || this.#exchanges.length > pipelinedMax;
+    if (wait === this.#paused || this.#leaving !== null) return;
+    this.#paused = wait;
+    if (wait) this.#socket.pause();
+    else this.#socket.resume();
+  }
+
+  answered(exchange: Exchange, close: boolean): void {
+    if (this.#exchanges[0] !== exchange) return;
+    this.#exchanges.shift();
+    const next = this.#exchanges[0];
+    if (close || (next === undefined && (this.#last || this.#server.closing))) {
+      this.#deaf = true;
+      for (const dropped of this.#exchanges.splice(0)) dropped.gone();
+      this.#socket.destroySoon();
+      return;
+    }
+    // What still comes of its body is nobody's.
+    if (!exchange.complete) exchange.discardBody();
+    if (next !== undefined) next.takeTurn();
+    else this.#quietSinceUs = this.#clock.monotonicUs();
+    this.flowChanged();
+  }
+
+  // --- what the socket says
+
+  readonly #onData = (chunk: Buffer): void => {
+    if (this.#deaf) return;
+    this.#quietSinceUs = this.#clock.monotonicUs();
+    const fed = this.#parser.feed(chunk);
+    if (fed.kind === "left") return this.#leave(fed.rest);
+    // Behind a request that was its last a client may send what it likes.
+    if (fed.kind === "failed" && !(fed.code === "HPE_CLOSED_CONNECTION" && this.#last))
+      return this.#unreadable(fed.code);
+    this.flowChanged();
+  };
+
+  readonly #onEnd = (): void => {
+    const code = this.#deaf ? null : this.#parser.finish();
+    if (code !== null && this.#headSinceUs !== null && this.idle) return this.#unreadable(code);
+    // As with node:http, a client that ends its side is one that has gone.
+    this.#socket.end();
+  };
+
+  readonly #onDrain = (): void => {
+    this.#exchanges[0]?.drained();
+  };
+
+  readonly #onError = (): void => {
+    this.#socket.destroy();
+  };
+
+  readonly #onClose = (): void => {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#deaf = true;
+    for (const exchange of this.#exchanges.splice(0)) exchange.gone();
+    this.#receiving?.gone();
+    // It may be llhttp that has told of the end.
+    setImmediate(() => this.#parser.close());
+    this.#server.closed(this);
+  };
+
+  #leave(early: Buffer): void {
+    const exchange = this.#leaving;
+    // A CONNECT, which is answered and over.
+    if (exchange === null) {
+      this.distrust();
+      return;
+    }
+    const socket = this.#socket;
+    socket.pause();
+    socket.off("data", this.#onData).off("end", this.#onEnd).off("drain", this.#onDrain);
+    this.#server.upgrade(exchange, socket, early, this);
+  }
+
+  #unreadable(code: string): void {
+    this.distrust();
+    const exchange = this.#receiving;
+    this.#receiving = null;
+    this.#server.unreadable(code, exchange, this);
+  }
+
+  /** Says something that answers no request, behind all answers that are owed, and ends. */
+  close(answer: (exchange: Exchange) => void): void {
+    const exchange = new Exchange(unreadableHead, this);
+    exchange.arrivedWhole();
+    this.#exchanges.push(exchange);
+    if (this.#exchanges.length === 1) exchange.takeTurn();
+    answer(exchange);
+  }
+}
+
+/** Requests that a connection may have ahead of their answers before it is read no further. */
+const pipelinedMax = 16;
+/** What a client's and our timers may differ by: it should be the client that closes. */
+const keepAliveMarginMs = 1_000;
+
+const unreadableHead: RequestHead = {
+  method: "",
+  target: "",
+  rawHeaders: [],
+  versionMajor: 1,
+  versionMinor: 1,
+  keepAlive: false,
+};

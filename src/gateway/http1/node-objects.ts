@@ -1,0 +1,69 @@
+// An exchange in node:http's own terms, for what is written against those: the API, which is Fastify's.
+
+import { IncomingMessage, ServerResponse } from "node:http";
+import type { Connection } from "./connection.ts";
+import type { BodyReceiver, Exchange } from "./exchange.ts";
+
+/** node:http's request, with the exchange's body. */
+class ExchangeRequest extends IncomingMessage implements BodyReceiver {
+  readonly #exchange: Exchange;
+
+  constructor(exchange: Exchange, connection: Connection) {
+    super(connection.socket);
+    this.#exchange = exchange;
+    const { method, target, rawHeaders, versionMajor, versionMinor } = exchange.head;
+    Object.assign(this, { method, url: target, httpVersionMajor: versionMajor, httpVersionMinor: versionMinor });
+    this.httpVersion = `${versionMajor}.${versionMinor}`;
+    this.rawHeaders = [...rawHeaders];
+    for (let i = 0; i < rawHeaders.length; i += 2) addHeader(this.headers, rawHeaders[i]!, rawHeaders[i + 1]!);
+  }
+
+  override _read(): void {
+    this.#exchange.resumeBody();
+  }
+
+  data(chunk: Buffer): void {
+    if (!this.push(chunk)) this.#exchange.pauseBody();
+  }
+
+  end(): void {
+    this.complete = true;
+    this.push(null);
+  }
+
+  failed(error: Error): void {
+    this.destroy(error);
+  }
+}
+
+/** As node:http joins them (RFC 9110, 5.3); two of what may stand once alone have been refused before. */
+function addHeader(headers: IncomingMessage["headers"], rawName: string, value: string): void {
+  const name = rawName.toLowerCase();
+  const before = headers[name];
+  if (name === "set-cookie") headers[name] = [...(headers[name] ?? []), value];
+  else headers[name] = before === undefined ? value : `${String(before)}${name === "cookie" ? "; " : ", "}${value}`;
+}
+
+/** Serves it when it is its turn; the connection goes on when the response is finished. */
+export function withNodeObjects(
+  exchange: Exchange,
+  connection: Connection,
+  asksFirst: boolean,
+  serve: (request: IncomingMessage, response: ServerResponse) => void,
+): void {
+  if (asksFirst) exchange.continue();
+  exchange.answeredElsewhere(() => {
+    const request = new ExchangeRequest(exchange, connection);
+    const response = new ServerResponse(request);
+    response.shouldKeepAlive = exchange.head.keepAlive && !connection.isLast(exchange);
+    response.assignSocket(connection.socket);
+    response.on("finish", () => {
+      response.detachSocket(connection.socket);
+      exchange.doneElsewhere(!response.shouldKeepAlive);
+    });
+    // A request that breaks off is told of by its end; nobody has to listen for its error.
+    request.on("error", () => undefined);
+    exchange.receive(request);
+    serve(request, response);
+  });
+}

@@ -1,0 +1,149 @@
+// llhttp, Node's own HTTP/1.1 parser, fed with what a client sends: the one file that knows how to reach it without node:http.
+
+import { createRequire } from "node:module";
+import { METHODS } from "node:http";
+
+/** A request's head as it stood on the wire; checked for syntax by llhttp, and for nothing else. */
+export interface RequestHead {
+  readonly method: string;
+  readonly target: string;
+  /** Names and values in turn, as sent. */
+  readonly rawHeaders: readonly string[];
+  readonly versionMajor: number;
+  readonly versionMinor: number;
+  /** By version and `connection`: the client would go on with this connection. */
+  readonly keepAlive: boolean;
+}
+
+export interface RequestEvents {
+  /** The first byte of a request has come. */
+  begin(): void;
+  /** True: what follows the head is another protocol's. */
+  head(head: RequestHead): boolean;
+  body(chunk: Buffer): void;
+  end(): void;
+}
+
+/** How far a chunk was read. */
+export type Fed =
+  | { readonly kind: "fed" }
+  | { readonly kind: "left"; readonly rest: Buffer }
+  | { readonly kind: "failed"; readonly code: string };
+
+const fed: Fed = { kind: "fed" };
+
+/** llhttp's binding (node's src/node_http_parser.cc), which `node:http` itself uses; Node is pinned. */
+interface Llhttp {
+  [callback: number]: unknown;
+  initialize(type: number, resource: object, maxHeaderBytes: number, lenient: number): void;
+  /** The bytes that were read, or why it stopped. */
+  execute(chunk: Buffer): number | Error;
+  finish(): Error | undefined;
+  close(): void;
+}
+interface LlhttpClass {
+  new (): Llhttp;
+  readonly REQUEST: number;
+  readonly kLenientNone: number;
+  readonly kOnMessageBegin: number;
+  readonly kOnHeaders: number;
+  readonly kOnHeadersComplete: number;
+  readonly kOnBody: number;
+  readonly kOnMessageComplete: number;
+}
+const { HTTPParser } = createRequire(import.meta.url)("node:_http_common") as { HTTPParser: LlhttpClass };
+
+export class RequestParser {
+  readonly #events: RequestEvents;
+  readonly #llhttp = new HTTPParser();
+  /** What llhttp told of a head in parts, where it has more than 32 headers or came in pieces. */
+  #target = "";
+  #headers: string[] = [];
+  #left = false;
+
+  constructor(events: RequestEvents, maxHeadBytes: number) {
+    this.#events = events;
+    const llhttp = this.#llhttp;
+    llhttp.initialize(HTTPParser.REQUEST, {}, maxHeadBytes, HTTPParser.kLenientNone);
+    llhttp[HTTPParser.kOnMessageBegin] = () => events.begin();
+    llhttp[HTTPParser.kOnHeaders] = (headers: string[], target: string) => {
+      this.#headers.push(...headers);
+      this.#target += target;
+    };
+    llhttp[HTTPParser.kOnHeadersComplete] = this.#onHead;
+    llhttp[HTTPParser.kOnBody] = (chunk: Buffer) => events.body(chunk);
+    llhttp[HTTPParser.kOnMessageComplete] = () => {
+      // Trailers, which are nobody's here.
+      if (this.#headers.length > 0) this.#headers = [];
+      this.#target = "";
+      events.end();
+    };
+  }
+
+  /** After anything but "fed" nothing more may come. */
+  feed(chunk: Buffer): Fed {
+    for (let rest = chunk; ;) {
+      const read = this.#llhttp.execute(rest);
+      if (typeof read !== "number") return { kind: "failed", code: (read as NodeJS.ErrnoException).code ?? "unknown" };
+      if (this.#left) return { kind: "left", rest: rest.subarray(read) };
+      if (read >= rest.length) return fed;
+      // It stopped behind a request that asked for another protocol and did not get it.
+      if (read === 0) return { kind: "failed", code: "HPE_PAUSED_UPGRADE" };
+      rest = rest.subarray(read);
+    }
+  }
+
+  /** The client sends no more; the code of what that cut off, null: nothing. */
+  finish(): string | null {
+    const error = this.#llhttp.finish();
+    return error instanceof Error ? ((error as NodeJS.ErrnoException).code ?? "unknown") : null;
+  }
+
+  /** Gives back what it holds outside of JavaScript; not from within an event. */
+  close(): void {
+    this.#llhttp.close();
+  }
+
+  readonly #onHead = (
+    versionMajor: number,
+    versionMinor: number,
+    headers: string[] | undefined,
+    method: number,
+    target: string | undefined,
+    _statusCode: unknown,
+    _statusMessage: unknown,
+    _upgrade: boolean,
+    keepAlive: boolean,
+  ): number => {
+    if (headers === undefined) {
+      headers = this.#headers;
+      this.#headers = [];
+    }
+    if (target === undefined) {
+      target = this.#target;
+      this.#target = "";
+    }
+    const name = methodNames[method] ?? "";
+    const head = { method: name, target, rawHeaders: headers, versionMajor, versionMinor, keepAlive };
+    // Behind a CONNECT there is nothing of HTTP, whether it is allowed or not.
+    this.#left = this.#events.head(head) || name === "CONNECT";
+    // 2: no body, and nothing of HTTP behind it.
+    return this.#left ? 2 : 0;
+  };
+}
+
+/** llhttp tells methods by its own numbers, which it gives no list of: each is asked once. */
+const methodNames: readonly string[] = (() => {
+  const names: string[] = [];
+  for (const method of METHODS) {
+    const llhttp = new HTTPParser();
+    llhttp.initialize(HTTPParser.REQUEST, {}, 0, HTTPParser.kLenientNone);
+    llhttp[HTTPParser.kOnHeadersComplete] = (_major: number, _minor: number, _headers: unknown, number: number) => {
+      names[number] = method;
+      return 2;
+    };
+    llhttp.execute(Buffer.from(`${method} ${method === "CONNECT" ? "a:1" : "/"} HTTP/1.1\r\n\r\n`));
+    llhttp.close();
+  }
+  return names;
+})();

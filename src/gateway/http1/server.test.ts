@@ -1,0 +1,219 @@
+// Connections over real sockets, in time that is moved by hand: whom they wait for, and how they end.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import test, { afterEach, beforeEach } from "node:test";
+import { until } from "#activator/world.testing.ts";
+import { VirtualClock } from "#lib/virtual-clock.ts";
+import { parserError } from "../problem.ts";
+import type { Exchange } from "./exchange.ts";
+import { Http1Server } from "./server.ts";
+
+let clock: VirtualClock;
+let server: Http1Server;
+let port: number;
+let closing: boolean;
+let exchanges: Exchange[];
+let gone: number;
+const sockets: Socket[] = [];
+
+beforeEach(async () => {
+  clock = new VirtualClock();
+  closing = false;
+  exchanges = [];
+  gone = 0;
+  server = new Http1Server(
+    {
+      get closing() {
+        return closing;
+      },
+      request(exchange) {
+        exchange.answeredBy({ drained() {}, gone: () => void gone++ });
+        exchanges.push(exchange);
+        return false;
+      },
+      upgrade() {},
+      unreadable(code, exchange, connection) {
+        if (exchange !== null) exchange.bodyFailed(new Error(code));
+        else connection.close((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));
+      },
+    },
+    clock,
+  );
+  port = await server.listen("127.0.0.1", 0);
+});
+afterEach(async () => {
+  const closed = server.close();
+  server.destroyAll();
+  await closed;
+  for (const socket of sockets.splice(0)) socket.destroy();
+});
+
+interface Client {
+  readonly socket: Socket;
+  readonly received: () => string;
+  readonly ended: Promise<unknown>;
+}
+
+async function open(): Promise<Client> {
+  const socket = connect({ port, host: "127.0.0.1", noDelay: true });
+  sockets.push(socket);
+  let received = "";
+  socket.on("data", (chunk: Buffer) => void (received += chunk.toString("latin1")));
+  socket.on("error", () => undefined);
+  const ended = once(socket, "close");
+  await once(socket, "connect");
+  return { socket, received: () => received, ended };
+}
+
+const get = (target: string, headers = ""): string => `GET ${target} HTTP/1.1\r\nhost: x\r\n${headers}\r\n`;
+const ok = (exchange: Exchange, text: string): void => exchange.send(200, [], Buffer.from(text), false);
+const arrived = (count: number): Promise<void> => until(() => exchanges.length === count, `${count} requests`);
+const arrivedAtLeast = (count: number): Promise<void> => until(() => exchanges.length >= count, `${count} requests`);
+/** The server has its connection: what it does later, it does by its clock. */
+const known = (): Promise<void> => until(() => clock.pending() > 0, "a connection");
+
+test("a server without connections has no timer", async () => {
+  assert.equal(clock.pending(), 0);
+  const { socket, ended } = await open();
+  await known();
+  socket.destroy();
+  await ended;
+  await clock.advance(10_000);
+  await until(() => clock.pending() === 0, "no timer");
+});
+
+test("a head that does not come in time: 408, and the connection ends; so does one that never begins", async () => {
+  const [silent, slow] = [await open(), await open()];
+  slow.socket.write("GET / HTTP/1.1\r\nhost:");
+  await known();
+  await clock.advance(15_000);
+  slow.socket.write(" x\r\nx:");
+  await clock.advance(11_000);
+  await Promise.all([silent.ended, slow.ended]);
+  assert.match(slow.received(), /^HTTP\/1\.1 408 /);
+  assert.match(silent.received(), /^HTTP\/1\.1 408 /);
+  assert.equal(exchanges.length, 0);
+});
+
+test("an answer may take as long as it takes, and a connection that is kept ends when nothing comes for long enough", async () => {
+  const { socket, received, ended } = await open();
+  socket.write(get("/"));
+  await arrived(1);
+  await clock.advance(3_600_000);
+  ok(exchanges[0]!, "late");
+  await until(() => received().endsWith("late"), "the answer");
+  assert.match(received(), /keep-alive: timeout=65\r\n/);
+  await clock.advance(60_000);
+  socket.write(get("/again"));
+  await arrived(2);
+  ok(exchanges[1]!, "again");
+  await until(() => received().endsWith("again"), "the second answer");
+  await clock.advance(60_000);
+  assert.equal(socket.destroyed, false);
+  await clock.advance(15_000);
+  await ended;
+});
+
+test("answers that are ready early wait for their turn; the one that closes is the last, also when others are ready behind it", async () => {
+  const { socket, received, ended } = await open();
+  socket.write(get("/1") + get("/2") + get("/3") + get("/4", "connection: close\r\n"));
+  await arrived(4);
+  ok(exchanges[1]!, "two");
+  ok(exchanges[3]!, "four");
+  exchanges[2]!.start(200, [], null, false);
+  assert.equal(exchanges[2]!.write(Buffer.from("thr")), false, "it is not its turn: no more for now");
+  assert.equal(received(), "");
+  ok(exchanges[0]!, "one");
+  exchanges[2]!.write(Buffer.from("ee"));
+  exchanges[2]!.end();
+  await ended;
+  const bodies = received()
+    .split(/(?=HTTP\/1\.1)/)
+    .map((answer) => answer.slice(answer.indexOf("\r\n\r\n") + 4));
+  assert.deepEqual(bodies, ["one", "two", "3\r\nthr\r\n2\r\nee\r\n0\r\n\r\n", "four"]);
+  assert.equal(received().match(/connection: close/g)!.length, 1);
+  assert.equal(gone, 0);
+});
+
+test("what a client asked behind an answer that closes is dropped, and whoever answers it is told", async () => {
+  const { socket, received, ended } = await open();
+  socket.write(get("/1") + get("/2"));
+  await arrived(2);
+  exchanges[0]!.send(400, [], Buffer.from("no"), true);
+  await ended;
+  assert.equal(received().match(/HTTP\/1\.1/g)!.length, 1);
+  assert.equal(gone, 1);
+});
+
+test("a body stays in the client's socket until somebody takes it", async () => {
+  const { socket } = await open();
+  const size = 32 * 1024 * 1024;
+  socket.write(`POST / HTTP/1.1\r\ncontent-length: ${size}\r\n\r\n`);
+  const body = Buffer.alloc(size, "a");
+  socket.write(body);
+  await arrived(1);
+  for (let turn = 0; turn < 200; turn++) await new Promise((resolve) => setImmediate(resolve));
+  assert.ok(socket.bytesWritten - socket.writableLength < size, "the kernel holds some, and the client the rest");
+  let taken = 0;
+  const whole = new Promise<void>((resolve, reject) => {
+    exchanges[0]!.receive({ data: (chunk) => void (taken += chunk.length), end: resolve, failed: reject });
+  });
+  await whole;
+  assert.equal(taken, size);
+});
+
+test("a body that nobody wants is thrown away, and the connection is kept", async () => {
+  const { socket, received } = await open();
+  socket.write(`POST / HTTP/1.1\r\ncontent-length: 3000000\r\n\r\n`);
+  await arrived(1);
+  ok(exchanges[0]!, "early");
+  await until(() => received().endsWith("early"), "the answer");
+  socket.write("a".repeat(3_000_000) + get("/next"));
+  await arrived(2);
+  ok(exchanges[1]!, "next");
+  await until(() => received().endsWith("next"), "the next answer");
+});
+
+test("a client that goes ends its exchanges, and a body that was on its way fails", async () => {
+  const { socket } = await open();
+  socket.write(`POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc`);
+  await arrived(1);
+  const failed = new Promise<Error>((resolve) => {
+    exchanges[0]!.receive({ data() {}, end() {}, failed: resolve });
+  });
+  socket.destroy();
+  assert.match((await failed).message, /closed the connection before its body was complete/);
+  assert.equal(gone, 1);
+});
+
+test("while it closes, answers under way go out and end their connections, and idle ones end at once", async () => {
+  const [idle, busy] = [await open(), await open()];
+  idle.socket.write(get("/"));
+  await arrived(1);
+  ok(exchanges[0]!, "idle");
+  busy.socket.write(get("/"));
+  await arrived(2);
+  closing = true;
+  const closed = server.close();
+  await idle.ended;
+  ok(exchanges[1]!, "busy");
+  await busy.ended;
+  assert.match(busy.received(), /connection: close\r\n[^]*busy$/);
+  await closed;
+});
+
+test("a crowd of requests on one connection is not read further than it is answered", async () => {
+  const { socket } = await open();
+  for (let i = 0; i < 200; i++) {
+    socket.write(get(`/${i}?${"x".repeat(10_000)}`));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const read = exchanges.length;
+  assert.ok(read < 60, `${read} were read`);
+  for (let answered = 0; answered < 200; answered++) {
+    await arrivedAtLeast(answered + 1);
+    ok(exchanges[answered]!, "x");
+  }
+});
