@@ -1,7 +1,8 @@
-// What the platform itself answers: health, a page for people, and the API by its handler.
+// What the platform itself answers: health, a page for people, preflights of private workloads, and the API by its handler.
 
-import type { ServerResponse } from "node:http";
+import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
 import { EbbError } from "#model/errors.ts";
+import { httpLimits } from "#model/limits.ts";
 import type { PlatformHandler } from "./door.ts";
 import type { Destination, Inbound } from "./inbound.ts";
 import { sendProblem } from "./problem.ts";
@@ -22,6 +23,10 @@ export function answerPlatform(
     if (inbound.known.expect !== null) response.writeContinue();
     return options.platform(request, response, { outer });
   }
+  if (destination.kind === "preflight") {
+    response.writeHead(204, preflightHeaders(destination.method, destination.headers, inbound.known.expect !== null));
+    return void response.end();
+  }
   if (request.method !== "GET" && request.method !== "HEAD") {
     const words = `${request.method} is not allowed here.`;
     return sendProblem(response, new EbbError("method_not_allowed", words), {
@@ -37,6 +42,18 @@ export function answerPlatform(
     "x-content-type-options": "nosniff",
   });
   response.end(text);
+}
+
+/** Any origin, for a private workload's caller shows a token and never a cookie; whether its answer may be read, it says itself. */
+function preflightHeaders(method: string, headers: string | null, close: boolean): OutgoingHttpHeaders {
+  return {
+    "access-control-allow-origin": "*",
+    "access-control-allow-methods": method,
+    ...(headers === null ? {} : { "access-control-allow-headers": headers }),
+    "access-control-max-age": String(httpLimits.preflightAgeSeconds),
+    vary: "access-control-request-method, access-control-request-headers",
+    ...(close ? { connection: "close" } : {}),
+  };
 }
 
 function page(version: string): string {

@@ -40,6 +40,8 @@ export const httpLimits = {
   headersTimeoutMs: 20_000,
   keepAliveTimeoutMs: 65_000,
   connections: 20_000,
+  /** How long a browser may go by what a preflight was answered. */
+  preflightAgeSeconds: 600,
 } as const;
 
 export const waitingLimits = {
