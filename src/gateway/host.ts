@@ -53,6 +53,9 @@ export type HostRoute =
   | { readonly kind: "workload"; readonly project: string; readonly workload: string }
   | { readonly kind: "foreign" };
 
+/** Below BASE: the one host on which a cookie will authenticate. */
+export const consoleLabel = "console";
+
 const foreign: HostRoute = { kind: "foreign" };
 
 /** On the public listener; `base` is canonical. */
@@ -62,7 +65,7 @@ export function routeHost(authority: Authority, base: string): HostRoute {
   if (name === base) return { kind: "platform", at: "base" };
   if (!name.endsWith(`.${base}`)) return foreign;
   const label = name.slice(0, -base.length - 1);
-  if (label === "api" || label === "console") return { kind: "platform", at: label };
+  if (label === "api" || label === consoleLabel) return { kind: "platform", at: label };
   if (label.includes(".")) return foreign;
   return workloadOfLabel(label);
 }

@@ -29,6 +29,8 @@ export interface StepContext {
 export type Destination =
   | { readonly kind: "workload"; readonly project: string; readonly workload: string; readonly viaPath: boolean }
   | { readonly kind: "api" | "health" | "page" }
+  /** A redirect. */
+  | { readonly kind: "elsewhere"; readonly url: string }
   /** What a page of another origin asks to be allowed, as it asks for it. */
   | { readonly kind: "preflight"; readonly method: string; readonly headers: string | null };
 

@@ -1,4 +1,5 @@
-// What the platform itself answers: health, a page for people, preflights of private workloads, and the API by its handler.
+// What the platform itself answers: health, a page for people, the way to the console, preflights of private workloads,
+// and the API by its handler.
 
 import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
 import { EbbError } from "#model/errors.ts";
@@ -34,15 +35,22 @@ export function answerPlatform(
       close: inbound.known.expect !== null,
     });
   }
-  const text = destination.kind === "health" ? "ok\n" : page(options.version);
+  if (destination.kind === "elsewhere") {
+    response.writeHead(307, { ...unkept, location: destination.url, "content-length": 0 });
+    return void response.end();
+  }
+  const atConsole = inbound.host.kind === "platform" && inbound.host.at === "console";
+  const text = destination.kind === "health" ? "ok\n" : page(options.version, atConsole);
   response.writeHead(200, {
+    ...unkept,
     "content-type": "text/plain; charset=utf-8",
     "content-length": Buffer.byteLength(text),
-    "cache-control": "no-store",
     "x-content-type-options": "nosniff",
   });
   response.end(text);
 }
+
+const unkept = { "cache-control": "no-store" } as const;
 
 /** Any origin, for a private workload's caller shows a token and never a cookie; whether its answer may be read, it says itself. */
 function preflightHeaders(method: string, headers: string | null, close: boolean): OutgoingHttpHeaders {
@@ -56,7 +64,12 @@ function preflightHeaders(method: string, headers: string | null, close: boolean
   };
 }
 
-function page(version: string): string {
+function page(version: string, atConsole: boolean): string {
+  if (atConsole)
+    return `ebb ${version}
+
+This version has no web console. The command line has all of it: ebb ls, ebb logs, ebb usage; ebb help lists the rest.
+`;
   return `ebb ${version}
 
 Functions answer at their own host names: ebb ls lists them.
