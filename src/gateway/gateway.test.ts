@@ -272,6 +272,15 @@ test("expect: 100-continue that is refused closes the connection, for nobody kno
   assert.match(text, /^HTTP\/1\.1 401[^]*connection: close/i);
 });
 
+test("expect: 100-continue that the platform answers at once closes the connection too", async () => {
+  const expecting = "expect: 100-continue\r\ncontent-length: 3\r\n";
+  for (const asked of ["GET /healthz", "HEAD /healthz", "GET /", "GET /console", "POST /"]) {
+    const text = await front.raw(`${asked} HTTP/1.1\r\nhost: localhost\r\n${expecting}\r\n`);
+    assert.doesNotMatch(text, /100 Continue/, asked);
+    assert.match(text, /\r\nconnection: close\r\n/i, asked);
+  }
+});
+
 test("a client that goes is an abort of the invocation", async () => {
   const held = front.world.deploy(testRevision({}, 1, "held"));
   const closed = Promise.withResolvers<void>();

@@ -25,7 +25,7 @@ export function answerPlatform(
     return options.platform(request, response, { outer });
   }
   if (destination.kind === "preflight") {
-    response.writeHead(204, preflightHeaders(destination.method, destination.headers, inbound.known.expect !== null));
+    response.writeHead(204, preflightHeaders(destination.method, destination.headers));
     return void response.end();
   }
   if (request.method !== "GET" && request.method !== "HEAD") {
@@ -53,14 +53,13 @@ export function answerPlatform(
 const unkept = { "cache-control": "no-store" } as const;
 
 /** Any origin, for a private workload's caller shows a token and never a cookie; whether its answer may be read, it says itself. */
-function preflightHeaders(method: string, headers: string | null, close: boolean): OutgoingHttpHeaders {
+function preflightHeaders(method: string, headers: string | null): OutgoingHttpHeaders {
   return {
     "access-control-allow-origin": "*",
     "access-control-allow-methods": method,
     ...(headers === null ? {} : { "access-control-allow-headers": headers }),
     "access-control-max-age": String(httpLimits.preflightAgeSeconds),
     vary: "access-control-request-method, access-control-request-headers",
-    ...(close ? { connection: "close" } : {}),
   };
 }
 
