@@ -217,6 +217,8 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   internal.url = `http://${inner.host}:${inner.port}`;
   const listening = await gateway.listen(config.listenHost, config.listenPort);
   stages.owe(async () => {
+    // What is idle goes while the rest still runs: at the end of the drain there is less to take down.
+    autoscaler.drain();
     await activator.drain(lifecycle.drainMs);
     // Before the connections are closed: what is cut off ends with its instance, and not for the loss of its client.
     await fleet.stop(0);
