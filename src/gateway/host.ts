@@ -81,11 +81,16 @@ function workloadOfLabel(label: string): HostRoute {
 /** The name under which ebb is reached from inside. */
 export const internalBase = "ebb.internal";
 
+/** A workload's name: its paths are its own. */
+export function underInternalBase(authority: Authority | null): boolean {
+  return authority?.name.endsWith(`.${internalBase}`) === true;
+}
+
 /** On the internal listener: the caller's own project. An address is for callers that have no resolver of ours. */
 export function routeInternalHost(authority: Authority, project: string): HostRoute {
   const { name, ip } = authority;
   if (ip || name === internalBase || name === "localhost") return { kind: "platform", at: ip ? "ip" : "base" };
-  if (!name.endsWith(`.${internalBase}`)) return foreign;
+  if (!underInternalBase(authority)) return foreign;
   const label = name.slice(0, -internalBase.length - 1);
   return label.includes(".") || label.includes("--") ? foreign : { kind: "workload", project, workload: label };
 }
