@@ -29,7 +29,8 @@ export const daemonKeys = {
     flag: "--trust-proxy CIDR",
     env: "EBB_TRUST_PROXY",
     fallback: "none",
-    meaning: "peers whose X-Forwarded-* headers count; may be given several times, or with commas",
+    meaning:
+      "peers whose X-Forwarded-* headers count, so that they must set or remove each of them (X-Forwarded-Host says which workload is asked); may be given several times, or with commas",
   },
   isolation: {
     flag: "--isolation none",

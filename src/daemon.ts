@@ -72,6 +72,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     log(fact);
     rest(fact);
   };
+  const progress = (what: string): void => console.error(`ebb: ${what}`);
   const defect = (where: string, error: unknown): void => tell({ kind: "defect", errorId: newErrorId(), where, error });
   const { store, mirror, journal } = createStore({ directory, clock, tell, fatal });
   await stages.begin(store);
@@ -106,7 +107,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     path: config.path,
     npmEnvironment: config.npmEnvironment,
     spawner,
-    progress: (what) => console.error(`ebb: ${what}`),
+    progress,
   });
   const folderOf = (digest: string): string => builds.folderOf(digest);
   const runtimes = join(config.installation, "runtimes");
@@ -123,6 +124,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
         node,
         runtimes,
         memoryBytes,
+        progress,
       })
     : null;
   const driver = oci ?? createProcessDriver({ spawner, runDir: allocator.runDir, folderOf, node, runtimes });
@@ -215,6 +217,8 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   internal.url = `http://${inner.host}:${inner.port}`;
   const listening = await gateway.listen(config.listenHost, config.listenPort);
   stages.owe(async () => {
+    // What is idle goes while the rest still runs: at the end of the drain there is less to take down.
+    autoscaler.drain();
     await activator.drain(lifecycle.drainMs);
     // Before the connections are closed: what is cut off ends with its instance, and not for the loss of its client.
     await fleet.stop(0);

@@ -256,6 +256,16 @@ test("a file that changes while it is sent fails the stream with its name", asyn
   await assert.rejects(collected.archive.toArray(), /index\.js changed while it was being sent; deploy again/);
 });
 
+test("a large file is sent without a listener more for each pause of its reader", async (t) => {
+  const folder = folderOf({ "big.bin": "x".repeat(5_000_000) });
+  const warnings: Error[] = [];
+  const warned = (warning: Error): void => void warnings.push(warning);
+  process.on("warning", warned);
+  t.after(() => process.off("warning", warned));
+  await bytesOf(folder);
+  assert.deepEqual(warnings, []);
+});
+
 test("an archive that nobody reads to its end lets go of its files", async () => {
   const folder = folderOf({ "big.bin": "x".repeat(5_000_000) });
   const { archive } = await collect(folder);

@@ -229,7 +229,11 @@ async function copy(file: FileHandle, item: Extract<Item, { kind: "file" }>, sin
 
 function drained(sink: Writable): Promise<void> {
   return new Promise((done, failed) => {
-    sink.once("drain", done);
-    sink.once("close", () => failed(new Error("nobody reads the archive any more")));
+    const closed = (): void => failed(new Error("nobody reads the archive any more"));
+    sink.once("close", closed);
+    sink.once("drain", () => {
+      sink.off("close", closed);
+      done();
+    });
   });
 }

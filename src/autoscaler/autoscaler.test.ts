@@ -50,6 +50,23 @@ function load(revision: Revision, seen: Partial<Load> = {}): Load {
   return { revision, ...none, ...seen };
 }
 
+test("draining keeps nothing idle, neither for min nor for a while, and serves what waits and runs", () => {
+  const { clock, wants, autoscaler } = setup();
+  const [busy, held] = [revisionOf("busy", { idleSeconds: 60 }), revisionOf("held", { min: 2 })];
+  autoscaler.report(load(busy, { active: 3, ready: 3 }));
+  autoscaler.report(load(busy, { active: 1, ready: 3 }));
+  autoscaler.report(load(held, { ready: 2 }));
+  wants.length = 0;
+  autoscaler.drain();
+  assert.deepEqual(wants, ["busy@r1 1", "held@r1 0"]);
+  autoscaler.report(load(busy, { waiting: 1, active: 1, ready: 1 }));
+  autoscaler.report(load(busy, { active: 2, ready: 2 }));
+  autoscaler.report(load(busy, { active: 1, ready: 2 }));
+  autoscaler.report(load(busy, { ready: 1 }));
+  assert.deepEqual(wants.slice(2), ["busy@r1 2", "busy@r1 1", "busy@r1 0"]);
+  assert.equal(clock.pending(), 0);
+});
+
 test("a report is answered at once, and idle to zero comes by one timer", async () => {
   const { clock, wants, facts, autoscaler } = setup();
   const revision = revisionOf("a");

@@ -40,6 +40,7 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   const machine = options.machine ?? defaultMachine;
   const states = new Map<string, State>();
   let running = false;
+  let draining = false;
 
   function report(load: Load): void {
     if (!running) return;
@@ -103,7 +104,9 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     // How many are on their way is the fleet's knowledge; starts that only wait for their turn are not.
     const starting = fleet.workloadState(state.revision).starting;
     const load = starting === state.load.starting ? state.load : { ...state.load, starting };
-    const decision = decide(load, state.revision.settings, machine, state.memory, nowUs);
+    const { settings } = state.revision;
+    const scaling = draining ? { ...settings, min: 0, idleSeconds: 0 } : settings;
+    const decision = decide(load, scaling, machine, state.memory, nowUs);
     state.memory = decision.memory;
     arm(key, state, decision.decideAgainAtUs);
     const before = state.wanted;
@@ -137,6 +140,10 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   return {
     start() {
       running = true;
+      for (const [key, state] of states) settle(key, state);
+    },
+    drain() {
+      draining = true;
       for (const [key, state] of states) settle(key, state);
     },
     stop() {

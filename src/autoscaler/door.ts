@@ -21,6 +21,8 @@ export interface Load {
 
 export interface Autoscaler {
   start(): void;
+  /** ebb is stopping: what waits and runs has instances still, and nothing is kept idle, neither for `min` nor for a while. */
+  drain(): void;
   stop(): void;
   /** Decides now, and again by itself at the time the decision names (idle to zero). */
   report(load: Load): void;

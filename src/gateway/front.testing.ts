@@ -139,8 +139,13 @@ function completeAnswers(text: string): number {
     }
     const length = /\r\ncontent-length: (\d+)/.exec(head)?.[1];
     const last = rest.indexOf("0\r\n\r\n", at);
-    const end =
-      length !== undefined ? at + 4 + Number(length) : head.includes("chunked") && last >= 0 ? last + 5 : Infinity;
+    const end = head.startsWith("http/1.1 204")
+      ? at + 4
+      : length !== undefined
+        ? at + 4 + Number(length)
+        : head.includes("chunked") && last >= 0
+          ? last + 5
+          : Infinity;
     if (rest.length < end) return count;
     rest = rest.slice(end);
     count++;

@@ -67,6 +67,18 @@ const hostile: ReadonlyArray<[name: string, bytes: string, status: number, code:
     "bad_request",
   ],
   ["chunks in HTTP/1.0", `POST / HTTP/1.0\r\n${H}transfer-encoding: chunked\r\n\r\n0\r\n\r\n`, 400, "bad_request"],
+  [
+    "a WebSocket with a length",
+    `GET / HTTP/1.1\r\n${H}connection: upgrade\r\nupgrade: websocket\r\ncontent-length: 3\r\n\r\nabc`,
+    400,
+    "bad_request",
+  ],
+  [
+    "a WebSocket with chunks",
+    `GET / HTTP/1.1\r\n${H}connection: upgrade\r\nupgrade: websocket\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`,
+    400,
+    "bad_request",
+  ],
   ["a blank before the colon", `POST / HTTP/1.1\r\n${H}content-length : 3\r\n\r\nabc`, 400, "bad_request"],
   ["a folded header", `GET / HTTP/1.1\r\n${H}x: a\r\n b\r\n\r\n`, 400, "bad_request"],
   ["a bare LF", "GET / HTTP/1.1\nhost: hello.localhost\n\n", 400, "bad_request"],
@@ -270,6 +282,15 @@ test("expect: 100-continue that is refused closes the connection, for nobody kno
   );
   assert.doesNotMatch(text, /100 Continue/);
   assert.match(text, /^HTTP\/1\.1 401[^]*connection: close/i);
+});
+
+test("expect: 100-continue that the platform answers at once closes the connection too", async () => {
+  const expecting = "expect: 100-continue\r\ncontent-length: 3\r\n";
+  for (const asked of ["GET /healthz", "HEAD /healthz", "GET /", "GET /console", "POST /"]) {
+    const text = await front.raw(`${asked} HTTP/1.1\r\nhost: localhost\r\n${expecting}\r\n`);
+    assert.doesNotMatch(text, /100 Continue/, asked);
+    assert.match(text, /\r\nconnection: close\r\n/i, asked);
+  }
 });
 
 test("a client that goes is an abort of the invocation", async () => {

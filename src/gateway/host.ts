@@ -53,6 +53,9 @@ export type HostRoute =
   | { readonly kind: "workload"; readonly project: string; readonly workload: string }
   | { readonly kind: "foreign" };
 
+/** Below BASE: the one host on which a cookie will authenticate. */
+export const consoleLabel = "console";
+
 const foreign: HostRoute = { kind: "foreign" };
 
 /** On the public listener; `base` is canonical. */
@@ -62,7 +65,7 @@ export function routeHost(authority: Authority, base: string): HostRoute {
   if (name === base) return { kind: "platform", at: "base" };
   if (!name.endsWith(`.${base}`)) return foreign;
   const label = name.slice(0, -base.length - 1);
-  if (label === "api" || label === "console") return { kind: "platform", at: label };
+  if (label === "api" || label === consoleLabel) return { kind: "platform", at: label };
   if (label.includes(".")) return foreign;
   return workloadOfLabel(label);
 }
@@ -78,11 +81,16 @@ function workloadOfLabel(label: string): HostRoute {
 /** The name under which ebb is reached from inside. */
 export const internalBase = "ebb.internal";
 
+/** A workload's name: its paths are its own. */
+export function underInternalBase(authority: Authority | null): boolean {
+  return authority?.name.endsWith(`.${internalBase}`) === true;
+}
+
 /** On the internal listener: the caller's own project. An address is for callers that have no resolver of ours. */
 export function routeInternalHost(authority: Authority, project: string): HostRoute {
   const { name, ip } = authority;
   if (ip || name === internalBase || name === "localhost") return { kind: "platform", at: ip ? "ip" : "base" };
-  if (!name.endsWith(`.${internalBase}`)) return foreign;
+  if (!underInternalBase(authority)) return foreign;
   const label = name.slice(0, -internalBase.length - 1);
   return label.includes(".") || label.includes("--") ? foreign : { kind: "workload", project, workload: label };
 }

@@ -28,7 +28,11 @@ export interface StepContext {
 /** Where a request goes in the end. */
 export type Destination =
   | { readonly kind: "workload"; readonly project: string; readonly workload: string; readonly viaPath: boolean }
-  | { readonly kind: "api" | "health" | "page" };
+  | { readonly kind: "api" | "health" | "page" }
+  /** A redirect. */
+  | { readonly kind: "elsewhere"; readonly url: string }
+  /** What a page of another origin asks to be allowed, as it asks for it. */
+  | { readonly kind: "preflight"; readonly method: string; readonly headers: string | null };
 
 /** Headers that the gateway itself understands; null: absent. Those that may be repeated are joined with ", ". */
 export interface KnownHeaders {

@@ -41,6 +41,11 @@ test("an instance reaches its own project without a token: by name, by path, by 
   }
 });
 
+test("only where ebb itself is asked: a workload's own path may begin alike", async () => {
+  const answer = await front.get("/_/image?x", { host: "hello.ebb.internal", "ebb-credential": "cred-i1" }, true);
+  assert.deepEqual([answer.status, answer.json["url"]], [200, "/_/image?x"]);
+});
+
 test("another project wants a token of its own", async () => {
   const ask = (headers: Record<string, string>) =>
     front.get("/run/other/hello", { host: "ebb.internal", "ebb-credential": "cred-i1", ...headers }, true);

@@ -44,6 +44,8 @@ export type PlatformRoute =
   | { readonly kind: "api" }
   | { readonly kind: "health" }
   | { readonly kind: "page" }
+  /** Where the console is, whatever host was asked: `path` is the console's own. */
+  | { readonly kind: "console"; readonly path: string }
   | { readonly kind: "none" }
   /** A path that somebody could read in two ways. */
   | { readonly kind: "ambiguous" };
@@ -68,6 +70,8 @@ export function routePath(path: string): PlatformRoute {
   if (ambiguous.test(path)) return { kind: "ambiguous" };
   if (path === "/healthz") return { kind: "health" };
   if (path === "/") return { kind: "page" };
+  if (path === "/console" || path.startsWith("/console/"))
+    return { kind: "console", path: path.slice("/console".length) || "/" };
   if (path === "/metrics" || path === "/api" || path.startsWith("/api/")) return { kind: "api" };
   return { kind: "none" };
 }

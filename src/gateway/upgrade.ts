@@ -14,8 +14,6 @@ export function asksForUpgrade({ method, rawHeaders, keepAlive }: RequestHead): 
     if (name.length === 7 && name.toLowerCase() === "upgrade") protocol = rawHeaders[i + 1]!.toLowerCase();
     else if (name.length === 10 && name.toLowerCase() === "connection")
       connection += `,${rawHeaders[i + 1]!.toLowerCase()}`;
-    else if (name.length === 14 && name.toLowerCase() === "content-length") return false;
-    else if (name.length === 17 && name.toLowerCase() === "transfer-encoding") return false;
   }
   return protocol === "websocket" && connection.split(",").some((option) => option.trim() === "upgrade");
 }

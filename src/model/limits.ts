@@ -40,6 +40,8 @@ export const httpLimits = {
   headersTimeoutMs: 20_000,
   keepAliveTimeoutMs: 65_000,
   connections: 20_000,
+  /** How long a browser may go by what a preflight was answered. */
+  preflightAgeSeconds: 600,
 } as const;
 
 export const waitingLimits = {
@@ -171,7 +173,8 @@ export const quotaBounds = {
 } as const;
 
 export const lifecycle = {
-  drainMs: 9_000,
+  /** Of the 10 s in which ebb is gone; the rest is for taking down what still ran, many at once and on a busy machine. */
+  drainMs: 8_000,
   /** What is still being sent when all has ended, after the drain. */
   closeMs: 250,
   markEveryMs: 1_000,

@@ -73,17 +73,18 @@ $batch
 EOF
 `;
 
-/** $1 directory, then pins. A namespace whose processes are gone dies with its pin, and its link with it. */
-export const removeLinks = `${path}dir=$1
+/** $1 directory, then pins, all in two processes: the stop waits for it. A namespace whose processes are gone dies with its pin, and its link with it. */
+export const removeLinks = `${path}cd "$1" || exit 0
 shift
-for pin do umount -l "$dir/$pin" 2>/dev/null; rm -f "$dir/$pin"; done
+umount -l "$@" 2>/dev/null
+rm -f "$@"
 exit 0
 `;
 
 /** $1 directory, $2 name of table and interface: everything of one network, in any state. Harmless twice. */
 export const removeAll = `${path}nft delete table inet "$2" 2>/dev/null
 ip link delete dev "$2" 2>/dev/null
-for pin in "$1"/*; do [ -e "$pin" ] && umount -l "$pin" 2>/dev/null; done
+umount -l "$1"/* 2>/dev/null
 rm -rf "$1"
 exit 0
 `;

@@ -50,8 +50,9 @@ function unmountAll(path: string, system: Syscalls): void {
 
 /** Never deletes through a mount: what is mounted below (tenants' code!) is taken off first, or nothing is removed. */
 export async function removeTree(path: string, system: Syscalls): Promise<void> {
-  for (const point of mountsBelow(path)) system.unmount(point);
-  const left = mountsBelow(path);
+  const mounted = mountsBelow(path);
+  for (const point of mounted) system.unmount(point);
+  const left = mounted.length > 0 ? mountsBelow(path) : [];
   if (left.length > 0) throw new Error(`${left.join(", ")} is still mounted`);
   await rm(path, { recursive: true, force: true });
 }

@@ -61,6 +61,14 @@ function processesOf(names: ReadonlySet<string>): string[] {
   return found;
 }
 
+/** The programs (as their processes were started) that carry the mark of these lives. */
+export function programsOf(lives: readonly Life[]): string[] {
+  const names = new Set(lives.map((life) => life.name));
+  return pids()
+    .filter((pid) => names.has(/(?:^|\0)EBB_LAUNCH=([0-9a-f]+)\//.exec(read(`/proc/${pid}/environ`))?.[1] ?? ""))
+    .map((pid) => read(`/proc/${pid}/cmdline`).split("\0")[0]!);
+}
+
 function mountsWith(names: ReadonlySet<string>): string[] {
   return read("/proc/self/mountinfo")
     .split("\n")

@@ -1,4 +1,4 @@
-// Step 5: may this caller use the workload? Before anything of the workload is touched, and before user code can see a token.
+// Step 6: may this caller use the workload? Before anything of the workload is touched, and before user code can see a token.
 
 import { EbbError } from "#model/errors.ts";
 import type { Inbound, StepContext } from "../inbound.ts";

@@ -1,14 +1,14 @@
 // Step 3: on the internal listener, which instance calls: by its address on the link, or by its credential where it has no link.
 
 import { EbbError } from "#model/errors.ts";
-import { internalBase, routeInternalHost } from "../host.ts";
+import { internalBase, routeInternalHost, underInternalBase } from "../host.ts";
 import type { Inbound, StepContext } from "../inbound.ts";
 import { plainAddress } from "../forwarded.ts";
 import { splitCredential } from "../target.ts";
 
 export function identifyCaller(inbound: Inbound, context: StepContext): EbbError | null {
   if (!inbound.internal) return null;
-  const inPath = splitCredential(inbound.path);
+  const inPath = underInternalBase(inbound.authority) ? null : splitCredential(inbound.path);
   if (inPath !== null) inbound.path = inPath.path;
   const credential = inPath?.credential ?? inbound.known.ebbCredential;
   inbound.caller =

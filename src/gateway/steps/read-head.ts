@@ -131,6 +131,9 @@ function dropNominated(inbound: Inbound): void {
 }
 
 function readFraming(inbound: Inbound, length: string | null, encoding: string | null): EbbError | null {
+  // Its bytes and the other protocol's would follow the head alike: which is which, two servers could read in two ways.
+  if (inbound.upgrade && (encoding !== null || (length !== null && length !== "0")))
+    return new EbbError("bad_request", "A request to switch to a WebSocket has no body.");
   if (encoding !== null) {
     if (length !== null)
       return new EbbError("bad_request", "The request has both Content-Length and Transfer-Encoding.");

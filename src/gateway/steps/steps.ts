@@ -2,6 +2,7 @@
 
 import type { Step } from "../inbound.ts";
 import { addForwarded } from "./add-forwarded.ts";
+import { allowPreflight } from "./allow-preflight.ts";
 import { authenticate } from "./authenticate.ts";
 import { findHost } from "./find-host.ts";
 import { findRoute } from "./find-route.ts";
@@ -14,6 +15,7 @@ export const steps: readonly Step[] = [
   findHost,
   identifyCaller,
   findRoute,
+  allowPreflight,
   authenticate,
   limitDepth,
   addForwarded,

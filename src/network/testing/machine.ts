@@ -99,7 +99,7 @@ export async function stopChild(child: ChildProcess): Promise<void> {
 }
 
 export interface Step {
-  readonly do: "tcp" | "open" | "udp" | "dns" | "receive" | "ipv6";
+  readonly do: "tcp" | "open" | "hold" | "udp" | "flows" | "dns" | "receive" | "ipv6";
   readonly host?: string;
   readonly port?: number;
   /** Source address; it must be on an interface of the namespace. */

@@ -53,6 +53,41 @@ async function dns(step) {
   }
 }
 
+/** Opens `count` connections and keeps them; says how many are open when no more came for `ms`. @param {Step} step @returns {Promise<string>} */
+function hold(step) {
+  return new Promise((resolve) => {
+    /** @type {import("node:net").Socket[]} */
+    const sockets = [];
+    let open = 0;
+    const end = () => (sockets.forEach((socket) => socket.destroy()), resolve(String(open)));
+    let timer = setTimeout(end, step.ms);
+    for (let i = 0; i < (step.count ?? 1); i++) {
+      const socket = connect({ host: step.host, port: step.port ?? 80 });
+      socket.on("error", () => {});
+      socket.on("connect", () => (open++, clearTimeout(timer), (timer = setTimeout(end, step.ms))));
+      sockets.push(socket);
+    }
+  });
+}
+
+/** Asks by a socket of its own `count` times, no faster than is heard; says how many were answered. @param {Step} step @returns {Promise<string>} */
+async function flows(step) {
+  /** @type {import("node:dgram").Socket[]} */
+  const sockets = [];
+  let answered = 0;
+  for (let i = 0; i < (step.count ?? 1); i++) {
+    if (i % 50 === 49) await new Promise((resolve) => setTimeout(resolve, 5));
+    const socket = createSocket("udp4");
+    socket.on("error", () => {});
+    socket.on("message", () => answered++);
+    socket.send("hello", step.port ?? 9999, step.host);
+    sockets.push(socket);
+  }
+  await new Promise((resolve) => setTimeout(resolve, step.ms));
+  for (const socket of sockets) socket.close();
+  return String(answered);
+}
+
 /** Receives on the given port until something comes. @param {Step} step @returns {Promise<string>} */
 function receive(step) {
   return new Promise((resolve) => {
@@ -82,7 +117,7 @@ const steps = JSON.parse(process.argv[2] ?? "[]");
 const results = await Promise.all(
   steps.map(async (step) => {
     const started = process.hrtime.bigint();
-    const run = { tcp, open: tcp, udp, dns, receive, ipv6 }[step.do];
+    const run = { tcp, open: tcp, hold, udp, flows, dns, receive, ipv6 }[step.do];
     const result = run ? await run(step) : "no such step";
     return { result, ms: Number(process.hrtime.bigint() - started) / 1e6 };
   }),

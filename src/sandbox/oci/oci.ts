@@ -55,6 +55,8 @@ export interface OciOptions {
   readonly memoryBytes: number;
   /** Which engines may be used, in order; left out: crun, then runc. */
   readonly engines?: readonly Engine["name"][];
+  /** What the operator may want to know of the start. */
+  readonly progress?: (what: string) => void;
 }
 
 /** How one sandbox is started. */
@@ -116,7 +118,7 @@ export class OciDriver implements SandboxDriver {
   }
 
   async start(): Promise<void> {
-    const { allocator, spawner, network, memoryBytes, engines } = this.#options;
+    const { allocator, spawner, network, memoryBytes, engines, progress } = this.#options;
     const { runDir } = allocator;
     const cgroups = findCgroups(`ebb-${runDir.slice(runDir.lastIndexOf("/") + 1)}`);
     this.#cgroups = cgroups;
@@ -127,7 +129,7 @@ export class OciDriver implements SandboxDriver {
     await this.#roots.start();
     await spawner.share({ path: join(runDir, "slots"), owner: "spawner" });
     await spawner.cgroup({ ...cgroups.parent(memoryBytes), owner: "spawner" });
-    const tried: string[] = [];
+    const tried: Array<{ readonly name: string; readonly problem: string }> = [];
     for (const engine of await enginesHere(engines)) {
       this.#engine = engine;
       const problem = await proveIsolation(this, engine, {
@@ -135,11 +137,16 @@ export class OciDriver implements SandboxDriver {
         cgroups: describeCgroups(),
         seccomp: this.#seccomp,
       });
-      if (problem === null) return;
-      tried.push(`${engine.name}: ${problem}`);
+      if (problem !== null) {
+        tried.push({ name: engine.name, problem });
+        continue;
+      }
+      for (const { name, problem: why } of tried)
+        progress?.(`${name} cannot isolate here, ${engine.name} serves: ${why}`);
+      return;
     }
     this.#engine = null;
-    throw noEngine(tried);
+    throw noEngine(tried.map(({ name, problem }) => `${name}: ${problem}`));
   }
 
   async stop(): Promise<void> {
