@@ -18,16 +18,16 @@ export interface DeployAnswer extends Deployed {
   readonly seconds: number;
 }
 
-export interface DeployRequest extends Omit<DeployOptions, "folderName" | "gitCommit"> {
+export interface DeployRequest extends Omit<DeployOptions, "folderName" | "gitCommit" | "prune"> {
   /** Told what is noted, as soon as it is. */
   readonly noted?: (note: string) => void;
-  /** Before anything is sent; throws to stop it. */
-  readonly agreed?: (collected: Collected) => Promise<void>;
+  /** Which workloads of which project are to be removed with it, asked before anything is sent; throws to stop it all. */
+  readonly prune?: (collected: Collected) => Promise<Pick<DeployOptions, "project" | "prune">>;
 }
 
 /** Throws EbbError for what is found wrong here, before anything is sent; ClientError for what the daemon refuses. */
 export async function sendDeploy(client: Client, path: string, request: DeployRequest): Promise<DeployAnswer> {
-  const { noted = () => {}, agreed = async () => {}, ...options } = request;
+  const { noted = () => {}, prune = async () => ({ project: request.project, prune: [] }), ...options } = request;
   const began = performance.now();
   const [collected, gitCommit] = await Promise.all([collect(path), commitOf(path)]);
   const { archive } = collected;
@@ -35,7 +35,7 @@ export async function sendDeploy(client: Client, path: string, request: DeployRe
   archive.once("error", (error) => (broken = error));
   try {
     const folderName = folderNameOf(collected, options);
-    await agreed(collected);
+    const agreed = await prune(collected);
     const notes: string[] = [];
     const note = (text: string): void => {
       notes.push(text);
@@ -44,7 +44,8 @@ export async function sendDeploy(client: Client, path: string, request: DeployRe
     collected.notes.forEach(note);
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- node:stream/web's type and the global one are the same thing
     const body = Readable.toWeb(archive) as ReadableStream<Uint8Array>;
-    const deployed = await client.deploy({ ...options, folderName, gitCommit }, body, ({ step, workload, message }) => {
+    const sent = { ...options, ...agreed, folderName, gitCommit };
+    const deployed = await client.deploy(sent, body, ({ step, workload, message }) => {
       if (step === "noted") note(`${String(workload)}: ${String(message)}`);
     });
     return { ...deployed, notes, seconds: (performance.now() - began) / 1000 };
@@ -55,7 +56,10 @@ export async function sendDeploy(client: Client, path: string, request: DeployRe
 }
 
 /** What a plain folder's or file's function is called; null: ebb.yaml names its own, or --name did. */
-function folderNameOf({ kind, base }: Collected, { name, project }: Omit<DeployRequest, "noted">): string | null {
+function folderNameOf(
+  { kind, base }: Collected,
+  { name, project }: Pick<DeployRequest, "name" | "project">,
+): string | null {
   if (kind === "app" || name !== null) return null;
   const named = nameOf(base, project ?? defaultProject);
   if (!named.ok) throw new Failure(named.message);

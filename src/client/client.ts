@@ -82,7 +82,7 @@ export function createClient(options: ClientOptions) {
     ): Promise<Deployed> {
       const steps = lines<DeployStep>(`${base}/deploys`, {
         method: "POST",
-        query: { ...request, prune: request.prune || null },
+        query: { ...request },
         headers: { "content-type": "application/gzip" },
         body: archive,
       });

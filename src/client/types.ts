@@ -194,7 +194,8 @@ export interface DeployOptions {
   readonly memoryMb: number | null;
   readonly env: readonly string[];
   readonly public: boolean | null;
-  readonly prune: boolean;
+  /** Workloads that are removed with it. */
+  readonly prune: readonly string[];
   readonly gitCommit: string | null;
 }
 

@@ -120,15 +120,33 @@ test("all functions of an app are checked, every problem is told, and nothing is
   assert.deepEqual([...world.mirror.workloads("default")], []);
 });
 
-test("several functions are switched in one transaction, what left the app file is kept and named, prune removes it", async () => {
+test("several functions are switched in one transaction, what left the app file is kept and named, prune removes what it names", async () => {
   await world.deploy({ "ebb.yaml": app([{ name: "a" }, { name: "b" }]), "a/i": "1", "b/i": "1" });
   const kept = last(await world.deploy({ "ebb.yaml": app([{ name: "a" }]), "a/i": "2" }));
   assert.deepEqual([kept.kept, kept.removed, kept.results[0]?.revision], [["b"], [], 2]);
   world.effects.length = 0;
-  const pruned = last(await world.deploy({ "ebb.yaml": app([{ name: "a" }]), "a/i": "2" }, { prune: true }));
+  const pruned = last(await world.deploy({ "ebb.yaml": app([{ name: "a" }]), "a/i": "2" }, { prune: ["b"] }));
   assert.deepEqual([pruned.kept, pruned.removed], [[], ["b"]]);
   assert.deepEqual(world.effects, ["changed b gone"]);
   assert.equal(world.mirror.workload("default", "b"), null);
+});
+
+test("prune removes the names that were agreed, and none that has appeared since", async () => {
+  await world.deploy({ "ebb.yaml": app([{ name: "a" }, { name: "b" }]), "a/i": "1", "b/i": "1" });
+  await world.deploy({ i: "1" }, { name: "late" });
+  const files = { "ebb.yaml": app([{ name: "a" }]), "a/i": "1" };
+  const pruned = last(await world.deploy(files, { prune: ["b", "gone-already"] }));
+  assert.deepEqual([pruned.kept, pruned.removed], [["late"], ["b"]]);
+  assert.ok(world.mirror.workload("default", "late"));
+});
+
+test("what the app file declares cannot be pruned", async () => {
+  const files = { "ebb.yaml": app([{ name: "a" }]), "a/i": "1" };
+  await assert.rejects(world.deploy(files, { prune: ["a"] }), {
+    code: "bad_request",
+    message: 'prune: "a" is declared in ebb.yaml; only what it does not declare can be removed',
+  });
+  assert.deepEqual(world.loads, []);
 });
 
 test("a secret that nobody set refuses the deploy with the command that sets it", async () => {
@@ -217,7 +235,7 @@ test("a deploy that was the same when it began is a new revision when a rollback
     memoryMb: null,
     env: {},
     public: null,
-    prune: false,
+    prune: [],
     gitCommit: null,
     archive: Readable.from(['{"i":"2"}']),
   };

@@ -53,7 +53,8 @@ export interface DeployRequest {
   readonly memoryMb: number | null;
   readonly env: Readonly<Record<string, string>>;
   readonly public: boolean | null;
-  readonly prune: boolean;
+  /** Workloads that are to go with this switch, as whoever asks has seen and agreed: others that appeared since stay. */
+  readonly prune: readonly string[];
   readonly gitCommit: string | null;
   readonly archive: Readable;
 }

@@ -306,7 +306,7 @@ export async function createWorld(given: { readonly app?: AppTools } = {}): Prom
         memoryMb: null,
         env: {},
         public: null,
-        prune: false,
+        prune: [],
         gitCommit: null,
         archive: Readable.from([JSON.stringify(files)]),
         ...options,

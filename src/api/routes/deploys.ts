@@ -71,7 +71,7 @@ function requestOf(query: Query): Omit<DeployRequest, "archive"> {
     memoryMb: query.memoryMb ?? null,
     env: environmentOf([query.env ?? []].flat()),
     public: query.public ?? null,
-    prune: query.prune ?? false,
+    prune: [query.prune ?? []].flat(),
     gitCommit: query.gitCommit ?? null,
   };
 }

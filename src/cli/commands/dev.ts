@@ -71,7 +71,6 @@ async function tryDeploy(
       memoryMb: null,
       env: await environmentOf(folder),
       public: options.flag("public") ? true : null,
-      prune: false,
       noted: (note) => output.note(sanitized(note)),
     });
     if (output.json) output.value(answer);
