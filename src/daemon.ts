@@ -100,7 +100,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     tell,
     clock,
   });
-  const node = createInterpreters({
+  const interpreters = createInterpreters({
     directory: join(directory, "interpreters"),
     node: config.node,
     path: config.path,
@@ -120,12 +120,13 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
         dataDir: directory,
         codeRoot,
         folderOf,
-        node,
+        node: interpreters.node,
         runtimes,
         memoryBytes,
       })
     : null;
-  const driver = oci ?? createProcessDriver({ spawner, runDir: allocator.runDir, folderOf, node, runtimes });
+  const driver =
+    oci ?? createProcessDriver({ spawner, runDir: allocator.runDir, folderOf, node: interpreters.node, runtimes });
   const internal = { url: "" };
   const fleet = createFleet({
     driver,
@@ -169,6 +170,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     mirror,
     access,
     builds,
+    interpreters,
     fleet,
     app: { readApp, recognise: recogniseFolder, settle },
     isolation: isolated ? "container" : "process",

@@ -66,6 +66,26 @@ test("deploy sends the folder without what must stay, and says what it recognise
   );
 });
 
+test("a deploy shows in a terminal what it is at until it is there, and with --json nothing of it", async (t) => {
+  const path = await folder("slow", { "index.js": "1" });
+  const gate = Promise.withResolvers<void>();
+  t.after(() => gate.resolve());
+  world.gate = gate.promise;
+  const shown = await stage.inTerminal(["deploy", path], (text) => {
+    if (text.includes("checking slow")) gate.resolve();
+  });
+  const rewritten = "\r\u001b[K";
+  const lines = shown.split(rewritten);
+  assert.ok(
+    lines.some((line) => /^checking slow( … \d+ s)?$/.test(line)),
+    shown,
+  );
+  assert.match(lines.at(-1)!, /^slow {2}node26 {2}index\.js \(default -> web\) {3}r1 \(new\)\r\n/, shown);
+  const value = await stage.inTerminal(["deploy", path, "--json"]);
+  assert.equal((JSON.parse(value) as { results: unknown[] }).results.length, 1);
+  assert.equal((await ebb(["rm", "slow", "--yes"])).code, 0);
+});
+
 test("ls shows zero instances as asleep, and --json has INTERFACE's shape", async () => {
   const { out } = await ebb(["ls"]);
   assert.match(

@@ -9,6 +9,7 @@ import { nameOf } from "#app/recognise.ts";
 import type { Client, Deployed, DeployedWorkload, DeployOptions } from "#client/client.ts";
 import { EbbError } from "#model/errors.ts";
 import { defaultProject } from "#model/names.ts";
+import { showProgress, type ShownProgress } from "./deploy-progress.ts";
 import { Failure } from "./failure.ts";
 import { sanitized, type Output } from "./output.ts";
 
@@ -19,15 +20,15 @@ export interface DeployAnswer extends Deployed {
 }
 
 export interface DeployRequest extends Omit<DeployOptions, "folderName" | "gitCommit" | "prune"> {
-  /** Told what is noted, as soon as it is. */
-  readonly noted?: (note: string) => void;
+  /** Told what is noted, as soon as it is, and shown how far it is. */
+  readonly output: Pick<Output, "note" | "status">;
   /** Which workloads of which project are to be removed with it, asked before anything is sent; throws to stop it all. */
   readonly prune?: (collected: Collected) => Promise<Pick<DeployOptions, "project" | "prune">>;
 }
 
 /** Throws EbbError for what is found wrong here, before anything is sent; ClientError for what the daemon refuses. */
 export async function sendDeploy(client: Client, path: string, request: DeployRequest): Promise<DeployAnswer> {
-  const { noted = () => {}, prune = async () => ({ project: request.project, prune: [] }), ...options } = request;
+  const { output, prune = async () => ({ project: request.project, prune: [] }), ...options } = request;
   const began = performance.now();
   const [collected, gitCommit] = await Promise.all([collect(path), commitOf(path)]);
   const { archive } = collected;
@@ -39,20 +40,35 @@ export async function sendDeploy(client: Client, path: string, request: DeployRe
     const notes: string[] = [];
     const note = (text: string): void => {
       notes.push(text);
-      noted(text);
+      output.note(sanitized(text));
     };
     collected.notes.forEach(note);
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- node:stream/web's type and the global one are the same thing
     const body = Readable.toWeb(archive) as ReadableStream<Uint8Array>;
+    const progress = showProgress(output);
     const sent = { ...options, ...agreed, folderName, gitCommit };
-    const deployed = await client.deploy(sent, body, ({ step, workload, message }) => {
-      if (step === "noted") note(`${String(workload)}: ${String(message)}`);
-    });
+    const deployed = await client
+      .deploy(sent, counted(body, progress), (step) => {
+        progress.told(step);
+        if (step.step === "noted") note(`${step.workload}: ${step.message}`);
+      })
+      .finally(() => progress.end());
     return { ...deployed, notes, seconds: (performance.now() - began) / 1000 };
   } catch (error) {
     archive.destroy();
     throw broken instanceof EbbError ? broken : error;
   }
+}
+
+function counted(body: ReadableStream<Uint8Array>, progress: ShownProgress): ReadableStream<Uint8Array> {
+  return body.pipeThrough(
+    new TransformStream({
+      transform(chunk: Uint8Array, controller) {
+        progress.sent(chunk.length);
+        controller.enqueue(chunk);
+      },
+    }),
+  );
 }
 
 /** What a plain folder's or file's function is called; null: ebb.yaml names its own, or --name did. */

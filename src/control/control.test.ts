@@ -37,7 +37,7 @@ test("a plain folder becomes revision 1 of one function, recognised and told", a
   const steps = await world.deploy({ "index.js": "a" }, { folderName: "hello", gitCommit: "0123abc" });
   assert.deepEqual(
     steps.map(({ step }) => step),
-    ["received", "built", "checked", "deployed"],
+    ["received", "building", "built", "checking", "checked", "deployed"],
   );
   const [result] = last(steps).results;
   assert.deepEqual(
@@ -54,6 +54,19 @@ test("a plain folder becomes revision 1 of one function, recognised and told", a
     ["workloads deploy", "ok", "hello r1"],
   );
   assert.equal(world.uploadsOpen(), 0);
+});
+
+test("an interpreter that is not there yet is fetched before the load check, and told", async () => {
+  world.missing.add("node24");
+  const files = { "ebb.yaml": app([{ name: "a", runtime: "node24" }]), "a/i": "1" };
+  const steps = await world.deploy(files);
+  assert.deepEqual(steps.filter(({ step }) => !["received", "building", "built"].includes(step)).slice(0, 3), [
+    { step: "fetching", workload: "a", what: "an interpreter for node24" },
+    { step: "checking", workload: "a" },
+    { step: "checked", workload: "a", runtime: "node24", entry: "index.js", handler: "default", signature: "web" },
+  ]);
+  const again = await world.deploy({ ...files, "a/i": "2" });
+  assert.ok(!again.some(({ step }) => step === "fetching"));
 });
 
 test("redeploying the same changes nothing and loads nothing", async () => {

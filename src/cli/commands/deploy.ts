@@ -7,7 +7,6 @@ import { defaultProject } from "#model/names.ts";
 import type { CommandContext } from "../context.ts";
 import { printDeployed, sendDeploy } from "../deploy.ts";
 import { Failure, UsageError } from "../failure.ts";
-import { sanitized } from "../output.ts";
 import { confirm } from "../prompt.ts";
 
 export async function run(context: CommandContext): Promise<void> {
@@ -29,7 +28,7 @@ export async function run(context: CommandContext): Promise<void> {
     memoryMb: options.number("memory"),
     env,
     public: options.flag("public") ? true : options.flag("private") ? false : null,
-    noted: (note) => output.note(sanitized(note)),
+    output,
     ...(options.flag("prune") && {
       prune: (collected) => agreeToPrune(api, projectSaid, collected, options.flag("yes")),
     }),
