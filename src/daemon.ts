@@ -96,6 +96,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   const builds = createBuilds({
     directory,
     run: (spec) => fleet.run(spec),
+    spawner,
     toolbox: findToolbox(config.installation),
     tell,
     clock,
