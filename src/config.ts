@@ -123,6 +123,8 @@ export interface ClientEnvironment {
   /** Where contexts are kept: ~/.config/ebb. */
   readonly contextDirectory: string;
   readonly color: boolean;
+  /** Its terminal can take a line back. */
+  readonly rewrites: boolean;
   /** Where `ebb doctor` looks for programs. */
   readonly path: string;
 }
@@ -134,6 +136,7 @@ export function readClientEnvironment(environment: NodeJS.ProcessEnv = process.e
     token: environment["EBB_TOKEN"] || null,
     data: environment["EBB_DATA"] || null,
     contextDirectory: join(environment["XDG_CONFIG_HOME"] || join(environment["HOME"] || homedir(), ".config"), "ebb"),
+    rewrites: environment["TERM"] !== "dumb",
     color: !environment["NO_COLOR"] && environment["TERM"] !== "dumb",
     path: environment["PATH"] ?? "",
   };

@@ -97,11 +97,12 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   const builds = createBuilds({
     directory,
     run: (spec) => fleet.run(spec),
+    spawner,
     toolbox: findToolbox(config.installation),
     tell,
     clock,
   });
-  const node = createInterpreters({
+  const interpreters = createInterpreters({
     directory: join(directory, "interpreters"),
     node: config.node,
     path: config.path,
@@ -121,13 +122,14 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
         dataDir: directory,
         codeRoot,
         folderOf,
-        node,
+        node: interpreters.node,
         runtimes,
         memoryBytes,
         progress,
       })
     : null;
-  const driver = oci ?? createProcessDriver({ spawner, runDir: allocator.runDir, folderOf, node, runtimes });
+  const driver =
+    oci ?? createProcessDriver({ spawner, runDir: allocator.runDir, folderOf, node: interpreters.node, runtimes });
   const internal = { url: "" };
   const fleet = createFleet({
     driver,
@@ -171,6 +173,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     mirror,
     access,
     builds,
+    interpreters,
     fleet,
     app: { readApp, recognise: recogniseFolder, settle },
     isolation: isolated ? "container" : "process",

@@ -14,6 +14,8 @@ from ebb_http import BadHeader, Connection, Gone, Malformed
 
 LONGEST_MS = 3_600_000.0
 HANGUP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+# One event, then silence until the request has been served.
+NEXT_REQUEST = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 ASSIGN_TARGET = "/ebb/v1/assign"
 
 
@@ -44,8 +46,9 @@ def leave_tidily():
 class Invocation:
     """One invocation from its request to its end."""
 
-    def __init__(self, instance, request):
+    def __init__(self, instance, request, worker):
         self.instance = instance
+        self.worker = worker
         self.connection = request.connection
         self.id = request.header("ebb-invocation-id") or ""
         try:
@@ -98,6 +101,17 @@ class Invocation:
         self.over = True
         # First the mark, then the word: whoever hears "done" has all of its output before that in the pipe.
         self.instance.output.end(self.id)
+        self.worker.over()
+
+
+class Alone:
+    """The one worker at concurrency 1; nobody counts it."""
+
+    def over(self):
+        pass
+
+    def again(self):
+        pass
 
 
 class Instance:
@@ -144,17 +158,21 @@ class Instance:
         self.listener.setblocking(False)
         self.idle.register(self.listener.fileno(), select.EPOLLIN)
         self.idle.register(reader, select.EPOLLIN)
-        workers = self._workers() if self.concurrency > 1 else None
+        crew = self.own("ebb_threads").Crew(self._serve_connection, self.concurrency) if self.concurrency > 1 else None
+        alone = Alone()
         while not (self.draining and self.active == 0):
-            for descriptor, _ in self.idle.poll():
+            events = self.idle.poll(crew and crew.patience())
+            if crew is not None and not events:
+                crew.relieve()
+            for descriptor, event in events:
                 if descriptor == self.listener.fileno():
                     self._accept()
                 elif descriptor == reader:
                     os.read(reader, 64)
-                elif workers is None:
-                    self._serve_connection(self.connections[descriptor])
-                else:
-                    workers(self.connections[descriptor])
+                elif crew is None:
+                    self._serve_connection(self.connections[descriptor], alone)
+                elif not (event & HANGUP and self._left(self.connections[descriptor])):
+                    crew.hand(self.connections[descriptor])
         self._leave()
 
     def _accept(self):
@@ -166,8 +184,7 @@ class Instance:
         connection.sock.setblocking(True)
         self.connections[descriptor] = connection
         self.watch.register(descriptor, HANGUP | select.EPOLLET)
-        # One event, then silence until the request has been served.
-        self.idle.register(descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+        self.idle.register(descriptor, NEXT_REQUEST)
 
     def _drain(self, *_):
         self.draining = True
@@ -197,55 +214,33 @@ class Instance:
                     invocation.abort()
                 connection.hung_up = True
 
-    def _workers(self):
-        """Threads of their own for the requests; answers what hands them a connection."""
-        from queue import SimpleQueue
-
-        ready = SimpleQueue()
-
-        started = waiting = 0
-        lock = _thread.allocate_lock()
-
-        def work(connection):
-            nonlocal waiting
-            while True:
-                self._serve_connection(connection)
-                with lock:
-                    waiting += 1
-                connection = ready.get()
-
-        def hand(connection):
-            """On the main thread. One thread more only where none waits; once all are there, the count is of no matter."""
-            nonlocal started, waiting
-            if started < self.concurrency:
-                with lock:
-                    idle = waiting > 0
-                    if idle:
-                        waiting -= 1
-                if not idle and start(connection):
-                    return
-            ready.put(connection)
-
-        def start(connection):
-            nonlocal started
-            try:
-                _thread.start_new_thread(work, (connection,))
-            except RuntimeError:  # no more threads to be had: those that are there take turns
-                if started == 0:
-                    raise
+    def _left(self, connection):
+        """True: the peer has closed it between two requests, and so it is closed; no thread need be woken for that."""
+        try:
+            if connection.sock.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT):
                 return False
-            started += 1
-            return True
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        self._forget(connection)
+        connection.close()
+        return True
 
-        return hand
+    def _forget(self, connection):
+        del self.connections[connection.descriptor]
+        # ebb may have closed it before it read the head that says done: said again, it is heard.
+        if connection.done_in_head:
+            self.control.done(connection.done_in_head)
 
-    def _serve_connection(self, connection):
+    def _serve_connection(self, connection, worker):
         """The requests that are there; then the connection waits for the next."""
         while True:
             try:
                 request = connection.read_request()
                 if request is not None:
-                    self._serve_request(connection, request)
+                    worker.again()
+                    self._serve_request(connection, request, worker)
             except Malformed as error:
                 connection.refuse(error)
                 request = None
@@ -256,22 +251,19 @@ class Instance:
             if request is None or connection.closing or not request.body.complete:
                 break
             if not connection.buffer:
-                self.idle.modify(connection.descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+                self.idle.modify(connection.descriptor, NEXT_REQUEST)
                 return
-        del self.connections[connection.descriptor]
-        # ebb may have closed it before it read the head that says done: said again, it is heard.
-        if connection.done_in_head:
-            self.control.done(connection.done_in_head)
+        self._forget(connection)
         if request is not None and not request.body.complete:
             connection.linger()
         else:
             connection.close()
 
-    def _serve_request(self, connection, request):
+    def _serve_request(self, connection, request, worker):
         if request.target == ASSIGN_TARGET and request.header("ebb-invocation-id") is None:
             request.answer(410, [], b"", None)
             return
-        invocation = Invocation(self, request)
+        invocation = Invocation(self, request, worker)
         with self.lock:
             self.active += 1
         connection.invocation = invocation
@@ -305,7 +297,7 @@ class Instance:
         request.released = True
         connection.invocation = None
         connection.sock.setblocking(True)
-        self.idle.modify(connection.descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+        self.idle.modify(connection.descriptor, NEXT_REQUEST)
 
     def _failed(self, request, invocation, error):
         failure = self.own("ebb_failure")

@@ -60,7 +60,7 @@ test("a deploy tells its steps one a line", async () => {
     .map((line) => JSON.parse(line));
   assert.deepEqual(
     steps.map(({ step }) => step),
-    ["received", "built", "checked", "deployed"],
+    ["received", "building", "built", "checking", "checked", "deployed"],
   );
   assert.equal(steps.at(-1).results[0].public, true);
   assert.equal(world.mirror.workload("default", "hello")?.revision.settings.env["LEVEL"], "info");

@@ -25,6 +25,9 @@ export const OfProjectToken = Type.Object({ project: Name, id: Name });
 export const OfInvocation = Type.Object({ project: Name, id: Name });
 
 const since = Type.Optional(Type.Integer({ minimum: 0, description: "epoch milliseconds" }));
+/** Of a query: one of it is no array. */
+const repeated = <T extends TSchema>(schema: T, maxItems: number, description: string) =>
+  Type.Optional(Type.Union([Type.Array(schema, { maxItems }), schema], { description }));
 const limit = (most: number, usual: number) =>
   Type.Optional(Type.Integer({ minimum: 1, maximum: most, default: usual }));
 
@@ -49,16 +52,13 @@ export const DeployQuery = Type.Object(
     name: Type.Optional(Name),
     folderName: Type.Optional(Name),
     memoryMb: Type.Optional(Type.Integer({ minimum: 1 })),
-    env: Type.Optional(
-      Type.Union(
-        [Type.Array(Type.String({ maxLength: 32_768 }), { maxItems: 256 }), Type.String({ maxLength: 32_768 })],
-        {
-          description: "KEY=VALUE, repeated",
-        },
-      ),
-    ),
+    env: repeated(Type.String({ maxLength: 32_768 }), 256, "KEY=VALUE, repeated"),
     public: Type.Optional(Type.Boolean()),
-    prune: Type.Optional(Type.Boolean()),
+    prune: repeated(
+      Name,
+      deployLimits.prunedAtOnce,
+      "a workload that is to be removed with this deploy, repeated; it must not be declared in ebb.yaml",
+    ),
     gitCommit: Type.Optional(Type.String({ maxLength: 80 })),
   },
   strict,

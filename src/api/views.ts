@@ -6,7 +6,7 @@ import type { WorkloadFleetState } from "#fleet/door.ts";
 import type { AuditEntry, Secret, Token } from "#model/access.ts";
 import type { InstanceView } from "#model/instance.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
-import type { UsageTotal } from "#model/usage.ts";
+import { addUsage, type UsageTotal } from "#model/usage.ts";
 import type { Isolation, Revision, Workload } from "#model/workload.ts";
 
 const hourMs = 3_600_000;
@@ -150,24 +150,9 @@ export function usageRows(totals: readonly UsageTotal[]) {
     const day = timeOf(total.hourMs).slice(0, 10);
     const key = `${day} ${total.project}/${total.workload}`;
     const sum = days.get(key);
-    days.set(key, sum ? { ...added(sum, total), day } : { ...total, day });
+    days.set(key, sum ? { ...addUsage(sum, total), day } : { ...total, day });
   }
   return [...days.entries()].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, sum]) => usageRow(sum));
-}
-
-function added(a: UsageTotal, b: UsageTotal): UsageTotal {
-  return {
-    ...a,
-    requests: a.requests + b.requests,
-    errors: a.errors + b.errors,
-    billedUs: a.billedUs + b.billedUs,
-    memoryMbUs: a.memoryMbUs + b.memoryMbUs,
-    cpuNs: a.cpuNs + b.cpuNs,
-    provisionedUs: a.provisionedUs + b.provisionedUs,
-    provisionedMbUs: a.provisionedMbUs + b.provisionedMbUs,
-    bytesIn: a.bytesIn + b.bytesIn,
-    bytesOut: a.bytesOut + b.bytesOut,
-  };
 }
 
 /** GB as clouds bill it: 1,024 MiB. */

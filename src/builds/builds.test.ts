@@ -25,10 +25,12 @@ import { archive, packed, type RawEntry } from "./archives.testing.ts";
 import { createBuilds } from "./builds.ts";
 import { graceMs } from "./code-store.ts";
 import type { BuiltCode, Builds } from "./door.ts";
-import { toolbox } from "./plain-run.testing.ts";
+import { plainSpawner, toolbox } from "./plain-run.testing.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "ebb-builds-"));
 const facts: Fact[] = [];
+/** What was given to another process to be removed. */
+const removed: string[] = [];
 let nowMs = Date.now();
 /** What waits for its time; a test that lets it come calls it. */
 const timers = new Set<{ readonly ms: number; readonly call: () => void }>();
@@ -47,6 +49,7 @@ function create(): Builds {
   return createBuilds({
     directory,
     run: () => assert.fail("no sandbox is needed"),
+    spawner: { exec: (argv) => (removed.push(argv.at(-1)!), plainSpawner.exec(argv)) },
     tell: (fact) => facts.push(fact),
     clock,
     toolbox,
@@ -174,6 +177,17 @@ test("a start removes what a crash left half done, and keeps the code", async ()
   assert.ok(existsSync(next.folderOf(code.digest)));
 });
 
+test("uploads and collected code are removed by another process, which holds up no loop", async () => {
+  const upload = await builds.receive(packed({ "r.js": "removed" }));
+  const code = await builds.build(upload, ".");
+  removed.length = 0;
+  await upload.discard();
+  nowMs += graceMs + 60_000;
+  const count = await builds.collect(new Set());
+  assert.ok(!existsSync(upload.folder) && !existsSync(builds.folderOf(code.digest)));
+  assert.equal(removed.length, 1 + count);
+});
+
 test("only a digest names a folder", () => {
   for (const digest of ["", "..", "../x", "A".repeat(64), "a".repeat(63)])
     assert.throws(() => builds.folderOf(digest), EbbError, digest);
@@ -219,6 +233,7 @@ test("nothing is received once it stops", async () => {
   const other = createBuilds({
     directory: join(directory, "other"),
     run: () => assert.fail(),
+    spawner: plainSpawner,
     tell: (fact) => facts.push(fact),
     clock,
     toolbox,

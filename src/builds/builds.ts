@@ -9,8 +9,10 @@ import { EbbError } from "#model/errors.ts";
 import type { Tell } from "#model/fact.ts";
 import { newErrorId, randomHex } from "#model/ids.ts";
 import { deployLimits } from "#model/limits.ts";
-import { CodeStore, remove } from "./code-store.ts";
+import type { Spawner } from "#spawner/door.ts";
+import { CodeStore } from "./code-store.ts";
 import type { BuiltCode, Builds, Upload } from "./door.ts";
+import { createRemove, type Remove } from "./remove.ts";
 import { type Toolbox, transpile } from "./transpile.ts";
 import { digestOf, sizeOf, subtree, type Tree } from "./tree.ts";
 import { unpack } from "./unpack.ts";
@@ -20,6 +22,7 @@ export interface BuildsOptions {
   readonly directory: string;
   /** Runs one program in a sandbox: fleet.run. */
   readonly run: Fleet["run"];
+  readonly spawner: Pick<Spawner, "exec">;
   readonly tell: Tell;
   readonly clock: Clock;
   readonly toolbox: Toolbox;
@@ -36,6 +39,7 @@ class BuildsRoom implements Builds {
   readonly #options: BuildsOptions;
   readonly #uploads: string;
   readonly #store: CodeStore;
+  readonly #remove: Remove;
   readonly #trees = new WeakMap<Upload, Tree>();
   /** Digest of a source to what became of it; the oldest goes first. */
   readonly #built = new Map<string, BuiltCode>();
@@ -44,7 +48,8 @@ class BuildsRoom implements Builds {
   constructor(options: BuildsOptions) {
     this.#options = options;
     this.#uploads = join(options.directory, "uploads");
-    this.#store = new CodeStore(join(options.directory, "code"), options.clock);
+    this.#remove = createRemove(options.spawner);
+    this.#store = new CodeStore(join(options.directory, "code"), options.clock, this.#remove);
   }
 
   async start(): Promise<void> {
@@ -52,13 +57,13 @@ class BuildsRoom implements Builds {
     await mkdir(this.#uploads, { recursive: true });
     // Passed through by the engine on its way to what a build may see, never listed.
     await chmod(this.#uploads, 0o711);
-    for (const name of await readdir(this.#uploads)) await remove(join(this.#uploads, name));
+    for (const name of await readdir(this.#uploads)) await this.#remove(join(this.#uploads, name));
     await this.#store.start();
   }
 
   async stop(): Promise<void> {
     this.#stopping = true;
-    for (const name of await readdir(this.#uploads).catch(() => [])) await remove(join(this.#uploads, name));
+    for (const name of await readdir(this.#uploads).catch(() => [])) await this.#remove(join(this.#uploads, name));
   }
 
   async receive(archive: Readable): Promise<Upload> {
@@ -132,7 +137,7 @@ class BuildsRoom implements Builds {
   /** What cannot be removed now is removed at the next start: nobody waits for it, or fails by it. */
   async #discard(folder: string): Promise<void> {
     try {
-      await remove(folder);
+      await this.#remove(folder);
     } catch (error) {
       this.#options.tell({ kind: "defect", errorId: newErrorId(), where: "builds: removing an upload", error });
     }

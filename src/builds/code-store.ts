@@ -1,13 +1,14 @@
 // Code by its content: one folder a digest, complete or not there at all, readable by every sandbox and never written again.
 
 import { constants } from "node:fs";
-import { chmod, copyFile, link, mkdir, open, readdir, rename, rm, stat, symlink, utimes } from "node:fs/promises";
+import { chmod, copyFile, link, mkdir, open, readdir, rename, stat, symlink, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { eachLimited } from "#lib/each-limited.ts";
 import { errnoOf } from "#lib/errno.ts";
 import type { Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import { randomHex } from "#model/ids.ts";
+import type { Remove } from "./remove.ts";
 import { digestOf, sortedPaths, type Tree, type TreeEntry } from "./tree.ts";
 
 /** Code as young as this may belong to a revision that is just being committed. */
@@ -21,12 +22,14 @@ const unfinishedMark = ".";
 export class CodeStore {
   readonly #folder: string;
   readonly #clock: Pick<Clock, "wallMs">;
+  readonly #remove: Remove;
   /** One writer a digest: the second waits for the first. */
   readonly #storing = new Map<string, Promise<void>>();
 
-  constructor(folder: string, clock: Pick<Clock, "wallMs">) {
+  constructor(folder: string, clock: Pick<Clock, "wallMs">, remove: Remove) {
     this.#folder = folder;
     this.#clock = clock;
+    this.#remove = remove;
   }
 
   async start(): Promise<void> {
@@ -34,7 +37,7 @@ export class CodeStore {
     // Engines look paths up as nobody in particular: they pass through, and list nothing.
     await chmod(this.#folder, 0o711);
     for (const name of await readdir(this.#folder))
-      if (name.startsWith(unfinishedMark)) await remove(join(this.#folder, name));
+      if (name.startsWith(unfinishedMark)) await this.#remove(join(this.#folder, name));
   }
 
   folderOf(digest: string): string {
@@ -84,7 +87,7 @@ export class CodeStore {
       // Out of the way in one step: a half-deleted tree must never stand under its digest.
       const away = join(this.#folder, `${unfinishedMark}${randomHex(8)}`);
       await rename(path, away);
-      await remove(away);
+      await this.#remove(away);
       count += 1;
     }
     return count;
@@ -101,7 +104,7 @@ export class CodeStore {
       await rename(unfinished, join(this.#folder, digest));
       await syncPath(this.#folder);
     } catch (error) {
-      await remove(unfinished);
+      await this.#remove(unfinished);
       if (["EEXIST", "ENOTEMPTY"].includes(errnoOf(error) ?? "")) return; // stored meanwhile
       if (["ENOSPC", "EDQUOT"].includes(errnoOf(error) ?? ""))
         throw new EbbError("storage_full", "there is no room to store the code", { cause: error });
@@ -154,25 +157,5 @@ async function syncPath(path: string): Promise<void> {
     await folder.sync();
   } finally {
     await folder.close();
-  }
-}
-
-/** Removes a tree, read-only folders too (root does not need it, others do). Links are removed, not followed. */
-export async function remove(path: string): Promise<void> {
-  try {
-    await rm(path, { recursive: true, force: true });
-  } catch (error) {
-    if (!["EACCES", "EPERM"].includes(errnoOf(error) ?? "")) throw error;
-    await unlockFolders(path);
-    await rm(path, { recursive: true, force: true });
-  }
-}
-
-async function unlockFolders(path: string): Promise<void> {
-  const open = [path];
-  for (let at = open.pop(); at !== undefined; at = open.pop()) {
-    await chmod(at, 0o755);
-    for (const entry of await readdir(at, { withFileTypes: true }))
-      if (entry.isDirectory()) open.push(join(at, entry.name));
   }
 }

@@ -1,6 +1,7 @@
 // Source -> code that runs: received safely, transpiled in a sandbox, kept by its content.
 
 import type { Readable } from "node:stream";
+import type { RuntimeName } from "#model/workload.ts";
 
 /** A received upload, unpacked into a folder of its own that nobody else touches. */
 export interface Upload {
@@ -18,6 +19,14 @@ export interface BuiltCode {
   readonly bytes: number;
   /** Files that were transpiled. */
   readonly transpiled: number;
+}
+
+export interface Interpreters {
+  /**
+   * Makes sure that the interpreter of a runtime is on this machine: a start that had to fetch it first would run out of
+   * time. `fetching`: told what comes from outside, where something does. EbbError start_failed when it cannot be had.
+   */
+  readonly provide: (runtime: RuntimeName, fetching: (what: string) => void) => Promise<void>;
 }
 
 export interface Builds {

@@ -9,8 +9,10 @@ import { createGunzip } from "node:zlib";
 import { extract } from "tar-stream";
 import { EbbError } from "#model/errors.ts";
 import type { Spawner } from "#spawner/door.ts";
+import type { Interpreters } from "./door.ts";
 
 export type NodeRuntime = "node22" | "node24" | "node26";
+type FetchedRuntime = Exclude<NodeRuntime, "node26">;
 
 interface Pinned {
   readonly version: string;
@@ -19,7 +21,7 @@ interface Pinned {
 }
 
 /** Plain packages with one binary and no install script; what arrives is checked against these. */
-const pinned: Readonly<Record<Exclude<NodeRuntime, "node26">, Pinned>> = {
+const pinned: Readonly<Record<FetchedRuntime, Pinned>> = {
   node24: {
     version: "24.21.0",
     integrity: {
@@ -53,25 +55,53 @@ export interface InterpretersOptions {
   readonly progress?: (what: string) => void;
 }
 
-/** The Node binary of a runtime; concurrent first uses share one fetch, and a failed one is tried again at the next. */
-export function createInterpreters(options: InterpretersOptions): (runtime: NodeRuntime) => Promise<string> {
-  const fetching = new Map<NodeRuntime, Promise<string>>();
-  return (runtime) => {
-    if (runtime === "node26") return Promise.resolve(options.node);
-    let pending = fetching.get(runtime);
-    if (!pending) {
-      pending = obtain(options, runtime);
-      fetching.set(runtime, pending);
-      pending.catch(() => fetching.delete(runtime));
+export interface NodeInterpreters extends Interpreters {
+  /** The Node binary of a runtime; concurrent first uses share one fetch, and a failed one is tried again at the next. */
+  readonly node: (runtime: NodeRuntime) => Promise<string>;
+}
+
+/** One version on its way. */
+interface Obtaining {
+  /** Known before the rest: what has to be fetched; null: it is there. */
+  readonly fetching: Promise<string | null>;
+  readonly path: Promise<string>;
+}
+
+export function createInterpreters(options: InterpretersOptions): NodeInterpreters {
+  const known = new Map<FetchedRuntime, Obtaining>();
+  const obtaining = (runtime: FetchedRuntime): Obtaining => {
+    let one = known.get(runtime);
+    if (!one) {
+      one = obtain(options, runtime);
+      known.set(runtime, one);
+      one.path.catch(() => known.delete(runtime));
     }
-    return pending;
+    return one;
+  };
+  return {
+    node: async (runtime) => (runtime === "node26" ? options.node : obtaining(runtime).path),
+    async provide(runtime, fetching) {
+      if (runtime !== "node22" && runtime !== "node24") return;
+      const one = obtaining(runtime);
+      const what = await one.fetching;
+      if (what !== null) fetching(what);
+      await one.path;
+    },
   };
 }
 
-async function obtain(options: InterpretersOptions, runtime: Exclude<NodeRuntime, "node26">): Promise<string> {
-  const { version, integrity } = pinned[runtime];
+function obtain(options: InterpretersOptions, runtime: FetchedRuntime): Obtaining {
+  const { version } = pinned[runtime];
   const target = join(options.directory, `node-${version}`);
-  if (await exists(target)) return target;
+  const there = exists(target);
+  return {
+    fetching: there.then((found) => (found ? null : `Node ${version}`)),
+    path: there.then((found) => (found ? target : fetchTo(target, options, runtime))),
+  };
+}
+
+async function fetchTo(target: string, options: InterpretersOptions, runtime: FetchedRuntime): Promise<string> {
+  const { version, integrity } = pinned[runtime];
   const expected = integrity[process.arch];
   if (expected === undefined) throw unavailable(runtime, `there is no package of Node ${version} for ${process.arch}`);
   await mkdir(options.directory, { recursive: true, mode: 0o711 });

@@ -1,9 +1,10 @@
 // For tests: runs a one-off program as a plain child process, mounts replaced in its arguments and environment. Isolates nothing.
 
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { Fleet } from "#fleet/door.ts";
 import type { OneOffResult } from "#sandbox/door.ts";
+import type { Spawner } from "#spawner/door.ts";
 import type { Toolbox } from "./transpile.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -13,6 +14,14 @@ export const toolbox: Toolbox = {
   programs: fileURLToPath(new URL("toolbox/", import.meta.url)),
   esbuild: `${root}node_modules/esbuild`,
   esbuildProgram: `${root}node_modules/@esbuild/${process.platform}-${process.arch}`,
+};
+
+/** What the spawner does for builds. */
+export const plainSpawner: Pick<Spawner, "exec"> = {
+  exec: ([program = "", ...argv]) =>
+    new Promise((done) => {
+      execFile(program, argv, (error, stdout, stderr) => done({ code: error === null ? 0 : 1, stdout, stderr }));
+    }),
 };
 
 export const plainRun: Fleet["run"] = (spec) => {

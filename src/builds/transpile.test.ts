@@ -10,7 +10,7 @@ import { EbbError } from "#model/errors.ts";
 import { systemClock } from "#model/clock.ts";
 import type { Builds } from "./door.ts";
 import { createBuilds } from "./builds.ts";
-import { plainRun, toolbox } from "./plain-run.testing.ts";
+import { plainRun, plainSpawner, toolbox } from "./plain-run.testing.ts";
 import { packed } from "./archives.testing.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "ebb-transpile-"));
@@ -26,6 +26,7 @@ before(async () => {
   builds = createBuilds({
     directory,
     run,
+    spawner: plainSpawner,
     tell: (fact) => assert.fail(JSON.stringify(fact)),
     clock: systemClock,
     toolbox,

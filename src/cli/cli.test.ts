@@ -9,6 +9,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { ApiWorld } from "#api/world.testing.ts";
+import { deployLimits } from "#model/limits.ts";
 import { createStage, type Stage } from "./stage.testing.ts";
 
 let stage: Stage;
@@ -63,6 +64,26 @@ test("deploy sends the folder without what must stay, and says what it recognise
     second!,
     /^ {2}http:\/\/hello-app\.localhost:8080 {3}private: curl -H "ebb-token: \$\(ebb token\)" http:\/\/hello-app\.localhost:8080 {3}\d+\.\d s$/,
   );
+});
+
+test("a deploy shows in a terminal what it is at until it is there, and with --json nothing of it", async (t) => {
+  const path = await folder("slow", { "index.js": "1" });
+  const gate = Promise.withResolvers<void>();
+  t.after(() => gate.resolve());
+  world.gate = gate.promise;
+  const shown = await stage.inTerminal(["deploy", path], (text) => {
+    if (text.includes("checking slow")) gate.resolve();
+  });
+  const rewritten = "\r\u001b[K";
+  const lines = shown.split(rewritten);
+  assert.ok(
+    lines.some((line) => /^checking slow( … \d+ s)?$/.test(line)),
+    shown,
+  );
+  assert.match(lines.at(-1)!, /^slow {2}node26 {2}index\.js \(default -> web\) {3}r1 \(new\)\r\n/, shown);
+  const value = await stage.inTerminal(["deploy", path, "--json"]);
+  assert.equal((JSON.parse(value) as { results: unknown[] }).results.length, 1);
+  assert.equal((await ebb(["rm", "slow", "--yes"])).code, 0);
 });
 
 test("ls shows zero instances as asleep, and --json has INTERFACE's shape", async () => {
@@ -139,8 +160,34 @@ test("deploy --prune names what will go, and needs --yes where nobody can be ask
   assert.match(kept.out, /kept, though ebb\.yaml does not declare them: b/);
   const pruned = (await json(["deploy", app, "--prune", "--yes"])) as { removed: string[] };
   assert.deepEqual(pruned.removed, ["b"]);
-  const plain = await ebb(["deploy", await folder("plain", { "index.js": "1" }), "--prune"]);
+  const plain = await ebb(["deploy", await folder("plain", { "index.js": "1" }), "--prune", "--yes"]);
   assert.deepEqual([plain.code, /there is no ebb\.yaml here/.test(plain.err)], [1, true]);
+});
+
+test("deploy --prune removes from the token's own project, and only what was there when it was agreed", async (t) => {
+  assert.equal((await ebb(["projects", "create", "ours"])).code, 0);
+  const { text } = await world.mint("deploy", "ours");
+  const data = await folder("their-data", { "credentials.json": JSON.stringify({ url, token: text }) });
+  const env = { EBB_DATA: data };
+  const ours = async (name: string) => json(["deploy", await folder(name, { "index.js": "1" })], { env });
+  await ours("former");
+  const app = await folder("ours", { "ebb.yaml": "functions:\n  a: { source: ./a }\n", "a/index.js": "1" });
+  const refused = await ebb(["deploy", app, "--prune"], { env });
+  assert.match(refused.err, /^--prune removes former from project ours\./);
+  const deploy = world.control.deploy.bind(world.control);
+  t.after(() => (world.control.deploy = deploy));
+  // While the deploy is on its way, somebody else's comes first.
+  world.control.deploy = async (...given) => {
+    world.control.deploy = deploy;
+    await world.deploy({ "index.js": "1" }, { name: "late", project: "ours" });
+    return deploy(...given);
+  };
+  const pruned = (await json(["deploy", app, "--prune", "--yes"], { env })) as { removed: string[]; kept: string[] };
+  assert.deepEqual([pruned.removed, pruned.kept], [["former"], ["late"]]);
+  const many = Array.from({ length: deployLimits.prunedAtOnce }, (_, i) => ({ name: `f${i}`, source: "." }));
+  await world.deploy({ "ebb.yaml": JSON.stringify({ functions: many }), "index.js": "1" }, { project: "ours" });
+  const all = await ebb(["deploy", app, "--prune", "--yes"], { env });
+  assert.match(all.err, /^--prune would remove 201 workloads from project ours; a deploy removes at most 200\n$/);
 });
 
 test("invoke answers with the body, or with the record in one JSON value", async () => {

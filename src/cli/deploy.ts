@@ -9,6 +9,7 @@ import { nameOf } from "#app/recognise.ts";
 import type { Client, Deployed, DeployedWorkload, DeployOptions } from "#client/client.ts";
 import { EbbError } from "#model/errors.ts";
 import { defaultProject } from "#model/names.ts";
+import { showProgress, type ShownProgress } from "./deploy-progress.ts";
 import { Failure } from "./failure.ts";
 import { sanitized, type Output } from "./output.ts";
 
@@ -18,16 +19,16 @@ export interface DeployAnswer extends Deployed {
   readonly seconds: number;
 }
 
-export interface DeployRequest extends Omit<DeployOptions, "folderName" | "gitCommit"> {
-  /** Told what is noted, as soon as it is. */
-  readonly noted?: (note: string) => void;
-  /** Before anything is sent; throws to stop it. */
-  readonly agreed?: (collected: Collected) => Promise<void>;
+export interface DeployRequest extends Omit<DeployOptions, "folderName" | "gitCommit" | "prune"> {
+  /** Told what is noted, as soon as it is, and shown how far it is. */
+  readonly output: Pick<Output, "note" | "status">;
+  /** Which workloads of which project are to be removed with it, asked before anything is sent; throws to stop it all. */
+  readonly prune?: (collected: Collected) => Promise<Pick<DeployOptions, "project" | "prune">>;
 }
 
 /** Throws EbbError for what is found wrong here, before anything is sent; ClientError for what the daemon refuses. */
 export async function sendDeploy(client: Client, path: string, request: DeployRequest): Promise<DeployAnswer> {
-  const { noted = () => {}, agreed = async () => {}, ...options } = request;
+  const { output, prune = async () => ({ project: request.project, prune: [] }), ...options } = request;
   const began = performance.now();
   const [collected, gitCommit] = await Promise.all([collect(path), commitOf(path)]);
   const { archive } = collected;
@@ -35,18 +36,23 @@ export async function sendDeploy(client: Client, path: string, request: DeployRe
   archive.once("error", (error) => (broken = error));
   try {
     const folderName = folderNameOf(collected, options);
-    await agreed(collected);
+    const agreed = await prune(collected);
     const notes: string[] = [];
     const note = (text: string): void => {
       notes.push(text);
-      noted(text);
+      output.note(sanitized(text));
     };
     collected.notes.forEach(note);
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- node:stream/web's type and the global one are the same thing
     const body = Readable.toWeb(archive) as ReadableStream<Uint8Array>;
-    const deployed = await client.deploy({ ...options, folderName, gitCommit }, body, ({ step, workload, message }) => {
-      if (step === "noted") note(`${String(workload)}: ${String(message)}`);
-    });
+    const progress = showProgress(output);
+    const sent = { ...options, ...agreed, folderName, gitCommit };
+    const deployed = await client
+      .deploy(sent, counted(body, progress), (step) => {
+        progress.told(step);
+        if (step.step === "noted") note(`${step.workload}: ${step.message}`);
+      })
+      .finally(() => progress.end());
     return { ...deployed, notes, seconds: (performance.now() - began) / 1000 };
   } catch (error) {
     archive.destroy();
@@ -54,8 +60,22 @@ export async function sendDeploy(client: Client, path: string, request: DeployRe
   }
 }
 
+function counted(body: ReadableStream<Uint8Array>, progress: ShownProgress): ReadableStream<Uint8Array> {
+  return body.pipeThrough(
+    new TransformStream({
+      transform(chunk: Uint8Array, controller) {
+        progress.sent(chunk.length);
+        controller.enqueue(chunk);
+      },
+    }),
+  );
+}
+
 /** What a plain folder's or file's function is called; null: ebb.yaml names its own, or --name did. */
-function folderNameOf({ kind, base }: Collected, { name, project }: Omit<DeployRequest, "noted">): string | null {
+function folderNameOf(
+  { kind, base }: Collected,
+  { name, project }: Pick<DeployRequest, "name" | "project">,
+): string | null {
   if (kind === "app" || name !== null) return null;
   const named = nameOf(base, project ?? defaultProject);
   if (!named.ok) throw new Failure(named.message);

@@ -48,7 +48,7 @@ async function run(command: CommandSpec, given: readonly string[], options: Opti
   const context: CommandContext = {
     arguments: given,
     options,
-    output: createOutput({ json: options.flag("json"), color: environment.color }),
+    output: createOutput({ ...environment, json: options.flag("json") }),
     project: options.text("project") ?? defaultProject,
     projectSaid: options.text("project"),
     environment,

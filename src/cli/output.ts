@@ -10,6 +10,9 @@ export function sanitized(text: string): string {
   );
 }
 
+/** Of a terminal that does not say. */
+const narrowColumns = 80;
+
 export type Style = "bold" | "dim" | "red" | "yellow" | "green";
 const codes: Record<Style, number> = { bold: 1, dim: 2, red: 31, yellow: 33, green: 32 };
 
@@ -22,25 +25,40 @@ export interface Output {
   line(text?: string): void;
   /** A line of stderr for a person: progress, hints; nothing with --json. */
   note(text: string): void;
+  /** What goes on at the moment: one line of a terminal's stderr, rewritten in place, gone with the next word or null. Nothing with --json. */
+  status(text: string | null): void;
   table(head: readonly string[], rows: ReadonlyArray<readonly string[]>): void;
   style(style: Style, text: string): string;
   /** Bytes as they are, to stdout; made harmless where stdout is a terminal. */
   bytes(chunk: Uint8Array): Promise<void>;
 }
 
-export function createOutput(options: { readonly json: boolean; readonly color: boolean }): Output {
+export function createOutput(options: { json: boolean; color: boolean; rewrites: boolean }): Output {
   const { json } = options;
   const terminal = process.stdout.isTTY;
   const color = options.color && terminal;
   const style = (name: Style, text: string): string => (color ? `\u001b[${codes[name]}m${text}\u001b[0m` : text);
   const decoder = new TextDecoder();
+  let status: string | null = null;
+  const showStatus = (text: string | null): void => {
+    if (json || !options.rewrites || !process.stderr.isTTY || text === status) return;
+    // A line that wraps could not be taken back.
+    const fitting = text === null ? "" : sanitized(text).slice(0, (process.stderr.columns || narrowColumns) - 1);
+    process.stderr.write(`\r\u001b[K${fitting}`);
+    status = text;
+  };
+  const say = (stream: NodeJS.WriteStream, text: string): void => {
+    showStatus(null);
+    stream.write(`${text}\n`);
+  };
   return {
     json,
     terminal,
     style,
-    value: (value) => void process.stdout.write(`${JSON.stringify(value)}\n`),
-    line: (text = "") => void (json || process.stdout.write(`${text}\n`)),
-    note: (text) => void (json || process.stderr.write(`${text}\n`)),
+    value: (value) => say(process.stdout, JSON.stringify(value)),
+    line: (text = "") => void (json || say(process.stdout, text)),
+    note: (text) => void (json || say(process.stderr, text)),
+    status: showStatus,
     table(head, rows) {
       if (json) return;
       const clean = rows.map((row) => row.map((cell) => sanitized(cell).replaceAll("\n", " ")));
@@ -50,8 +68,8 @@ export function createOutput(options: { readonly json: boolean; readonly color: 
           .map((cell, i) => cell.padEnd(widths[i]!))
           .join("  ")
           .trimEnd();
-      process.stdout.write(`${style("dim", layout(head))}\n`);
-      for (const row of clean) process.stdout.write(`${layout(row)}\n`);
+      say(process.stdout, style("dim", layout(head)));
+      for (const row of clean) say(process.stdout, layout(row));
     },
     async bytes(chunk) {
       const data = terminal ? sanitized(decoder.decode(chunk, { stream: true })) : chunk;

@@ -17,6 +17,7 @@ import { createApiWorld, type ApiWorld } from "#api/world.testing.ts";
 import { readApp } from "#app/read.ts";
 import { newInvocationId } from "#model/ids.ts";
 
+const unpackedMark = "x-unpacked";
 const entry = fileURLToPath(new URL("../cli.ts", import.meta.url));
 
 export interface Ran {
@@ -39,6 +40,8 @@ export interface Stage {
   /** Entries of the last archive that was sent: name to content, links as "-> target". */
   sent: Record<string, string>;
   start(argv: readonly string[], env?: Record<string, string>): ChildProcessWithoutNullStreams;
+  /** In a terminal: what it shows until the command ends, and as it comes. */
+  readonly inTerminal: (argv: readonly string[], seen?: (text: string) => void) => Promise<string>;
   readonly ebb: (argv: readonly string[], options?: RunOptions) => Promise<Ran>;
   /** With --json: exactly one value on stdout, nothing on stderr. */
   readonly json: (argv: readonly string[], options?: RunOptions) => Promise<unknown>;
@@ -54,7 +57,8 @@ export async function createStage(): Promise<Stage> {
   await mkdir(data);
   const server = createServer((request, response) => {
     if (request.url?.startsWith("/run/")) void functionDouble(stage, request, response);
-    else if (request.url?.startsWith("/api/v1/deploys")) void unpackInto(stage, request, response);
+    else if (request.url?.startsWith("/api/v1/deploys") && !(unpackedMark in request.headers))
+      void unpackInto(stage, request, response);
     else world.api.handle(request, response);
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -63,11 +67,19 @@ export async function createStage(): Promise<Stage> {
   const token = (await world.mint("admin", null)).text;
   await writeFile(join(data, "credentials.json"), JSON.stringify({ url, token }), { mode: 0o600 });
 
+  const environment = { PATH: process.env["PATH"] ?? "", HOME: home, EBB_DATA: data };
   const start: Stage["start"] = (argv, env = {}) =>
-    spawn(process.execPath, [entry, ...argv], {
-      env: { PATH: process.env["PATH"] ?? "", HOME: home, EBB_DATA: data, ...env },
-      stdio: "pipe",
+    spawn(process.execPath, [entry, ...argv], { env: { ...environment, ...env }, stdio: "pipe" });
+  const inTerminal: Stage["inTerminal"] = async (argv, seen = () => {}) => {
+    const command = [process.execPath, entry, ...argv].map((word) => `'${word}'`).join(" ");
+    const child = spawn("script", ["-qec", command, "/dev/null"], {
+      env: { ...environment, NO_COLOR: "1" },
+      stdio: ["pipe", "pipe", "ignore"],
     });
+    let shown = "";
+    for await (const chunk of child.stdout.setEncoding("utf8")) seen((shown += String(chunk)));
+    return shown;
+  };
   const ebb: Stage["ebb"] = async (argv, options = {}) => {
     const child = start(argv, options.env);
     child.stdin.end(options.input ?? "");
@@ -75,7 +87,7 @@ export async function createStage(): Promise<Stage> {
     return { code: child.exitCode, out, err };
   };
   const stage: Stage = {
-    ...{ world, url, home, data, token, sent: {}, start, ebb },
+    ...{ world, url, home, data, token, sent: {}, start, inTerminal, ebb },
     json: async (argv, options) => {
       const { code, out, err } = await ebb([...argv, "--json"], options);
       assert.equal(code, 0, err);
@@ -122,18 +134,19 @@ async function unpackInto(
   const written = files["ebb.yaml"];
   const read = written === undefined ? null : readApp(written, "ebb.yaml");
   const known = read?.ok ? { ...files, "ebb.yaml": JSON.stringify(read.app) } : files;
-  const injected = await stage.world.api.app.inject({
+  const answer = await fetch(stage.url + request.url!, {
     method: "POST",
-    url: request.url!,
     headers: {
       authorization: request.headers.authorization ?? "",
       "content-type": "application/gzip",
       accept: request.headers.accept ?? "",
+      [unpackedMark]: "yes",
     },
-    payload: Buffer.from(JSON.stringify(known)),
+    body: JSON.stringify(known),
   });
-  response.writeHead(injected.statusCode, { "content-type": String(injected.headers["content-type"]) });
-  response.end(injected.body);
+  response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") ?? "" });
+  for await (const chunk of answer.body ?? []) response.write(chunk);
+  response.end();
 }
 
 async function functionDouble(

@@ -1,7 +1,6 @@
 // Typed client of our API, for the command line and the console: fetch, and nothing of Node.
 
 import type { Scope } from "#model/access.ts";
-import type { Problem } from "#model/errors.ts";
 import { ClientError, createTransport, type ClientOptions } from "./transport.ts";
 import type {
   AuditRow,
@@ -82,14 +81,14 @@ export function createClient(options: ClientOptions) {
     ): Promise<Deployed> {
       const steps = lines<DeployStep>(`${base}/deploys`, {
         method: "POST",
-        query: { ...request, prune: request.prune || null },
+        query: { ...request },
         headers: { "content-type": "application/gzip" },
         body: archive,
       });
       for await (const step of steps) {
-        if (step.step === "failed") throw failed(step);
+        if (step.step === "failed") throw new ClientError(step.problem.detail, step.problem.status, step.problem);
         told(step);
-        if (isDeployed(step)) return { results: step.results, kept: step.kept, removed: step.removed };
+        if (step.step === "deployed") return { results: step.results, kept: step.kept, removed: step.removed };
       }
       throw new ClientError("the deploy broke off before it told how it ended", null, null);
     },
@@ -123,14 +122,4 @@ export function createClient(options: ClientOptions) {
     followLogs: (project: string, query: LogsQuery, signal: AbortSignal) =>
       lines<LogRow>(projectPath(project, "logs"), { query: { ...query, follow: true }, signal }),
   };
-}
-
-function isDeployed(step: DeployStep): step is DeployStep & Deployed {
-  return step.step === "deployed";
-}
-
-function failed(step: DeployStep): ClientError {
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the API's own last line
-  const problem = step["problem"] as Problem;
-  return new ClientError(problem.detail, problem.status, problem);
 }

@@ -1,6 +1,7 @@
 // What the API answers, as its clients see it. A test of the API holds these types against its schemas.
 
 import type { Scope } from "#model/access.ts";
+import type { Problem } from "#model/errors.ts";
 
 export interface IdentityView {
   readonly name: string;
@@ -181,11 +182,24 @@ export interface Deployed {
   readonly removed: readonly string[];
 }
 
-/** A step before the last, as control/ tells it. */
-export interface DeployStep {
-  readonly step: string;
-  readonly [detail: string]: unknown;
-}
+/** A line of a deploy's answer; the last is `deployed` or `failed`. A newer daemon may tell others too. */
+export type DeployStep =
+  | { readonly step: "received"; readonly files: number; readonly bytes: number }
+  | { readonly step: "noted"; readonly workload: string; readonly message: string }
+  | { readonly step: "building"; readonly workload: string }
+  | { readonly step: "built"; readonly workload: string; readonly files: number; readonly transpiled: number }
+  | { readonly step: "fetching"; readonly workload: string; readonly what: string }
+  | { readonly step: "checking"; readonly workload: string }
+  | {
+      readonly step: "checked";
+      readonly workload: string;
+      readonly runtime: string;
+      readonly entry: string | null;
+      readonly handler: string | null;
+      readonly signature: string;
+    }
+  | (Deployed & { readonly step: "deployed" })
+  | { readonly step: "failed"; readonly problem: Problem };
 
 export interface DeployOptions {
   readonly project: string | null;
@@ -194,7 +208,8 @@ export interface DeployOptions {
   readonly memoryMb: number | null;
   readonly env: readonly string[];
   readonly public: boolean | null;
-  readonly prune: boolean;
+  /** Workloads that are removed with it. */
+  readonly prune: readonly string[];
   readonly gitCommit: string | null;
 }
 

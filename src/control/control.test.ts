@@ -37,7 +37,7 @@ test("a plain folder becomes revision 1 of one function, recognised and told", a
   const steps = await world.deploy({ "index.js": "a" }, { folderName: "hello", gitCommit: "0123abc" });
   assert.deepEqual(
     steps.map(({ step }) => step),
-    ["received", "built", "checked", "deployed"],
+    ["received", "building", "built", "checking", "checked", "deployed"],
   );
   const [result] = last(steps).results;
   assert.deepEqual(
@@ -54,6 +54,19 @@ test("a plain folder becomes revision 1 of one function, recognised and told", a
     ["workloads deploy", "ok", "hello r1"],
   );
   assert.equal(world.uploadsOpen(), 0);
+});
+
+test("an interpreter that is not there yet is fetched before the load check, and told", async () => {
+  world.missing.add("node24");
+  const files = { "ebb.yaml": app([{ name: "a", runtime: "node24" }]), "a/i": "1" };
+  const steps = await world.deploy(files);
+  assert.deepEqual(steps.filter(({ step }) => !["received", "building", "built"].includes(step)).slice(0, 3), [
+    { step: "fetching", workload: "a", what: "an interpreter for node24" },
+    { step: "checking", workload: "a" },
+    { step: "checked", workload: "a", runtime: "node24", entry: "index.js", handler: "default", signature: "web" },
+  ]);
+  const again = await world.deploy({ ...files, "a/i": "2" });
+  assert.ok(!again.some(({ step }) => step === "fetching"));
 });
 
 test("redeploying the same changes nothing and loads nothing", async () => {
@@ -120,15 +133,33 @@ test("all functions of an app are checked, every problem is told, and nothing is
   assert.deepEqual([...world.mirror.workloads("default")], []);
 });
 
-test("several functions are switched in one transaction, what left the app file is kept and named, prune removes it", async () => {
+test("several functions are switched in one transaction, what left the app file is kept and named, prune removes what it names", async () => {
   await world.deploy({ "ebb.yaml": app([{ name: "a" }, { name: "b" }]), "a/i": "1", "b/i": "1" });
   const kept = last(await world.deploy({ "ebb.yaml": app([{ name: "a" }]), "a/i": "2" }));
   assert.deepEqual([kept.kept, kept.removed, kept.results[0]?.revision], [["b"], [], 2]);
   world.effects.length = 0;
-  const pruned = last(await world.deploy({ "ebb.yaml": app([{ name: "a" }]), "a/i": "2" }, { prune: true }));
+  const pruned = last(await world.deploy({ "ebb.yaml": app([{ name: "a" }]), "a/i": "2" }, { prune: ["b"] }));
   assert.deepEqual([pruned.kept, pruned.removed], [[], ["b"]]);
   assert.deepEqual(world.effects, ["changed b gone"]);
   assert.equal(world.mirror.workload("default", "b"), null);
+});
+
+test("prune removes the names that were agreed, and none that has appeared since", async () => {
+  await world.deploy({ "ebb.yaml": app([{ name: "a" }, { name: "b" }]), "a/i": "1", "b/i": "1" });
+  await world.deploy({ i: "1" }, { name: "late" });
+  const files = { "ebb.yaml": app([{ name: "a" }]), "a/i": "1" };
+  const pruned = last(await world.deploy(files, { prune: ["b", "gone-already"] }));
+  assert.deepEqual([pruned.kept, pruned.removed], [["late"], ["b"]]);
+  assert.ok(world.mirror.workload("default", "late"));
+});
+
+test("what the app file declares cannot be pruned", async () => {
+  const files = { "ebb.yaml": app([{ name: "a" }]), "a/i": "1" };
+  await assert.rejects(world.deploy(files, { prune: ["a"] }), {
+    code: "bad_request",
+    message: 'prune: "a" is declared in ebb.yaml; only what it does not declare can be removed',
+  });
+  assert.deepEqual(world.loads, []);
 });
 
 test("a secret that nobody set refuses the deploy with the command that sets it", async () => {
@@ -217,7 +248,7 @@ test("a deploy that was the same when it began is a new revision when a rollback
     memoryMb: null,
     env: {},
     public: null,
-    prune: false,
+    prune: [],
     gitCommit: null,
     archive: Readable.from(['{"i":"2"}']),
   };

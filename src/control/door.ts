@@ -4,12 +4,16 @@ import type { Readable } from "node:stream";
 import type { Identity, Scope } from "#model/access.ts";
 import type { Project, ProjectQuotas, Revision } from "#model/workload.ts";
 
-/** What a deploy tells while it works, one at a time; the last is `deployed` or the call throws. */
+/** What a deploy tells while it works, one at a time: what it begins where that may take a while, and what is done. The last is `deployed` or the call throws. */
 export type DeployProgress =
   | { readonly step: "received"; readonly files: number; readonly bytes: number }
   /** Something its author should know; no error. */
   | { readonly step: "noted"; readonly workload: string; readonly message: string }
+  | { readonly step: "building"; readonly workload: string }
   | { readonly step: "built"; readonly workload: string; readonly files: number; readonly transpiled: number }
+  /** `what` its runtime needs is not on this machine yet: "Node 24.21.0". */
+  | { readonly step: "fetching"; readonly workload: string; readonly what: string }
+  | { readonly step: "checking"; readonly workload: string }
   | {
       readonly step: "checked";
       readonly workload: string;
@@ -53,7 +57,8 @@ export interface DeployRequest {
   readonly memoryMb: number | null;
   readonly env: Readonly<Record<string, string>>;
   readonly public: boolean | null;
-  readonly prune: boolean;
+  /** Workloads that are to go with this switch, as whoever asks has seen and agreed: others that appeared since stay. */
+  readonly prune: readonly string[];
   readonly gitCommit: string | null;
   readonly archive: Readable;
 }

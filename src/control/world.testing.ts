@@ -15,7 +15,14 @@ import { EbbError } from "#model/errors.ts";
 import type { Fact, Tell } from "#model/fact.ts";
 import type { Failure } from "#model/instance.ts";
 import { functionDefaults } from "#model/limits.ts";
-import { keyOf, type FunctionSettings, type Project, type Revision, type Workload } from "#model/workload.ts";
+import {
+  keyOf,
+  type FunctionSettings,
+  type Project,
+  type RuntimeName,
+  type Revision,
+  type Workload,
+} from "#model/workload.ts";
 import type { Change, Mirror, Mutation } from "#store/door.ts";
 import type { AppTools, SettledFunction } from "./app-tools.ts";
 import { createControl, type ControlRoom } from "./control.ts";
@@ -119,12 +126,12 @@ const double: AppTools = {
   recognise: async (_source, declaration) => ({ runtime: declaration.runtime ?? "node26", entry: null }),
 };
 
-function settle({ declaration, flags, isolation }: Parameters<AppTools["settle"]>[0]): SettledFunction {
+function settle({ declaration, flags, recognised, isolation }: Parameters<AppTools["settle"]>[0]): SettledFunction {
   const { cpuPerMb, ...defaults } = functionDefaults;
   const memoryMb = flags.memoryMb ?? declaration.memoryMb ?? defaults.memoryMb;
   const settings: FunctionSettings = {
     ...defaults,
-    runtime: "node26",
+    runtime: recognised.runtime,
     entry: null,
     handler: declaration.handler ?? null,
     signature: declaration.signature ?? "web",
@@ -155,6 +162,8 @@ export interface World {
   readonly clock: Clock & { nowMs: number };
   /** How loading a file with this text fails. */
   readonly loadFailures: Map<string, Failure>;
+  /** Runtimes whose interpreter must be fetched first. */
+  readonly missing: Set<RuntimeName>;
   /** Workloads that were loaded, in order. */
   readonly loads: string[];
   /** Awaited by each load. */
@@ -198,6 +207,7 @@ export async function createWorld(given: { readonly app?: AppTools } = {}): Prom
   const loads: string[] = [];
   const loadFailures = new Map<string, Failure>();
   const texts = new Map<string, string>();
+  const missing = new Set<RuntimeName>();
   const uploads = new Set<string>();
   const world = { gate: Promise.resolve() };
 
@@ -249,6 +259,13 @@ export async function createWorld(given: { readonly app?: AppTools } = {}): Prom
       },
       collect: async () => 0,
     },
+    interpreters: {
+      provide: async (runtime, fetching) => {
+        if (!missing.delete(runtime)) return;
+        fetching(`an interpreter for ${runtime}`);
+        await Promise.resolve();
+      },
+    },
     fleet: {
       check: async (revision) => {
         await world.gate;
@@ -293,6 +310,7 @@ export async function createWorld(given: { readonly app?: AppTools } = {}): Prom
     effects,
     clock,
     loadFailures,
+    missing,
     loads,
     urlsOf,
     admin,
@@ -306,7 +324,7 @@ export async function createWorld(given: { readonly app?: AppTools } = {}): Prom
         memoryMb: null,
         env: {},
         public: null,
-        prune: false,
+        prune: [],
         gitCommit: null,
         archive: Readable.from([JSON.stringify(files)]),
         ...options,

@@ -104,6 +104,30 @@ describe("spans", () => {
     );
   });
 
+  it("counts what an instance burns while nothing is active in it, but for the first millisecond of each such time", () => {
+    const ms = 1_000_000;
+    const alive = (atUs: number, cpuNs: number): Frame => ({ kind: "alive", instance: 1, atUs, cpuNs });
+    const { records, totals } = fold([
+      instance(1),
+      // The start-up is nobody's.
+      begin(1, "a", 0, 80 * ms),
+      end(1, "a", 1_000, 82 * ms),
+      begin(1, "b", 600_000, 582 * ms),
+      end(1, "b", 601_000, 583 * ms),
+      alive(700_000, 583.75 * ms),
+      alive(800_000, 584.25 * ms),
+      alive(900_000, 587 * ms),
+      begin(1, "c", 901_000, null),
+      end(1, "c", 902_000, 588 * ms),
+    ]);
+    assert.deepEqual(
+      records.map(({ cpuNs }) => cpuNs),
+      [2 * ms, 1 * ms, null],
+    );
+    // 2 of a, 499 of 500 after it, 1 of b, 3 of 4 after it, 1 of c.
+    assert.equal(totals[0]?.cpuNs, (2 + 499 + 1 + 3 + 1) * ms);
+  });
+
   it("knows an invocation's CPU only where it ran alone, and the workload's always", () => {
     const alone = fold([instance(1), begin(1, "a", 0, 1_000), end(1, "a", 10, 4_000)]);
     assert.equal(alone.records[0]?.cpuNs, 3_000);

@@ -11,6 +11,8 @@ import type { UsageTotal } from "#model/usage.ts";
 import type { AnsweredFrame, BeginFrame, EndFrame, Frame, InstanceFrame, RefusedFrame } from "./frame.ts";
 
 const spanQuantumUs = 1_000;
+/** Of an idle time, as the runtime tidies up behind an invocation: no more than what the rounding of its span has paid for. */
+const idleFreeNs = spanQuantumUs * 1_000;
 const hourMs = 3_600_000;
 
 interface ActiveInvocation {
@@ -35,6 +37,8 @@ interface OpenInstance {
   overlapped: boolean;
   lastMarkUs: number;
   lastCpuNs: number | null;
+  /** CPU that is still free in this idle time. */
+  idleFreeNs: number;
 }
 
 /** The instances of one revision that keeps `min`: their idle time is provisioned. */
@@ -75,6 +79,8 @@ export class SpanFold {
     for (const { active, ...instance } of state.instances)
       this.#instances.set(instance.of.instance, {
         ...instance,
+        // A state from before idle CPU was counted does not have it.
+        idleFreeNs: instance.idleFreeNs ?? 0,
         active: new Map(active.map((one) => [one.begin.id, one])),
       });
   }
@@ -174,6 +180,7 @@ export class SpanFold {
       overlapped: false,
       lastMarkUs: frame.atUs,
       lastCpuNs: null,
+      idleFreeNs: 0,
     });
     this.#provision(frame, frame.atUs, { idle: 1, busy: 0 });
   }
@@ -189,12 +196,12 @@ export class SpanFold {
       return;
     }
     if (instance.active.size === 0) {
+      this.#countCpu(instance, frame.cpuNs);
       instance.spanStartUs = atUs;
       instance.dividedUs = atUs;
       instance.share = 0;
       instance.carryUs = 0;
       instance.overlapped = false;
-      instance.lastCpuNs = frame.cpuNs;
       this.#provision(instance.of, atUs, { idle: -1, busy: 1 });
     } else {
       divide(instance, atUs);
@@ -240,6 +247,7 @@ export class SpanFold {
       const roundedUs = Math.ceil(spanUs / spanQuantumUs) * spanQuantumUs;
       billedUs += instance.carryUs + (roundedUs - spanUs);
       this.closedSpansUs += roundedUs;
+      instance.idleFreeNs = idleFreeNs;
       this.#provision(instance.of, atUs, { idle: 1, busy: -1 });
     }
     const { project, workload, revision, memoryMb, id } = instance.of;
@@ -303,13 +311,19 @@ export class SpanFold {
     total.bytesOut += record.bytesOut;
   }
 
-  /** CPU of a span is known also where invocations overlap: totals count the counter, records only what is theirs alone. */
+  /**
+   * CPU of a span is known also where invocations overlap: totals count the counter, records only what is theirs alone.
+   * What an instance burns while nothing is active in it (whoever says "done" too early goes on) is the workload's too.
+   */
   #countCpu(instance: OpenInstance, cpuNs: number | null): void {
     if (cpuNs === null) return;
     const usedNs = instance.lastCpuNs === null ? 0 : Math.max(0, cpuNs - instance.lastCpuNs);
     instance.lastCpuNs = cpuNs;
-    if (usedNs > 0 && instance.active.size > 0)
-      this.#total(instance.of.project, instance.of.workload, this.#wallMs(instance.lastMarkUs)).cpuNs += usedNs;
+    const freeNs = instance.active.size > 0 ? 0 : Math.min(usedNs, instance.idleFreeNs);
+    instance.idleFreeNs -= freeNs;
+    if (usedNs > freeNs)
+      this.#total(instance.of.project, instance.of.workload, this.#wallMs(instance.lastMarkUs)).cpuNs +=
+        usedNs - freeNs;
   }
 
   #provision(of: InstanceFrame, atUs: number, change: { idle: number; busy: number }): void {

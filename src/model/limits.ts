@@ -66,6 +66,8 @@ export const deployLimits = {
   /** Unpacked bytes to archive bytes; a bomb's is in the thousands. */
   expansionRatio: 200,
   functionsPerApp: 200,
+  /** Names that one deploy removes: as many as an app file could have declared before. */
+  prunedAtOnce: 200,
   appFileBytes: 1 * MiB,
   loadSeconds: 30,
   revisionsKept: 20,

@@ -17,3 +17,19 @@ export interface UsageTotal {
   readonly bytesIn: number;
   readonly bytesOut: number;
 }
+
+/** Both together, as of the workload and hour of `a`. */
+export function addUsage(a: UsageTotal, b: UsageTotal): UsageTotal {
+  return {
+    ...a,
+    requests: a.requests + b.requests,
+    errors: a.errors + b.errors,
+    billedUs: a.billedUs + b.billedUs,
+    memoryMbUs: a.memoryMbUs + b.memoryMbUs,
+    cpuNs: a.cpuNs + b.cpuNs,
+    provisionedUs: a.provisionedUs + b.provisionedUs,
+    provisionedMbUs: a.provisionedMbUs + b.provisionedMbUs,
+    bytesIn: a.bytesIn + b.bytesIn,
+    bytesOut: a.bytesOut + b.bytesOut,
+  };
+}

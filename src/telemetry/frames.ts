@@ -2,8 +2,7 @@
 
 import { isInvocationId } from "#model/ids.ts";
 import { logLimits } from "#model/limits.ts";
-import type { Level } from "./text.ts";
-import { indexOfNewline } from "./text.ts";
+import { indexOfNewline, isLevel, readObject, type Level } from "./text.ts";
 
 export interface Frame {
   readonly invocation: string | null;
@@ -16,20 +15,15 @@ export interface Frame {
 
 /** null: not a frame. */
 export function readFrame(line: string): Frame | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch {
-    return null;
-  }
-  if (typeof value !== "object" || value === null) return null;
-  const { i, s, t, m, l } = value as { i?: unknown; s?: unknown; t?: unknown; m?: unknown; l?: unknown };
+  const said = readObject(line);
+  if (said === null) return null;
+  const { i, s, t, m, l } = said;
   if (typeof m !== "string" || (s !== "out" && s !== "err")) return null;
   return {
     invocation: typeof i === "string" && isInvocationId(i) ? i : null,
     stream: s === "out" ? "stdout" : "stderr",
     timeMs: typeof t === "number" && Number.isFinite(t) ? t : null,
-    level: l === "debug" || l === "info" || l === "warn" || l === "error" ? l : null,
+    level: isLevel(l) ? l : null,
     text: m.toWellFormed(),
   };
 }

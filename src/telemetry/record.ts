@@ -2,7 +2,7 @@
 
 import type { InstanceId, InvocationId } from "#model/ids.ts";
 import type { LogLine } from "./door.ts";
-import type { Level } from "./text.ts";
+import { isLevel, readObject, type Level } from "./text.ts";
 
 export interface LogRecord {
   readonly time: number;
@@ -30,16 +30,11 @@ export function needleOf(field: "w" | "i", value: string): Buffer {
 
 /** null: torn by a crash, or not ours. */
 export function decodeRecord(line: string): LogLine | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch {
-    return null;
-  }
-  if (typeof value !== "object" || value === null) return null;
-  const { t, w, i, s, l, m } = value as Record<string, unknown>;
+  const said = readObject(line);
+  if (said === null) return null;
+  const { t, w, i, s, l, m } = said;
   if (typeof t !== "number" || typeof w !== "string" || typeof m !== "string") return null;
-  if (l !== "debug" && l !== "info" && l !== "warn" && l !== "error") return null;
+  if (!isLevel(l)) return null;
   const stream = s === "o" ? "stdout" : s === "e" ? "stderr" : "ebb";
   return { time: t, workload: w, invocation: typeof i === "string" ? i : null, stream, level: l, message: m };
 }

@@ -68,17 +68,28 @@ export function levelOf(value: unknown): Level | null {
   return typeof value === "string" && Object.hasOwn(words, value.toLowerCase()) ? words[value.toLowerCase()]! : null;
 }
 
+/** A level in our own words, as frames and records have it. */
+export function isLevel(value: unknown): value is Level {
+  return value === "debug" || value === "info" || value === "warn" || value === "error";
+}
+
+/** The members of one JSON object; null: the text is none. */
+export function readObject(text: string): Readonly<Record<string, unknown>> | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : null;
+  } catch {
+    return null;
+  }
+}
+
 /** The level that a JSON log line says of itself ({ level, msg | message }); null: it is not one. The line stays as written. */
 export function levelOfJson(text: string): Level | null {
   if (text.charCodeAt(0) !== 0x7b || text.charCodeAt(text.length - 1) !== 0x7d) return null;
   if (!text.includes('"level"') && !text.includes('"severity"')) return null;
-  try {
-    const value = JSON.parse(text) as { level?: unknown; severity?: unknown; msg?: unknown; message?: unknown };
-    if (typeof value.msg !== "string" && typeof value.message !== "string") return null;
-    return levelOf(value.level ?? value.severity);
-  } catch {
-    return null;
-  }
+  const said = readObject(text);
+  if (said === null || (typeof said["msg"] !== "string" && typeof said["message"] !== "string")) return null;
+  return levelOf(said["level"] ?? said["severity"]);
 }
 
 /** "5.1 MB", as a reader of logs counts. */

@@ -231,6 +231,7 @@ for (const query of [
   "name=a&isolation=none",
   "name=a&privileged=true",
   "name=a&prune=yes",
+  `name=a${"&prune=x".repeat(201)}`,
   "folderName=../../x",
   "folderName=%1b%5b2J",
   "",

@@ -43,7 +43,7 @@ const interpretersFolder = join(installation, "node_modules/.cache/ebb-interpret
 export async function openSandboxes(over: Partial<Parameters<typeof ociOn>[1]> = {}): Promise<Sandboxes> {
   const ground = await openGround();
   const { path, npmEnvironment } = readDaemonConfig({});
-  const node = createInterpreters({
+  const { node } = createInterpreters({
     directory: interpretersFolder,
     node: process.execPath,
     path,

@@ -25,7 +25,7 @@ export function deployRoutes(app: Api, rooms: ApiRooms): void {
       schema: {
         summary: "Deploy a gzipped tar of a folder",
         description:
-          "With accept: application/x-ndjson each step is told as it happens; the last line is `deployed` or `failed`.",
+          "With accept: application/x-ndjson each step is told as it happens (`received`, and for each workload `noted`, `building`, `built`, `fetching`, `checking`, `checked`); the last line is `deployed` or `failed`.",
         tags: ["workloads"],
         consumes: ["application/gzip"],
         querystring: DeployQuery,
@@ -71,7 +71,7 @@ function requestOf(query: Query): Omit<DeployRequest, "archive"> {
     memoryMb: query.memoryMb ?? null,
     env: environmentOf([query.env ?? []].flat()),
     public: query.public ?? null,
-    prune: query.prune ?? false,
+    prune: [query.prune ?? []].flat(),
     gitCommit: query.gitCommit ?? null,
   };
 }

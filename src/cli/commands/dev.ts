@@ -71,8 +71,7 @@ async function tryDeploy(
       memoryMb: null,
       env: await environmentOf(folder),
       public: options.flag("public") ? true : null,
-      prune: false,
-      noted: (note) => output.note(sanitized(note)),
+      output,
     });
     if (output.json) output.value(answer);
     else printDeployed(output, answer);

@@ -13,7 +13,7 @@ export function run({ options, output }: CommandContext): Promise<void> {
     if (!fresh) return;
     try {
       const example = join(installation, "examples", "hello");
-      const request = { project: null, name: null, memoryMb: null, env: [], public: true, prune: false };
+      const request = { project: null, name: null, memoryMb: null, env: [], public: true, output };
       const { results } = await sendDeploy(createClient({ url, token }), example, request);
       for (const { workload, url: answersAt } of results) {
         output.line(`${workload} answers at ${answersAt}`);

@@ -47,9 +47,8 @@ export async function deploy(
           progress,
         };
         const revisions = await planRevisions(context, frame, declared.functions);
-        const prune = request.prune && declared.app;
         const done = await context.changes.run(project, () =>
-          switchTo(context, identity, project, revisions, prune, audit),
+          switchTo(context, identity, project, revisions, request.prune, audit),
         );
         const sources = new Map(declared.functions.map((one) => [one.name, one.source]));
         progress({
@@ -105,8 +104,15 @@ function checkRequest(request: DeployRequest, project: string | null): void {
 function checkDeclared(request: DeployRequest, declared: Declared): void {
   if (declared.app && request.name !== null)
     throw new EbbError("bad_request", "--name names the function of a plain folder; here ebb.yaml names them");
-  if (!declared.app && request.prune)
+  if (request.prune.length === 0) return;
+  if (!declared.app)
     throw new EbbError("bad_request", "--prune removes what ebb.yaml does not declare; there is no ebb.yaml here");
+  const both = declared.functions.find(({ name }) => request.prune.includes(name));
+  if (both)
+    throw new EbbError(
+      "bad_request",
+      `prune: "${both.name}" is declared in ebb.yaml; only what it does not declare can be removed`,
+    );
 }
 
 /** Whoever may create projects need not do it first; for everybody else it must exist. */
@@ -138,7 +144,7 @@ async function switchTo(
   identity: Identity,
   project: string,
   revisions: readonly Revision[],
-  prune: boolean,
+  prune: readonly string[],
   audit: Audit,
 ): Promise<Switched> {
   const mutations: Mutation[] = [];
@@ -151,7 +157,8 @@ async function switchTo(
   const others = [...context.mirror.workloads(project)]
     .map(({ workload }) => workload)
     .filter(({ workload }) => !declared.has(workload));
-  const removed = prune ? others : [];
+  const agreed = new Set(prune);
+  const removed = others.filter(({ workload }) => agreed.has(workload));
   for (const key of removed) mutations.push({ kind: "remove_workload", key });
   await context.store.apply({ mutations, audit: audit(words(switches, removed)) });
 
@@ -168,7 +175,7 @@ async function switchTo(
   return {
     step: "deployed",
     results: switches.map((one) => resultOf(context, one)),
-    kept: prune ? [] : others.map(({ workload }) => workload),
+    kept: others.filter(({ workload }) => !agreed.has(workload)).map(({ workload }) => workload),
     removed: removed.map(({ workload }) => workload),
   };
 }

@@ -98,6 +98,7 @@ async function load(
 ): Promise<Revision | null> {
   const project = frame.project.name;
   const workload = declaration.name;
+  frame.progress({ step: "building", workload });
   const code = await context.builds.build(frame.upload, declaration.source);
   frame.progress({ step: "built", workload, files: code.files, transpiled: code.transpiled });
   const revision: Revision = {
@@ -114,7 +115,8 @@ async function load(
     gitCommit: frame.gitCommit,
   };
   const current = context.mirror.workload(project, workload)?.revision;
-  const checked = current?.digest === revision.digest ? taken(revision, current) : await check(context, revision);
+  const checked =
+    current?.digest === revision.digest ? taken(revision, current) : await check(context, frame, revision);
   if ("failure" in checked) {
     problems.push(problemOfCheck(workload, declaration.source, checked.failure, checked.output));
     return null;
@@ -131,8 +133,14 @@ function taken(revision: Revision, from: Revision): Revision {
 
 async function check(
   context: Context,
+  { progress }: DeployFrame,
   revision: Revision,
 ): Promise<Revision | { readonly failure: DeployProblemFailure; readonly output: string }> {
+  const { workload } = revision;
+  await context.interpreters.provide(revision.settings.runtime, (what) =>
+    progress({ step: "fetching", workload, what }),
+  );
+  progress({ step: "checking", workload });
   const found = await context.fleet.check(revision);
   if (!found.ok) {
     // Not its author's to mend: the platform's failure is never told as the function's.

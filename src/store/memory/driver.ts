@@ -4,7 +4,7 @@ import type { AuditEntry, Secret, Token } from "#model/access.ts";
 import { EbbError } from "#model/errors.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
 import { storeLimits } from "#model/limits.ts";
-import type { UsageTotal } from "#model/usage.ts";
+import { addUsage, type UsageTotal } from "#model/usage.ts";
 import { keyOf, type Project, type Revision, type Workload } from "#model/workload.ts";
 import type { LedgerBatch, RecordDay } from "#metering/door.ts";
 import type { Change, Mutation } from "../door.ts";
@@ -124,7 +124,8 @@ export function createMemoryDriver(): StoreDriver {
       for (const record of batch.records) records.push({ ...record });
       for (const total of batch.totals) {
         const key = `${total.project}/${total.workload}/${total.hourMs}`;
-        totals.set(key, sum(totals.get(key), total));
+        const known = totals.get(key);
+        totals.set(key, known ? addUsage(known, total) : { ...total });
       }
       journal = { position: { ...batch.position }, state: batch.state };
     },
@@ -153,24 +154,6 @@ export function createMemoryDriver(): StoreDriver {
 
 function orderOf(of: UsageTotal): string {
   return `${String(of.hourMs).padStart(16, "0")}/${of.project}/${of.workload}`;
-}
-
-function sum(a: UsageTotal | undefined, b: UsageTotal): UsageTotal {
-  if (!a) return { ...b };
-  return {
-    project: b.project,
-    workload: b.workload,
-    hourMs: b.hourMs,
-    requests: a.requests + b.requests,
-    errors: a.errors + b.errors,
-    billedUs: a.billedUs + b.billedUs,
-    memoryMbUs: a.memoryMbUs + b.memoryMbUs,
-    cpuNs: a.cpuNs + b.cpuNs,
-    provisionedUs: a.provisionedUs + b.provisionedUs,
-    provisionedMbUs: a.provisionedMbUs + b.provisionedMbUs,
-    bytesIn: a.bytesIn + b.bytesIn,
-    bytesOut: a.bytesOut + b.bytesOut,
-  };
 }
 
 function mutate(state: State, mutation: Mutation): void {
