@@ -1,6 +1,7 @@
 // The room as control uses it: received, built, kept by content, collected; and what it costs the main loop.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import {
   existsSync,
   mkdirSync,
@@ -172,6 +173,15 @@ test("a start removes what a crash left half done, and keeps the code", async ()
   assert.deepEqual(readdirSync(join(directory, "uploads")), []);
   assert.ok(!existsSync(join(directory, "code/.half")));
   assert.ok(existsSync(next.folderOf(code.digest)));
+});
+
+test("CommonJS is CommonJS, whatever package stands above the data directory", async () => {
+  writeFileSync(join(directory, "package.json"), '{ "type": "module" }');
+  const { digest } = await built({ "index.js": "module.exports = 1; console.log(typeof require);" });
+  assert.equal(
+    execFileSync(process.execPath, [join(builds.folderOf(digest), "index.js")], { encoding: "utf8" }),
+    "function\n",
+  );
 });
 
 test("only a digest names a folder", () => {
