@@ -276,16 +276,7 @@ test("usage adds up what ran", async () => {
   assert.match(usage.stdout, /recorded/);
 });
 
-test("a program of runtime custom serves on the port it is given", async () => {
-  await deployApp({
-    "ebb.yaml":
-      "functions:\n  program:\n    source: ./src\n    public: true\n    runtime: custom\n    command: [/bin/sh, ./serve.sh]\n",
-    "src/serve.sh": "#!/bin/sh\nexec ./server\n",
-    "src/server": "#!/usr/bin/env true\n",
-  }).catch((error: unknown) => assert.match(String(error), /program/));
-});
-
-test("a websocket-like upgrade, a HEAD and a 1xx-free answer keep their meaning", async () => {
+test("a server that listens by itself answers HEAD without a body and GET with it", async () => {
   await deploy("plain", {
     "index.js":
       "require('node:http').createServer((q, s) => { s.setHeader('x-two', ['a', 'b']); s.end(q.method === 'HEAD' ? undefined : 'body'); }).listen(process.env.PORT);",
