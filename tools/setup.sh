@@ -118,7 +118,7 @@ install_debian() {
 # services of nginx and caddy: the tests start their own.
 apt() { $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -o DPkg::Lock::Timeout=120 "$@" >>"$log" 2>&1 </dev/null; }
 apt_install() { apt install -y --no-install-recommends "$@"; }
-last_line_of() { tail -n 1 "$1" 2>/dev/null | cut -c1-100; }
+last_line_of() { tail -n 1 "$1" 2>/dev/null | tr -d '\r' | cut -c1-100; }
 
 case "${1:-}" in
   packages) npm_packages ;;
