@@ -246,6 +246,32 @@ test("a secret reaches the function and nothing else, and a new value replaces t
   assert.doesNotMatch(daemon.log(), /hunter2/);
 });
 
+test("a function that does not start any more says why in its answer, in ls and in show, until it is mended", async () => {
+  const mode = async (value: string): Promise<void> => {
+    const { code, stderr } = await daemon.ebb(["secrets", "set", "MODE"], { stdin: value });
+    assert.equal(code, 0, stderr);
+  };
+  await mode("good");
+  await deployApp(
+    app(
+      "moody",
+      "    secrets: [MODE]\n    idleSeconds: 0\n",
+      "if (process.env.MODE === 'bad') throw new Error('no such mode');\nexport default () => new Response('well');",
+    ),
+  );
+  assert.equal((await daemon.fetch("moody.localhost", "/")).text, "well");
+  await mode("bad");
+  await atZero("moody");
+  const answer = await daemon.fetch("moody.localhost", "/");
+  assert.equal(answer.status, 502, answer.text);
+  assert.match(answer.text, /"code":"start_failed".*no such mode/);
+  assert.match((await row("moody")).state, /^(failed|crash_loop)$/);
+  assert.match((await daemon.ebb(["show", "moody"])).stdout, /last error \d+s ago: .*no such mode[^]*index\.mjs:1/);
+  await mode("good");
+  await eventually("it serves again", async () => (await daemon.fetch("moody.localhost", "/")).text === "well");
+  assert.equal((await row("moody")).state, "ready");
+});
+
 test("each line of a log carries its invocation, above concurrency 1 too", async () => {
   await deployApp(
     app(

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, test } from "node:test";
@@ -127,6 +127,28 @@ test(
     assert.equal(child.exitCode, 0, said);
   },
 );
+
+const engines = ["/usr/bin/crun", "/usr/sbin/runc"];
+const both = root && engines.every((path) => existsSync(path));
+test("where crun cannot start a sandbox, runc serves", { skip: !both && "needs both engines" }, async () => {
+  const directory = place();
+  const broken = join(directory, "crun");
+  writeFileSync(broken, "#!/bin/sh\necho 'cgroups in hybrid mode not supported' >&2\nexit 1\n", { mode: 0o755 });
+  const script = `mount --bind ${broken} /usr/bin/crun && exec "$0" "$@"`;
+  const ebb = [join(installation, "ebb"), "up", "--data", join(directory, "data"), "--listen", "127.0.0.1:0"];
+  const child = spawn("unshare", ["--mount", "sh", "-c", script, ...ebb], { stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    await Promise.race([once(child.stdout, "data"), once(child, "exit")]);
+    assert.equal(child.exitCode, null, "it serves");
+    const args = ["deploy", join(installation, "examples/hello"), "--data", join(directory, "data")];
+    const { code, stderr } = await runCommand(args);
+    assert.deepEqual([code, stderr], [0, ""]);
+  } finally {
+    const closed = once(child, "close");
+    child.kill("SIGTERM");
+    await closed;
+  }
+});
 
 test("without an engine, up refuses and doctor tells, each with what to install", { skip: !root }, async () => {
   const directory = place();
