@@ -5,16 +5,51 @@ root=$(dirname -- "$(dirname -- "$(readlink -f -- "$0")")")
 cd "$root"
 
 say() { printf 'ebb set-up: %s\n' "$*"; }
-fail() { printf 'ebb set-up: %s\n' "$*" >&2; exit 1; }
+fail() { say "$*" >&2; exit 1; }
+
+# Says every few seconds that it goes on, and how far it is, until this script ends or `progress_ends`.
+progress() {
+  # The last pause must hold nothing open: neither a pipe that somebody reads to its end, nor the lock.
+  while sleep 5 <&- >&- 2>&- 9<&- && kill -0 $$ 2>/dev/null; do say "… $("$@")"; done &
+  progress_pid=$!
+}
+progress_ends() { kill "$progress_pid" 2>/dev/null || true; }
+megabytes_here() { printf '%s of about 350 MB' "$(du -sm node_modules 2>/dev/null | cut -f1)"; }
 
 npm_packages() {
-  command -v npm >/dev/null 2>&1 || fail "npm is missing. Install Node 20 or later with npm (Debian: apt-get install nodejs npm), then try again."
-  say "npm packages and the pinned Node (about 350 MB on disk, a minute or two) …"
-  # No install script of any package is run: none of ours needs one.
-  npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --no-update-notifier ||
-    fail "npm ci failed (above). With a network, try again: ./ebb"
+  # Two set-ups at once would take the folder from each other; the second waits, and finds nothing left to do.
+  if command -v flock >/dev/null 2>&1; then
+    exec 9<"$root"
+    flock -n 9 || { say "another set-up is running here; waiting for it …"; flock 9; }
+  fi
+  # npm writes this file when all packages are there.
+  [ node_modules/.package-lock.json -nt package-lock.json ] || npm_ci
+  pinned_node_runs
   : >node_modules/.ebb-stamp
+}
+
+npm_ci() {
+  command -v npm >/dev/null 2>&1 && command -v node >/dev/null 2>&1 ||
+    fail "npm is missing. It comes with Node 20 or later (Debian 13: apt-get install nodejs npm; others: https://nodejs.org/en/download); then try again."
+  say "npm packages and the pinned Node (about 350 MB on disk, a minute or two) …"
+  progress megabytes_here
+  # No install script of any package is run: none of ours needs one.
+  npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --no-update-notifier || {
+    progress_ends
+    fail "npm ci failed, for the reason above. When that is mended (is there a network?), try again."
+  }
+  progress_ends
   say "npm packages: done"
+}
+
+# It is linked to libatomic, which a small system lacks.
+pinned_node_runs() {
+  for node in node_modules/node-linux-*/bin/node node_modules/node-bin-darwin-*/bin/node; do [ ! -x "$node" ] || break; done
+  words=$("$node" --version 2>&1) && return 0
+  case $words in
+    *libatomic*) install_debian libatomic1; words=$("$node" --version 2>&1) && return 0 ;;
+  esac
+  fail "the pinned Node does not run here: $words"
 }
 
 # missing COMMAND-OR-FILE PACKAGE: names the package when the thing is not there.
@@ -28,10 +63,10 @@ missing() {
 machine_packages() {
   [ "$(uname -s)" = Linux ] || return 0
   wanted="$(missing crun crun)$(missing runc runc)$(missing nft nftables)$(missing ip iproute2)$(missing /usr/bin/python3 python3)"
-  ldconfig -p 2>/dev/null | grep -q libatomic.so.1 || wanted="$wanted libatomic1"
   [ -e /etc/ssl/certs/ca-certificates.crt ] || wanted="$wanted ca-certificates"
   [ -d /usr/share/zoneinfo/Europe ] || wanted="$wanted tzdata"
-  install_debian "$wanted"
+  # Not ebb's need but its user's: README's first commands are typed with it.
+  install_debian "$wanted $(missing curl curl)"
 }
 
 # What the tests start for themselves: proxies in front, a static busybox, a browser comes with the console.
@@ -39,6 +74,7 @@ test_packages() {
   install_debian "$(missing nginx nginx-light)$(missing caddy caddy)$(missing curl curl)"
 }
 
+# What cannot be installed ends nothing here: `ebb up` and `ebb doctor` say what they cannot do without.
 install_debian() {
   # shellcheck disable=SC2086 # a list of package names
   set -- $1
@@ -50,7 +86,7 @@ install_debian() {
   as_root=
   if [ "$(id -u)" != 0 ]; then
     if ! command -v sudo >/dev/null 2>&1 || [ ! -t 0 ]; then
-      say "missing: $*. As root: apt-get install $*"
+      say "missing: $*. As root: apt-get update && apt-get install -y $*"
       return 0
     fi
     printf 'ebb set-up: install %s with sudo apt-get? [Y/n] ' "$*"
@@ -59,18 +95,30 @@ install_debian() {
     as_root=sudo
   fi
   say "Debian packages: $* …"
-  # RUNLEVEL=1 keeps invoke-rc.d from starting the services of nginx and caddy: the tests start their own.
   log=$(mktemp)
-  apt_install() { $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y --no-install-recommends "$@" >>"$log" 2>&1; }
-  if ! apt_install "$@"; then
+  progress last_line_of "$log"
+  if apt_install "$@"; then
+    say "Debian packages: done"
+  else
     # A package list that is old, or (on a new machine) not there yet.
     say "refreshing the package lists …"
-    $as_root apt-get update >>"$log" 2>&1 || true
-    apt_install "$@" || { tail -n 5 "$log" >&2; rm -f "$log"; fail "apt-get install $* failed (above)"; }
+    apt update || true
+    if apt_install "$@"; then
+      say "Debian packages: done"
+    else
+      grep -E '^(E|W): ' "$log" | sort -u | head -n 5 >&2
+      say "could not install $*, for the reason above. When that is mended (is there a network?), try again."
+    fi
   fi
+  progress_ends
   rm -f "$log"
-  say "Debian packages: done"
 }
+
+# A new machine updates itself in its first minutes: that lock is waited for. RUNLEVEL=1 keeps invoke-rc.d from starting the
+# services of nginx and caddy: the tests start their own.
+apt() { $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -o DPkg::Lock::Timeout=120 "$@" >>"$log" 2>&1 </dev/null; }
+apt_install() { apt install -y --no-install-recommends "$@"; }
+last_line_of() { tail -n 1 "$1" 2>/dev/null | tr -d '\r' | cut -c1-100; }
 
 case "${1:-}" in
   packages) npm_packages ;;

@@ -10,6 +10,7 @@ import {
   mayRetry,
   outcomeOfStatus,
   queueDeadlineError,
+  queueFullError,
   smooth,
   startError,
   startFailureReachesWaiting,
@@ -66,6 +67,11 @@ test("the words of waiting in vain name what was in the way", () => {
   assert.match(queueDeadlineError("hello", 30_000, null, failure).message, /the last start failed: no spawner\.$/);
   assert.equal(queueDeadlineError("hello", 30_000, "capacity", null).status, 503);
   assert.equal(queueDeadlineError("hello", 30_000, "over_quota", null).status, 429);
+  // Every one of them says when to come again.
+  const refusals = [null, "capacity", "over_quota"] as const;
+  const said = refusals.map((obstacle) => queueDeadlineError("hello", 30_000, obstacle, null));
+  for (const one of [...said, queueFullError("hello", 1_000, "workload"), queueFullError("hello", 10_000, "all")])
+    assert.ok((one.retryAfterSeconds ?? 0) >= 1, one.code);
 });
 
 test("a start's failure carries stack and hint, and a crash loop when it ends", () => {

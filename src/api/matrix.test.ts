@@ -2,9 +2,10 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { fastify } from "fastify";
 import { covers } from "#access/decide.ts";
 import type { Scope } from "#model/access.ts";
-import type { RouteRow } from "./route.ts";
+import { guard, type Api, type GuardRooms, type RouteRow } from "./route.ts";
 import { createApiWorld, type ApiWorld } from "./world.testing.ts";
 
 interface Caller {
@@ -88,6 +89,20 @@ test("the table has every noun of the API", () => {
   ])
     assert.ok(urls.includes(noun), noun);
   assert.ok(world.api.rows.length >= 30);
+});
+
+test("a route that does not say who may fails the start", async () => {
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- as api.ts makes it
+  const app = fastify().withTypeProvider() as Api;
+  const rooms: GuardRooms = { access: world.access, clock: world.clock, store: world.store, tell: world.tell };
+  const rows: RouteRow[] = [];
+  guard(app, rows, rooms);
+  const handler = (): string => "open";
+  assert.throws(() => app.get("/api/v1/forgotten", handler), /GET \/api\/v1\/forgotten does not say who may/);
+  const access = { needs: "read", project: "path" } as const;
+  assert.throws(() => app.get("/api/v1/nowhere", { config: { access } }, handler), /names no project/);
+  assert.deepEqual(rows, []);
+  await app.close();
 });
 
 test("whatever changes something names its command, so that what is refused is audited", async () => {

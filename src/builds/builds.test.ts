@@ -1,6 +1,7 @@
 // The room as control uses it: received, built, kept by content, collected; and what it costs the main loop.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import {
   existsSync,
   mkdirSync,
@@ -186,6 +187,15 @@ test("uploads and collected code are removed by another process, which holds up 
   const count = await builds.collect(new Set());
   assert.ok(!existsSync(upload.folder) && !existsSync(builds.folderOf(code.digest)));
   assert.equal(removed.length, 1 + count);
+});
+
+test("CommonJS is CommonJS, whatever package stands above the data directory", async () => {
+  writeFileSync(join(directory, "package.json"), '{ "type": "module" }');
+  const { digest } = await built({ "index.js": "module.exports = 1; console.log(typeof require);" });
+  assert.equal(
+    execFileSync(process.execPath, [join(builds.folderOf(digest), "index.js")], { encoding: "utf8" }),
+    "function\n",
+  );
 });
 
 test("only a digest names a folder", () => {

@@ -1,7 +1,19 @@
 // Code by its content: one folder a digest, complete or not there at all, readable by every sandbox and never written again.
 
 import { constants } from "node:fs";
-import { chmod, copyFile, link, mkdir, open, readdir, rename, stat, symlink, utimes } from "node:fs/promises";
+import {
+  chmod,
+  copyFile,
+  link,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { join } from "node:path";
 import { eachLimited } from "#lib/each-limited.ts";
 import { errnoOf } from "#lib/errno.ts";
@@ -36,6 +48,8 @@ export class CodeStore {
     await mkdir(this.#folder, { recursive: true });
     // Engines look paths up as nobody in particular: they pass through, and list nothing.
     await chmod(this.#folder, 0o711);
+    // Node asks the folders above code without a package.json what it is: it must not find ebb's own, which stands above .ebb/.
+    await writeFile(join(this.#folder, "package.json"), "{}\n");
     for (const name of await readdir(this.#folder))
       if (name.startsWith(unfinishedMark)) await this.#remove(join(this.#folder, name));
   }

@@ -11,6 +11,7 @@ import { after, before, test } from "node:test";
 import type { ApiWorld } from "#api/world.testing.ts";
 import { deployLimits } from "#model/limits.ts";
 import { createStage, type Stage } from "./stage.testing.ts";
+import { commands } from "./table.ts";
 
 let stage: Stage;
 let world: ApiWorld;
@@ -365,6 +366,58 @@ test("help comes from the table", async () => {
   assert.match(one.out, /^Usage: ebb secrets set \[NAME\]/);
   assert.match((await ebb(["help", "logs"])).out, /-f, --follow/);
   assert.match((await ebb(["--version"])).out, /^\d+\.\d+\.\d+\n$/);
+});
+
+/** One call a command; `up`, `start` and `dev` go on until they are stopped, and are the daemon's tests' and dev's own. */
+const oneValueEach: ReadonlyArray<readonly [name: string, ...argv: string[]]> = [
+  ["projects create", "json"],
+  ["projects ls"],
+  ["projects set", "json", "--memory", "512"],
+  ["deploy", "HOME/json/one", "--project", "json"],
+  ["ls", "--project", "json"],
+  ["show", "one", "--project", "json"],
+  ["open", "one", "--project", "json"],
+  ["invoke", "one", "--project", "json"],
+  ["logs", "hello-app", "--limit", "1"],
+  ["invocations", "one", "--project", "json"],
+  ["usage"],
+  ["revisions", "one", "--project", "json"],
+  ["rollback", "one", "--project", "json"],
+  ["restart", "one", "--project", "json"],
+  ["rm", "one", "--project", "json"],
+  ["secrets set", "KEY"],
+  ["secrets ls"],
+  ["secrets rm", "KEY"],
+  ["tokens create", "listed"],
+  ["tokens ls"],
+  ["tokens rm", "ID"],
+  ["token"],
+  ["projects rm", "json", "--yes"],
+  ["audit"],
+  ["login", "URL", "--name", "json"],
+  ["use", "json"],
+  ["doctor"],
+];
+
+test("every command takes --json and prints one value, nothing else", async () => {
+  const endless = ["up", "start", "dev"];
+  const tried = oneValueEach.map(([name]) => name);
+  assert.deepEqual(commands.map(({ name }) => name).toSorted(), [...endless, ...tried].toSorted());
+  const path = await folder("json/one", { "index.js": "1" });
+  let id = "";
+  for (const [name, ...given] of oneValueEach) {
+    if (name === "rollback") await ebb(["deploy", await folder("json/one", { "index.js": "2" }), "--project", "json"]);
+    const argv = given.map((word) => ({ "HOME/json/one": path, ID: id, URL: url })[word] ?? word);
+    const said = await ebb([...name.split(" "), ...argv, "--json"], { input: name === "login" ? token : "value" });
+    const label = `ebb ${name}: ${said.out}${said.err}`;
+    assert.equal(said.out.trimEnd().split("\n").length, 1, label);
+    const value: unknown = JSON.parse(said.out);
+    assert.ok(typeof value === "object" && value !== null, label);
+    // The machine may lack something that doctor looks for; then, and only then, it says so.
+    if (name !== "doctor") assert.deepEqual([said.code, said.err], [0, ""], label);
+    if (name === "tokens create") ({ id } = value as { id: string });
+  }
+  assert.equal((await ebb(["use", "--none"])).code, 0);
 });
 
 test("doctor says for each thing what it found, in one JSON value", async () => {

@@ -2,14 +2,14 @@
 
 import { readDaemonConfig } from "#config.ts";
 import type { Daemon, startDaemon } from "#daemon.ts";
-import type { Options } from "./parse.ts";
+import type { CommandContext } from "./context.ts";
 
 /** After a signal: what has not ended by then is left to the spawner, which cleans up by itself. */
 const stopMs = 9_800;
 
 /** Runs until a signal ends it. `ready` is called when requests are served. */
 export async function runDaemon(
-  options: Options,
+  { options, output }: Pick<CommandContext, "options" | "output">,
   ready: (daemon: Daemon) => Promise<void> | void = () => {},
 ): Promise<void> {
   const trustProxy = options.many("trust-proxy");
@@ -27,7 +27,8 @@ export async function runDaemon(
   const start = await load();
   const daemon = await start(config, fatal);
   // A line of its own: scripts wait for it.
-  process.stdout.write(`ready ${daemon.url}\n`);
+  if (output.json) output.value({ ready: daemon.url });
+  else output.line(`ready ${daemon.url}`);
   await Promise.race([ready(daemon), signalled.promise]);
   await signalled.promise;
   const late = setTimeout(() => fatal("not everything ended in time"), stopMs);

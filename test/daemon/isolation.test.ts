@@ -135,6 +135,36 @@ test("a secret stands in no file, no argument, no environment and no answer of e
   assert.ok(!daemon.log().includes(canary));
 });
 
+test("what ebb keeps is nobody's to read but what sandboxes read themselves: code and runtimes", () => {
+  const open: string[] = [];
+  filesBelow(daemon.directory, (path) => {
+    const readable = (statSync(path).mode & 0o077) !== 0;
+    if (readable && !/^(code|roots|runtimes)\//.test(path.slice(daemon.directory.length + 1))) open.push(path);
+  });
+  assert.deepEqual(open, []);
+  // Sandboxes pass through it to their code, and list nothing.
+  assert.equal(statSync(daemon.directory).mode & 0o077 & ~0o011, 0);
+});
+
+test("on the machine's network ebb listens at the address that it was told, and nowhere else", () => {
+  const sockets = new Set<string>();
+  for (const pid of ownProcesses())
+    for (const fd of readdirSync(`/proc/${pid}/fd`))
+      try {
+        sockets.add(/^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1] ?? "");
+      } catch {
+        // It was closed meanwhile.
+      }
+  const listening: string[] = [];
+  for (const table of ["tcp", "tcp6", "udp", "udp6"])
+    for (const line of readFileSync(`/proc/net/${table}`, "latin1").trim().split("\n").slice(1)) {
+      const [, local = "", , state, , , , , , inode = ""] = line.trim().split(/\s+/);
+      if (sockets.has(inode) && (state === "0A" || table.startsWith("udp"))) listening.push(`${table} ${local}`);
+    }
+  const port = daemon.port.toString(16).toUpperCase().padStart(4, "0");
+  assert.deepEqual(listening, [`tcp 0100007F:${port}`]);
+});
+
 test("what a function was started with holds no secret; only its own memory does", async () => {
   assert.ok(
     !(await inside<string>(`return require("node:fs").readFileSync("/proc/1/environ", "utf8")`)).includes(canary),

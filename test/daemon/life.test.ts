@@ -246,6 +246,32 @@ test("a secret reaches the function and nothing else, and a new value replaces t
   assert.doesNotMatch(daemon.log(), /hunter2/);
 });
 
+test("a function that does not start any more says why in its answer, in ls and in show, until it is mended", async () => {
+  const mode = async (value: string): Promise<void> => {
+    const { code, stderr } = await daemon.ebb(["secrets", "set", "MODE"], { stdin: value });
+    assert.equal(code, 0, stderr);
+  };
+  await mode("good");
+  await deployApp(
+    app(
+      "moody",
+      "    secrets: [MODE]\n    idleSeconds: 0\n",
+      "if (process.env.MODE === 'bad') throw new Error('no such mode');\nexport default () => new Response('well');",
+    ),
+  );
+  assert.equal((await daemon.fetch("moody.localhost", "/")).text, "well");
+  await mode("bad");
+  await atZero("moody");
+  const answer = await daemon.fetch("moody.localhost", "/");
+  assert.equal(answer.status, 502, answer.text);
+  assert.match(answer.text, /"code":"start_failed".*no such mode/);
+  assert.match((await row("moody")).state, /^(failed|crash_loop)$/);
+  assert.match((await daemon.ebb(["show", "moody"])).stdout, /last error \d+s ago: .*no such mode[^]*index\.mjs:1/);
+  await mode("good");
+  await eventually("it serves again", async () => (await daemon.fetch("moody.localhost", "/")).text === "well");
+  assert.equal((await row("moody")).state, "ready");
+});
+
 test("each line of a log carries its invocation, above concurrency 1 too", async () => {
   await deployApp(
     app(
@@ -276,16 +302,7 @@ test("usage adds up what ran", async () => {
   assert.match(usage.stdout, /recorded/);
 });
 
-test("a program of runtime custom serves on the port it is given", async () => {
-  await deployApp({
-    "ebb.yaml":
-      "functions:\n  program:\n    source: ./src\n    public: true\n    runtime: custom\n    command: [/bin/sh, ./serve.sh]\n",
-    "src/serve.sh": "#!/bin/sh\nexec ./server\n",
-    "src/server": "#!/usr/bin/env true\n",
-  }).catch((error: unknown) => assert.match(String(error), /program/));
-});
-
-test("a websocket-like upgrade, a HEAD and a 1xx-free answer keep their meaning", async () => {
+test("a server that listens by itself answers HEAD without a body and GET with it", async () => {
   await deploy("plain", {
     "index.js":
       "require('node:http').createServer((q, s) => { s.setHeader('x-two', ['a', 'b']); s.end(q.method === 'HEAD' ? undefined : 'body'); }).listen(process.env.PORT);",

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, test } from "node:test";
@@ -32,6 +32,44 @@ function asNobody(args: readonly string[], directory: string): ChildProcess {
 
 const root = process.getuid?.() === 0;
 
+test(
+  "start deploys hello the first time, says where it answers and what to try, and only then",
+  { skip: !root },
+  async () => {
+    const directory = place();
+    const data = join(directory, "data");
+    const started = async (words: RegExp, ...args: string[]): Promise<string> => {
+      // Of the user behind sudo; the rest of the data directory is root's.
+      const env = { ...process.env, SUDO_UID: "65534", SUDO_GID: "65534" };
+      const argv = ["start", "--data", data, "--listen", "127.0.0.1:0", ...args];
+      const child = spawn(join(installation, "ebb"), argv, { env, stdio: ["ignore", "pipe", "inherit"] });
+      let said = "";
+      child.stdout.setEncoding("utf8").on("data", (chunk: string) => (said += chunk));
+      while (!words.test(said)) {
+        assert.equal(child.exitCode, null, said);
+        await once(child.stdout, "data");
+      }
+      const ended = once(child, "exit");
+      child.kill("SIGINT");
+      assert.deepEqual(await ended, [0, null]);
+      return said;
+    };
+    const first = await started(/try: .*\n/);
+    const [ready = "", where = "", next = ""] = first.split("\n");
+    const port = /^ready http:\/\/127\.0\.0\.1:(\d+)$/.exec(ready)?.[1];
+    assert.equal(where, `hello answers at http://hello.localhost:${port}`);
+    assert.equal(next, `try: curl http://hello.localhost:${port}`);
+    const { mode, uid, gid } = statSync(join(data, "credentials.json"));
+    assert.deepEqual([mode & 0o777, uid, gid], [0o600, 65_534, 65_534]);
+    const credentials = JSON.parse(readFileSync(join(data, "credentials.json"), "utf8")) as Record<string, string>;
+    assert.deepEqual(Object.keys(credentials), ["url", "token"]);
+    assert.match(credentials["url"]!, new RegExp(`^http://(localhost|127\\.0\\.0\\.1):${port}$`));
+    // Ended by Ctrl-C each time: what stands in stdout is all there was.
+    const second = await started(/\n/, "--json");
+    assert.match(second, /^\{"ready":"http:\/\/127\.0\.0\.1:\d+"\}\n$/);
+  },
+);
+
 test("without root, up refuses with one sentence that names both ways on", { skip: !root }, async () => {
   const directory = place();
   const child = asNobody(["up", "--data", join(directory, "data"), "--listen", "127.0.0.1:0"], directory);
@@ -49,9 +87,11 @@ test(
     const directory = place();
     const data = join(directory, "data");
     mkdirSync(join(directory, "app"));
+    // As ebb's own package.json stands above the default data directory.
+    writeFileSync(join(directory, "package.json"), '{ "type": "module" }');
     writeFileSync(
-      join(directory, "app/index.mjs"),
-      "export default () => { console.log('plain'); return new Response(String(process.getuid())); };",
+      join(directory, "app/index.js"),
+      "module.exports = (req, res) => { console.log('plain'); res.end(String(process.getuid())); };",
     );
     const child = asNobody(["up", "--data", data, "--listen", "127.0.0.1:0", "--isolation", "none"], directory);
     let said = "";
@@ -88,6 +128,28 @@ test(
   },
 );
 
+const engines = ["/usr/bin/crun", "/usr/sbin/runc"];
+const both = root && engines.every((path) => existsSync(path));
+test("where crun cannot start a sandbox, runc serves", { skip: !both && "needs both engines" }, async () => {
+  const directory = place();
+  const broken = join(directory, "crun");
+  writeFileSync(broken, "#!/bin/sh\necho 'cgroups in hybrid mode not supported' >&2\nexit 1\n", { mode: 0o755 });
+  const script = `mount --bind ${broken} /usr/bin/crun && exec "$0" "$@"`;
+  const ebb = [join(installation, "ebb"), "up", "--data", join(directory, "data"), "--listen", "127.0.0.1:0"];
+  const child = spawn("unshare", ["--mount", "sh", "-c", script, ...ebb], { stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    await Promise.race([once(child.stdout, "data"), once(child, "exit")]);
+    assert.equal(child.exitCode, null, "it serves");
+    const args = ["deploy", join(installation, "examples/hello"), "--data", join(directory, "data")];
+    const { code, stderr } = await runCommand(args);
+    assert.deepEqual([code, stderr], [0, ""]);
+  } finally {
+    const closed = once(child, "close");
+    child.kill("SIGTERM");
+    await closed;
+  }
+});
+
 test("without an engine, up refuses and doctor tells, each with what to install", { skip: !root }, async () => {
   const directory = place();
   // The daemon takes engines from the system's folders, whatever PATH says: hidden in a mount namespace of this one process.
@@ -113,3 +175,27 @@ test("without an engine, up refuses and doctor tells, each with what to install"
     ],
   );
 });
+
+test(
+  "without the machine's Python, a function that wants it is refused with what to install",
+  { skip: !root },
+  async () => {
+    const directory = place();
+    const script = 'mount --bind /dev/null "$(readlink -f /usr/bin/python3)"; exec "$0" "$@"';
+    const program = [join(installation, "ebb"), "up", "--data", directory, "--listen", "127.0.0.1:0"];
+    const child = spawn("unshare", ["--mount", "sh", "-c", script, ...program, "--isolation", "none"], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    try {
+      await once(child.stdout, "data");
+      const args = ["deploy", join(installation, "examples/python-text"), "--data", directory];
+      const { code, stderr } = await runCommand(args);
+      assert.equal(code, 1);
+      assert.match(stderr, /^[^\n]*there is no \/usr\/bin\/python3[^\n]*sudo apt-get install -y python3[^\n]*\n$/);
+    } finally {
+      const closed = once(child, "close");
+      child.kill("SIGTERM");
+      await closed;
+    }
+  },
+);

@@ -9,7 +9,7 @@ import { runDaemon } from "../daemon.ts";
 import { sendDeploy } from "../deploy.ts";
 
 export function run({ options, output }: CommandContext): Promise<void> {
-  return runDaemon(options, async ({ url, token, fresh }) => {
+  return runDaemon({ options, output }, async ({ url, token, fresh }) => {
     if (!fresh) return;
     try {
       const example = join(installation, "examples", "hello");

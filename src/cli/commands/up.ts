@@ -3,6 +3,6 @@
 import type { CommandContext } from "../context.ts";
 import { runDaemon } from "../daemon.ts";
 
-export function run({ options }: CommandContext): Promise<void> {
-  return runDaemon(options);
+export function run(context: CommandContext): Promise<void> {
+  return runDaemon(context);
 }

@@ -97,7 +97,8 @@ const namespaces: Check = async ({ path, root }) => {
         what,
         verdict: "broken",
         found: `none can be made: ${tried.stderr.trim().split("\n")[0] ?? ""}`,
-        remedy: "allow them: kernel.unprivileged_userns_clone, the container's seccomp profile, or AppArmor forbids it",
+        remedy:
+          "allow them: kernel.unprivileged_userns_clone, the container's seccomp profile or AppArmor forbids it; in a chroot there are none",
       },
     ];
   return [{ what, verdict: "there", found: `${max} at most`, remedy: null }];

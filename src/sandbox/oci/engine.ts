@@ -100,6 +100,6 @@ export function noEngine(tried: readonly string[]): EbbError {
     "internal",
     tried.length === 0
       ? "There is no OCI engine on this machine: install crun (apt-get install crun), or start ebb with --isolation none."
-      : `No OCI engine of this machine can isolate a sandbox. ${tried.join(" ")}`,
+      : `No OCI engine of this machine can isolate a sandbox (${tried.map((one) => one.replace(/\.$/, "")).join("; ")}). ./ebb doctor says what to mend; ./ebb up --isolation none serves for development.`,
   );
 }

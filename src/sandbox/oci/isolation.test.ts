@@ -351,6 +351,20 @@ describe("from inside an oci sandbox", { skip: whyNot(["/usr/sbin/ip"]) ?? false
     assert.equal(await ask(`code(() => require("node:os").setPriority(-20)) !== null`), true);
   });
 
+  test(
+    "44 it takes no real-time turn at the CPU or the disk",
+    { skip: process.arch !== "x64" && "numbers of x86-64" },
+    async () => {
+      const highest = "\u0001\0\0\0";
+      const answers = await calls([
+        ["sched_setscheduler FIFO", 144, 0, 1, highest],
+        ["sched_setscheduler RR", 144, 0, 2, highest],
+        ["ioprio_set RT", 251, 1, 0, 1 << 13],
+      ]);
+      assert.deepEqual(Object.values(answers), [EPERM, EPERM, EPERM], JSON.stringify(answers));
+    },
+  );
+
   test("19 a fork bomb ends at its own limit, and the machine does not feel it", async () => {
     const sandbox = await spare();
     const started = await ask<number>(

@@ -4,6 +4,7 @@ import { readdir, readFile, realpath, stat } from "node:fs/promises";
 import { join, relative } from "node:path";
 import type { RuntimeName } from "#model/workload.ts";
 import { librariesOf, readElf, type Run } from "./closure.ts";
+import { python, requirePython } from "../python.ts";
 import { hostname, userId } from "./config.ts";
 
 export type Entry =
@@ -36,7 +37,6 @@ const commonLibraries = `libstdc++.so.6 libgcc_s.so.1 libatomic.so.1 libgomp.so.
   libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1 libresolv.so.2 libutil.so.1 libcrypt.so.1 libffi.so.8 libsqlite3.so.0
   libbz2.so.1.0 liblzma.so.5 libexpat.so.1 libuuid.so.1 libzstd.so.1 libnss_files.so.2 libnss_dns.so.2`.split(/\s+/);
 
-const python = "/usr/bin/python3";
 /** Of the standard library: what no function runs. */
 const pythonLeftOut = new Set([
   "test",
@@ -57,6 +57,7 @@ export async function planOf(runtime: RuntimeName, sources: PlanSources): Promis
   if (runtime === "node22" || runtime === "node24" || runtime === "node26") {
     await addProgram(plan, await sources.node(runtime), "usr/bin/node", sources.run);
   } else if (runtime === "python3") {
+    await requirePython();
     await addPython(plan, sources.run);
     // Wheels link to them, and glibc itself opens libgcc_s at a thread's pthread_exit.
     await addCommonLibraries(plan, "usr/bin/python3", sources.run);

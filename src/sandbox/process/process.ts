@@ -26,10 +26,10 @@ import type {
 import { exitOf } from "../end.ts";
 import { listens } from "../listens.ts";
 import { oneOffResult, readFifo } from "../one-off.ts";
+import { requirePython } from "../python.ts";
 import { assignBody, RuntimeLink } from "../runtime-link.ts";
 import { baseEnv, readShims } from "../shims.ts";
 
-const python = "/usr/bin/python3";
 const loopback = "127.0.0.1";
 
 export interface ProcessOptions {
@@ -88,10 +88,10 @@ class ProcessDriver implements SandboxDriver {
 
   async prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId> {
     const custom = pool.runtime === "custom";
+    const interpreter = await this.#interpreter(pool.runtime);
     const running = await this.#make(pool, listener, !custom);
     // A program cannot be told later what it is: it is started with its assignment.
     if (pool.runtime !== "custom") {
-      const interpreter = pool.runtime === "python3" ? python : await this.#interpreter(pool.runtime);
       const argv = this.#shims.outside(this.#shims.argvOf(pool.runtime, pool.memoryMb), interpreter);
       try {
         await this.#launch(running, { argv, env: baseEnv, cwd: "/" });
@@ -104,6 +104,7 @@ class ProcessDriver implements SandboxDriver {
   }
 
   async #interpreter(runtime: RuntimeName): Promise<string> {
+    if (runtime === "python3") return requirePython();
     return this.#options.node(runtime === "node22" || runtime === "node24" ? runtime : "node26");
   }
 

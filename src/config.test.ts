@@ -1,0 +1,65 @@
+// What `ebb up` makes of its options and environment.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { test } from "node:test";
+import { ConfigError, dataDirectory, installation, readClientEnvironment, readDaemonConfig } from "./config.ts";
+
+test("what nobody says is INTERFACE's default", () => {
+  const config = readDaemonConfig({}, {});
+  assert.deepEqual(
+    [config.dataDirectory, config.listenHost, config.listenPort, config.baseUrl, config.trustProxy, config.isolation],
+    [join(installation, ".ebb"), "127.0.0.1", 8_080, null, [], "container"],
+  );
+});
+
+test("an option goes before the environment, and the environment before the default", () => {
+  const environment = {
+    EBB_DATA: "/env",
+    EBB_LISTEN: "0.0.0.0:1",
+    EBB_BASE_URL: "https://env.example.com",
+    EBB_TRUST_PROXY: "10.0.0.0/8, ::1",
+    EBB_ISOLATION: "container",
+  };
+  const said = readDaemonConfig({}, environment);
+  assert.deepEqual(
+    [said.dataDirectory, said.listenHost, said.listenPort, said.baseUrl?.host, said.trustProxy],
+    ["/env", "0.0.0.0", 1, "env.example.com", ["10.0.0.0/8", "::1"]],
+  );
+  const url = "https://fn.example.com";
+  const options = { data: "/option", listen: "[::1]:2", url, trustProxy: ["127.0.0.1"], isolation: "none" };
+  const over = readDaemonConfig(options, environment);
+  assert.deepEqual(
+    [over.dataDirectory, over.listenHost, over.listenPort, over.baseUrl?.host, over.trustProxy, over.isolation],
+    ["/option", "::1", 2, "fn.example.com", ["127.0.0.1"], "none"],
+  );
+  assert.equal(dataDirectory("relative", {}), join(process.cwd(), "relative"));
+});
+
+test("what cannot be meant is one sentence that says what was expected", () => {
+  const wrong: Array<[Parameters<typeof readDaemonConfig>[0], RegExp]> = [
+    [{ listen: "8080" }, /--listen: expected HOST:PORT, found "8080"/],
+    [{ listen: "127.0.0.1:65536" }, /--listen: expected HOST:PORT/],
+    [{ isolation: "gvisor" }, /--isolation: expected container or none/],
+    [{ isolation: "none", listen: "0.0.0.0:8080" }, /--isolation none listens on loopback only/],
+    [{ isolation: "none", listen: ":8080" }, /--isolation none listens on loopback only/],
+    ...["fn.example.com", "ftp://fn.example.com", "https://fn.example.com/path", "https://u@fn.example.com"].map(
+      (url): [{ url: string }, RegExp] => [{ url }, /--url: expected a URL such as https:\/\/fn\.example\.com/],
+    ),
+  ];
+  for (const [options, words] of wrong)
+    assert.throws(
+      () => readDaemonConfig(options, {}),
+      (error) => error instanceof ConfigError && words.test(error.message) && !error.message.includes("\n"),
+      JSON.stringify(options),
+    );
+});
+
+test("contexts are kept in ~/.config/ebb, and colours are left out where nobody wants them", () => {
+  assert.equal(readClientEnvironment({ HOME: "/home/a" }).contextDirectory, "/home/a/.config/ebb");
+  assert.equal(readClientEnvironment({ HOME: "/home/a", XDG_CONFIG_HOME: "/x" }).contextDirectory, "/x/ebb");
+  assert.deepEqual(
+    [{}, { NO_COLOR: "1" }, { TERM: "dumb" }].map((environment) => readClientEnvironment(environment).color),
+    [true, false, false],
+  );
+});
