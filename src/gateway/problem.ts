@@ -1,6 +1,7 @@
 // ebb's own errors as answers: problem+json (RFC 9457).
 
-import { STATUS_CODES, type OutgoingHttpHeaders, type ServerResponse } from "node:http";
+import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
+import { STATUS_CODES } from "#lib/http.ts";
 import type { Duplex } from "node:stream";
 import { EbbError, problemOf } from "#model/errors.ts";
 
