@@ -15,6 +15,7 @@ import { createControl } from "#control/control.ts";
 import { sandboxMemoryBytes } from "#fleet/decide.ts";
 import { createFleet } from "#fleet/fleet.ts";
 import { createGateway } from "#gateway/gateway.ts";
+import { giveBack } from "#lib/give-back.ts";
 import { createMeter } from "#metering/meter.ts";
 import { systemClock as clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
@@ -66,7 +67,16 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   // --- what remembers, and what listens. The store first: its lock makes this the one daemon of the data directory.
   const telemetry = createTelemetry({ directory, clock, fatal });
   const log = createDaemonLog();
-  const rest = createRest(clock);
+  // The other threads and processes first: they are at it while this thread is.
+  const givesBack: Array<() => unknown> = [() => telemetry.rest()];
+  const rest = createRest({
+    clock,
+    usedBytes: () => process.memoryUsage().heapUsed,
+    giveBack: () => {
+      for (const each of givesBack) each();
+      giveBack();
+    },
+  });
   const tell: Tell = (fact) => {
     telemetry.tell(fact);
     log(fact);
@@ -74,8 +84,9 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   };
   const progress = (what: string): void => console.error(`ebb: ${what}`);
   const defect = (where: string, error: unknown): void => tell({ kind: "defect", errorId: newErrorId(), where, error });
-  const { store, mirror, journal } = createStore({ directory, clock, tell, fatal });
+  const { store, mirror, journal, rest: restStore } = createStore({ directory, clock, tell, fatal });
   await stages.begin(store);
+  givesBack.push(restStore);
 
   // --- what makes sandboxes. The spawner ends what earlier daemons left before anything else begins: nothing runs on unbilled.
   const allocator = createAllocator(isolated ? {} : { root: join(tmpdir(), `ebb-${process.getuid?.() ?? 0}`) });
@@ -86,6 +97,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     gaveUp: fatal,
   });
   await stages.begin(telemetry, spawner);
+  givesBack.push(() => spawner.rest());
   const network = isolated ? createNetwork({ spawner, allocator, clock, tell, resolvers: readResolvers }) : null;
 
   // --- who may, and what it costs

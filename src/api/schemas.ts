@@ -1,7 +1,8 @@
 // What the API takes and gives: one schema checks, types and documents.
 
-import { Type, type TSchema } from "typebox";
+import type { TSchema } from "typebox";
 import { deployLimits } from "#model/limits.ts";
+import { Type } from "./type.ts";
 
 export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
 const strict = { additionalProperties: false } as const;

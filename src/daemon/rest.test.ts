@@ -6,49 +6,76 @@ import { VirtualClock } from "#lib/virtual-clock.ts";
 import type { Fact } from "#model/fact.ts";
 import { createRest } from "./rest.ts";
 
+const MiB = 1024 * 1024;
 const ended: Fact = { kind: "invocation_ended", record: { id: "i", project: "default", workload: "w" } };
+const started: Fact = { kind: "instance_starting", instance: "i", project: "default", workload: "w", revision: 1 };
 
-function world(): { clock: VirtualClock; run: (count: number) => void; collected: () => number } {
+/** Of which 20 MiB live; each fact leaves `leavesBytes` of garbage. */
+function world(leavesBytes: number): { clock: VirtualClock; hear: (fact: Fact) => void; given: () => number } {
   const clock = new VirtualClock();
-  let collections = 0;
-  const rest = createRest(clock, () => collections++);
-  return {
+  let usedBytes = 25 * MiB;
+  let given = 0;
+  const rest = createRest({
     clock,
-    run: (count) => {
-      for (let i = 0; i < count; i++) rest(ended);
+    usedBytes: () => usedBytes,
+    giveBack: () => {
+      given++;
+      usedBytes = 20 * MiB;
     },
-    collected: () => collections,
+  });
+  const hear = (fact: Fact): void => {
+    usedBytes += leavesBytes;
+    rest(fact);
   };
+  return { clock, hear, given: () => given };
 }
 
-test("memory is given back once, ten seconds after the last of many invocations", async () => {
-  const { clock, run, collected } = world();
-  run(1_000);
-  await clock.advance(9_000);
-  run(1);
+test("memory is given back once, ten seconds after the last thing that happened", async () => {
+  for (const fact of [ended, started]) {
+    const { clock, hear, given } = world(MiB);
+    await clock.advance(20_000);
+    const afterStart = given();
+    for (let i = 0; i < 10; i++) hear(fact);
+    await clock.advance(9_000);
+    hear(fact);
+    await clock.advance(9_999);
+    assert.equal(given(), afterStart);
+    await clock.advance(1);
+    assert.equal(given(), afterStart + 1);
+    await clock.advance(60_000);
+    assert.equal(given(), afterStart + 1);
+    assert.equal(clock.pending(), 0);
+  }
+});
+
+test("what the start left behind is given back, though nothing ever happens", async () => {
+  const { clock, given } = world(MiB);
   await clock.advance(9_999);
-  assert.equal(collected(), 0);
+  assert.equal(given(), 0);
   await clock.advance(1);
-  assert.equal(collected(), 1);
-  await clock.advance(60_000);
-  assert.equal(collected(), 1);
+  assert.equal(given(), 1);
   assert.equal(clock.pending(), 0);
 });
 
-test("a few invocations leave nothing worth a pause, and no timer", async () => {
-  const { clock, run, collected } = world();
-  run(999);
-  assert.equal(clock.pending(), 0);
-  await clock.advance(60_000);
-  assert.equal(collected(), 0);
+test("a call now and then leaves nothing worth a pause until there have been many", async () => {
+  const { clock, hear, given } = world(MiB / 64);
+  await clock.advance(20_000);
+  const afterStart = given();
+  for (let call = 1; call <= 128; call++) {
+    assert.equal(given(), afterStart);
+    hear(ended);
+    await clock.advance(20_000);
+    assert.equal(clock.pending(), 0);
+  }
+  assert.equal(given(), afterStart + 1);
 });
 
-test("while calls keep coming nothing is collected, and one timer is all there is", async () => {
-  const { clock, run, collected } = world();
+test("while calls keep coming nothing is given back, and one timer is all there is", async () => {
+  const { clock, hear, given } = world(MiB);
   for (let second = 0; second < 60; second++) {
-    run(1_000);
+    for (let i = 0; i < 1_000; i++) hear(ended);
     await clock.advance(1_000);
     assert.equal(clock.pending(), 1);
   }
-  assert.equal(collected(), 0);
+  assert.equal(given(), 0);
 });

@@ -1,41 +1,39 @@
-// Gives memory back when much has run and then nothing for a while: V8 collects when it needs room, and at rest it never does.
+// Says when ebb is at rest with something to give back: V8 and malloc keep what a burst needed until the next one comes.
 
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import type { Clock } from "#model/clock.ts";
 import type { Fact } from "#model/fact.ts";
 
 const quietMs = 10_000;
-/** Fewer leave too little behind to be worth 20 to 50 ms of the main loop, which a call might meet after all. */
-const worthwhileInvocations = 1_000;
+/** Less is not worth 20 to 50 ms of the main loop, which a call might meet after all. */
+const worthwhileBytes = 2 * 1024 * 1024;
 
-/** Told every fact; at rest it has no timer. */
-export function createRest(clock: Clock, collect: () => void = collector()): (fact: Fact) => void {
-  let invocations = 0;
-  let lastUs = 0;
-  let waiting = false;
+export interface RestOptions {
+  readonly clock: Clock;
+  /** Of the main thread's heap, whose growth stands for all that has been done. */
+  readonly usedBytes: () => number;
+  readonly giveBack: () => void;
+}
+
+/** Told every fact, the start of ebb being the first. At rest it has no timer. */
+export function createRest({ clock, usedBytes, giveBack }: RestOptions): (fact: Fact) => void {
+  let lastUs = clock.monotonicUs();
+  let waiting = true;
+  /** After the last collection. */
+  let leftBytes = 0;
   const look = (): void => {
     const restMs = quietMs - (clock.monotonicUs() - lastUs) / 1_000;
     waiting = restMs > 0;
     if (waiting) return void clock.after(restMs, look);
-    invocations = 0;
-    collect();
+    if (usedBytes() - leftBytes < worthwhileBytes) return;
+    giveBack();
+    leftBytes = usedBytes();
   };
-  return (fact) => {
-    if (fact.kind !== "invocation_ended") return;
-    invocations++;
+  clock.after(quietMs, look);
+  return () => {
     lastUs = clock.monotonicUs();
-    if (waiting || invocations < worthwhileInvocations) return;
+    if (waiting) return;
     // One timer every `quietMs` while it is busy, and none an invocation.
     waiting = true;
     clock.after(quietMs, look);
   };
-}
-
-/** The engine's own, which programs are not given by default. */
-function collector(): () => void {
-  setFlagsFromString("--expose-gc");
-  // Called plainly: the flavour "last-resort" gives back more, and blocks the loop for 80 to 180 ms instead of 20 to 50.
-  const collect = runInNewContext("gc") as () => void;
-  return () => collect();
 }

@@ -1,8 +1,9 @@
 // The control connection to a runtime (runtimes/CONTRACT.md): assigns it once, and hears from it for life.
 // What it says is a tenant's word: every line is bounded, every field is checked, and nonsense is the function's failure.
 
-import { request, type ClientRequest, type IncomingMessage } from "node:http";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
+import { request } from "#lib/http.ts";
 import { isInvocationId, type InvocationId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
 import { httpLimits, sandboxLimits } from "#model/limits.ts";

@@ -123,6 +123,8 @@ export interface Spawner {
   nft(script: string): Promise<void>;
   /** Registers an undo for the daemon's life (e.g. a bridge, an nft table). */
   owe(undo: readonly Undo[]): Promise<void>;
+  /** Nothing has happened for a while: the process gives memory back. Never rejects. */
+  rest(): Promise<void>;
   /** Called when the spawner process died by itself and a new one has taken over; everything launched before is gone. */
   onReplaced(listener: () => void): void;
 }

@@ -6,6 +6,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { flushCompileCache } from "node:module";
 import { Socket } from "node:net";
 import { join } from "node:path";
+import { giveBack } from "#lib/give-back.ts";
 import type { ExecResult, ProcessExit, Undo } from "./door.ts";
 import { Launcher, writeExisting } from "./launch.ts";
 import { daemonOwner, Ledger } from "./ledger.ts";
@@ -100,6 +101,8 @@ async function perform(request: Request): Promise<unknown> {
       return nft.run(request.script);
     case "owe":
       return owe(daemonOwner, request.undo);
+    case "rest":
+      return giveBack();
     case "stop":
       await end();
       return undefined;

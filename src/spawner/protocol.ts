@@ -39,6 +39,7 @@ export type Operation =
     }
   | { readonly op: "nft"; readonly script: string }
   | { readonly op: "owe"; readonly undo: readonly Undo[] }
+  | { readonly op: "rest" }
   | { readonly op: "stop" };
 
 export type Request = Operation & { readonly n: number };

@@ -73,6 +73,7 @@ class SpawnerClient implements Spawner {
         "--experimental-ffi",
         "--disable-warning=ExperimentalWarning",
         "--max-semi-space-size=1",
+        "--expose-gc",
         "--v8-pool-size=1",
         fileURLToPath(new URL("./process.ts", import.meta.url)),
         runDir,
@@ -260,6 +261,11 @@ class SpawnerClient implements Spawner {
 
   async owe(undo: readonly import("./door.ts").Undo[]): Promise<void> {
     await this.#ask({ op: "owe", undo });
+  }
+
+  async rest(): Promise<void> {
+    // A spawner that dies meanwhile gives back all it has.
+    await this.#ask({ op: "rest" }).catch(() => {});
   }
 
   onReplaced(listener: () => void): void {

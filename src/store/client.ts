@@ -34,11 +34,13 @@ export function createStore(options: StoreOptions): {
   readonly store: Store;
   readonly mirror: Mirror;
   readonly journal: JournalLink;
+  /** Nothing has happened for a while: the worker gives memory back. */
+  readonly rest: () => void;
 } {
   const mirror = new MapMirror();
   const client = new StoreClient(options, mirror);
   const journal = { shared: client.shared, wake: () => client.wake() };
-  return { store: client, mirror, journal };
+  return { store: client, mirror, journal, rest: () => client.rest() };
 }
 
 /** A small nursery: with V8's own choice a busy hour leaves the worker 30 MB larger, and no faster. */
@@ -142,6 +144,10 @@ class StoreClient implements Store {
   /** The journal's writer ends the keeper's sleep. With no worker there is none: the next one starts awake. */
   wake(): void {
     if (this.#worker) this.#post(this.#worker, { kind: "wake" });
+  }
+
+  rest(): void {
+    if (this.#worker) this.#post(this.#worker, { kind: "rest" });
   }
 
   /** Starts a worker, waits until it has opened the store, and makes the mirror what the store says. */

@@ -17,6 +17,8 @@ export type ToWorker =
   | { readonly kind: "call"; readonly id: number; readonly method: Method; readonly args: readonly unknown[] }
   /** The journal moved after a silence. */
   | { readonly kind: "wake" }
+  /** Nothing has happened for a while: the thread gives back what it does not need. */
+  | { readonly kind: "rest" }
   | { readonly kind: "stop" };
 
 export type FromWorker =

@@ -1,6 +1,7 @@
 // The worker's side of the store: takes calls from the port, one after the other, and answers them.
 
 import type { MessagePort } from "node:worker_threads";
+import { giveBack } from "#lib/give-back.ts";
 import { EbbError } from "#model/errors.ts";
 import type { StoreDriver } from "./driver.ts";
 import { sendError, type FromWorker, type Method, type ToWorker } from "./protocol.ts";
@@ -67,6 +68,7 @@ export async function serveStore({ port, driver, keep }: ServeOptions): Promise<
 
   port.on("message", (message: ToWorker) => {
     if (message.kind === "wake") return keeper.wake();
+    if (message.kind === "rest") return giveBack();
     turn = turn.then(() => (message.kind === "call" ? call(message.id, message.method, message.args) : stop()));
   });
   send({ kind: "ready" });

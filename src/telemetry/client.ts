@@ -185,6 +185,10 @@ class TelemetryClient implements Telemetry {
     return (await this.#ask((id) => ({ kind: "tail", id, instance, lines: count }))) as readonly LogLine[];
   }
 
+  rest(): void {
+    this.#post({ kind: "rest" });
+  }
+
   /** Without the worker's counters while there is no worker. */
   async metrics(): Promise<string> {
     const counters = await this.#ask((id) => ({ kind: "counters", id })).catch(() => null);

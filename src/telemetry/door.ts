@@ -49,6 +49,8 @@ export interface Telemetry {
   follow(query: Omit<LogQuery, "limit">, line: (line: LogLine) => void): { stop(): void };
   /** The last lines of one instance's output: what a failed start shows. */
   tail(instance: InstanceId, lines: number): Promise<readonly LogLine[]>;
+  /** Nothing has happened for a while: the worker gives memory back. */
+  rest(): void;
   /** Prometheus text format. */
   metrics(): Promise<string>;
 }

@@ -31,6 +31,8 @@ export type ToWorker =
   | { readonly kind: "counters"; readonly id: number }
   | { readonly kind: "follow"; readonly id: number; readonly query: Omit<LogQuery, "limit"> }
   | { readonly kind: "unfollow"; readonly id: number }
+  /** Nothing has happened for a while: the thread gives back what it does not need. */
+  | { readonly kind: "rest" }
   | { readonly kind: "stop" };
 
 export type FromWorker =

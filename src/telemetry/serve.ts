@@ -2,6 +2,7 @@
 
 import fs from "node:fs";
 import { join } from "node:path";
+import { giveBack } from "#lib/give-back.ts";
 import type { Cancel, Clock } from "#model/clock.ts";
 import type { InstanceId } from "#model/ids.ts";
 import { logLimits, recordLimits } from "#model/limits.ts";
@@ -70,6 +71,8 @@ export class TelemetryServer {
       case "unfollow":
         this.#followers.delete(message.id);
         return;
+      case "rest":
+        return giveBack();
       case "stop":
         void this.#stop();
     }

@@ -1,7 +1,7 @@
 // The route of deploys: an archive in, progress out as NDJSON (or one JSON value at the end).
 
 import { PassThrough } from "node:stream";
-import { Type } from "typebox";
+import type { Static } from "typebox";
 import type { DeployProgress, DeployRequest } from "#control/door.ts";
 import { EbbError, problemOf } from "#model/errors.ts";
 import { knownError } from "../problems.ts";
@@ -10,7 +10,7 @@ import type { ApiRooms } from "../rooms.ts";
 import { DeployQuery, Deployed } from "../schemas.ts";
 import { streamLines } from "../stream.ts";
 
-type Query = Type.Static<typeof DeployQuery>;
+type Query = Static<typeof DeployQuery>;
 
 export function deployRoutes(app: Api, rooms: ApiRooms): void {
   // The archive is not read here: builds.receive pulls it, and bounds it.

@@ -1,10 +1,10 @@
 // Routes about ebb itself: version, identity, status, metrics, its own description.
 
-import { Type } from "typebox";
 import { EbbError } from "#model/errors.ts";
 import { who, type Api } from "../route.ts";
 import type { ApiRooms } from "../rooms.ts";
 import { IdentityView, LoopDelayQuery, LoopDelayView, Status, Version } from "../schemas.ts";
+import { Type } from "../type.ts";
 
 export function instanceRoutes(app: Api, rooms: ApiRooms): void {
   app.get(

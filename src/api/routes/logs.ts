@@ -1,7 +1,7 @@
 // The route of logs: the newest lines, or (follow) what is written from now on, one JSON value a line.
 
 import { Readable } from "node:stream";
-import { Type } from "typebox";
+import type { Static } from "typebox";
 import { EbbError } from "#model/errors.ts";
 import { isInvocationId } from "#model/ids.ts";
 import { apiLimits } from "#model/limits.ts";
@@ -9,6 +9,7 @@ import type { LogLine, LogQuery as TelemetryQuery } from "#telemetry/door.ts";
 import { type Api } from "../route.ts";
 import type { ApiRooms } from "../rooms.ts";
 import { InProject, LogQuery, LogRow } from "../schemas.ts";
+import { Type } from "../type.ts";
 import { streamLines } from "../stream.ts";
 import { logRow } from "../views.ts";
 
@@ -40,7 +41,7 @@ export function logRoutes(app: Api, rooms: ApiRooms): void {
   );
 }
 
-function queryOf(project: string, { workload, invocation, since }: Type.Static<typeof LogQuery>) {
+function queryOf(project: string, { workload, invocation, since }: Static<typeof LogQuery>) {
   if (invocation !== undefined && !isInvocationId(invocation))
     throw new EbbError("bad_request", `invocation: "${invocation.slice(0, 40)}" is not the id of one`);
   return {

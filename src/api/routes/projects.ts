@@ -1,12 +1,12 @@
 // Routes of projects and their quotas.
 
-import { Type } from "typebox";
 import { reaches } from "./visible.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Project, ProjectQuotas } from "#model/workload.ts";
 import { who, type Api } from "../route.ts";
 import type { ApiRooms } from "../rooms.ts";
 import { InProject, NewProject, NewQuotas, ProjectView, RemoveProjectQuery } from "../schemas.ts";
+import { Type } from "../type.ts";
 import { timeOf } from "../views.ts";
 
 export function projectRoutes(app: Api, rooms: ApiRooms): void {

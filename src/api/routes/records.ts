@@ -1,6 +1,6 @@
 // Routes of what ran: invocations, usage, the audit.
 
-import { Type } from "typebox";
+import type { Static } from "typebox";
 import { EbbError } from "#model/errors.ts";
 import { isInvocationId } from "#model/ids.ts";
 import { recordLimits } from "#model/limits.ts";
@@ -17,6 +17,7 @@ import {
   UsageQuery,
   UsageView,
 } from "../schemas.ts";
+import { Type } from "../type.ts";
 import { auditRow, invocationRow, timeOrNull, usageRows } from "../views.ts";
 
 const dayMs = 86_400_000;
@@ -56,7 +57,7 @@ export function recordRoutes(app: Api, rooms: ApiRooms): void {
     },
   );
 
-  async function usage(project: string | null, query: Type.Static<typeof UsageQuery>) {
+  async function usage(project: string | null, query: Static<typeof UsageQuery>) {
     const nowMs = rooms.clock.wallMs();
     const span = { sinceMs: query.since ?? nowMs - 30 * dayMs, untilMs: query.until ?? nowMs };
     const { oldestRecordMs } = await rooms.store.retention();
@@ -96,7 +97,7 @@ export function recordRoutes(app: Api, rooms: ApiRooms): void {
     (request) => usage(null, request.query),
   );
 
-  async function audit(project: string | null, { since = 0, limit = 100 }: Type.Static<typeof AuditQuery>) {
+  async function audit(project: string | null, { since = 0, limit = 100 }: Static<typeof AuditQuery>) {
     return (await rooms.store.audits({ project, sinceMs: since, limit })).map(auditRow);
   }
 

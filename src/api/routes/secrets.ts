@@ -1,9 +1,9 @@
 // Routes of secrets: written, listed by name, never read.
 
-import { Type } from "typebox";
 import { who, type Api } from "../route.ts";
 import type { ApiRooms } from "../rooms.ts";
 import { InProject, OfSecret, SecretBody, SecretRow, SecretSet } from "../schemas.ts";
+import { Type } from "../type.ts";
 import { secretRow } from "../views.ts";
 
 export function secretRoutes(app: Api, rooms: ApiRooms): void {

@@ -1,14 +1,15 @@
 // Routes of tokens: those of one project, those of every project, and the short-lived ones for curl.
 
-import { Type } from "typebox";
+import type { Static } from "typebox";
 import type { Token } from "#model/access.ts";
 import { EbbError } from "#model/errors.ts";
 import { who, type Api } from "../route.ts";
 import type { ApiRooms } from "../rooms.ts";
 import { InProject, MintedToken, NewToken, OfProjectToken, OfToken, ShortToken, TokenRow } from "../schemas.ts";
+import { Type } from "../type.ts";
 import { timeOf, tokenRow } from "../views.ts";
 
-type NewTokenBody = Type.Static<typeof NewToken>;
+type NewTokenBody = Static<typeof NewToken>;
 
 export function tokenRoutes(app: Api, rooms: ApiRooms): void {
   const list = (project: string | null): ReturnType<typeof tokenRow>[] =>

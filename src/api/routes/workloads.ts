@@ -1,11 +1,11 @@
 // Routes of workloads and their revisions.
 
-import { Type } from "typebox";
 import { EbbError } from "#model/errors.ts";
 import type { Revision, Workload } from "#model/workload.ts";
 import { who, type Api } from "../route.ts";
 import type { ApiRooms } from "../rooms.ts";
 import { InProject, OfWorkload, RevisionRow, RollbackBody, WorkloadRow, WorkloadView } from "../schemas.ts";
+import { Type } from "../type.ts";
 import { errorsLastHour, revisionRow, workloadRow, workloadView, type WorkloadFacts } from "../views.ts";
 
 const hourMs = 3_600_000;

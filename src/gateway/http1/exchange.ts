@@ -1,6 +1,6 @@
 // One request of a client and the answer to it: the body as it comes, and the answer's framing. Answers go out in the requests' order.
 
-import { STATUS_CODES } from "node:http";
+import { STATUS_CODES } from "#lib/http.ts";
 import { httpLimits } from "#model/limits.ts";
 import type { RequestHead } from "./request-parser.ts";
 

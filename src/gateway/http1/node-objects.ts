@@ -1,6 +1,7 @@
 // An exchange in node:http's own terms, for what is written against those: the API, which is Fastify's.
 
-import { IncomingMessage, ServerResponse } from "node:http";
+import type * as http from "node:http";
+import { IncomingMessage, ServerResponse } from "#lib/http.ts";
 import type { Connection } from "./connection.ts";
 import type { BodyReceiver, Exchange } from "./exchange.ts";
 
@@ -37,7 +38,7 @@ class ExchangeRequest extends IncomingMessage implements BodyReceiver {
 }
 
 /** As node:http joins them (RFC 9110, 5.3); two of what may stand once alone have been refused before. */
-function addHeader(headers: IncomingMessage["headers"], rawName: string, value: string): void {
+function addHeader(headers: http.IncomingMessage["headers"], rawName: string, value: string): void {
   const name = rawName.toLowerCase();
   const before = headers[name];
   if (name === "set-cookie") headers[name] = [...(headers[name] ?? []), value];
@@ -49,7 +50,7 @@ export function withNodeObjects(
   exchange: Exchange,
   connection: Connection,
   asksFirst: boolean,
-  serve: (request: IncomingMessage, response: ServerResponse) => void,
+  serve: (request: http.IncomingMessage, response: http.ServerResponse) => void,
 ): void {
   if (asksFirst) exchange.continue();
   exchange.answeredElsewhere(() => {

@@ -1,7 +1,7 @@
 // llhttp, Node's own HTTP/1.1 parser, fed with what a client sends: the one file that knows how to reach it without node:http.
 
 import { createRequire } from "node:module";
-import { METHODS } from "node:http";
+import { METHODS } from "#lib/http.ts";
 
 /** A request's head as it stood on the wire; checked for syntax by llhttp, and for nothing else. */
 export interface RequestHead {
