@@ -31,10 +31,16 @@ export async function runDaemon(
   else output.line(`ready ${daemon.url}`);
   await Promise.race([ready(daemon), signalled.promise]);
   await signalled.promise;
-  const late = setTimeout(() => fatal("not everything ended in time"), stopMs);
+  const late = setTimeout(tooLate, stopMs);
   await daemon.stop();
   clearTimeout(late);
   process.off("SIGTERM", onSignal).off("SIGINT", onSignal);
+}
+
+/** Killed: an exit waits for the worker threads, and one of them may be waiting for the disk, for as long as that takes. */
+function tooLate(): void {
+  process.stderr.write("ebb: not everything ended in time\n");
+  process.kill(process.pid, "SIGKILL");
 }
 
 function fatal(reason: string): void {

@@ -83,11 +83,15 @@ async function balanced(load: Load, atRisk: number): Promise<void> {
   balance(load.seen, books.read(), atRisk);
 }
 
-async function endWorker(name: "store" | "telemetry"): Promise<void> {
+/** See worker-control.mjs. */
+async function tellWorkers(line: string): Promise<void> {
   const connection = connect(socket);
-  connection.end(`${name}\n`).resume();
+  connection.write(`${line}\n`);
+  connection.resume();
   await once(connection, "close");
 }
+
+const endWorker = (name: "store" | "telemetry"): Promise<void> => tellWorkers(name);
 
 function statusesOf(load: Load): Set<number | null> {
   return new Set(load.seen.map((one) => one.status));
@@ -254,6 +258,16 @@ test("SIGTERM drains, cuts off what is open after 8 s, be it in twenty instances
     entries.filter((entry) => entry.workload === "endless").map((entry) => entry.outcome),
     endless.map(() => "interrupted"),
   );
+});
+
+test("a worker that waits for the disk and does not come back does not keep ebb from ending, which it says", async () => {
+  await tellWorkers("stall store");
+  const startedMs = performance.now();
+  await daemon.stop();
+  const tookMs = performance.now() - startedMs;
+  assert.ok(tookMs < 12_000, `it took ${tookMs} ms`);
+  assert.match(daemon.log(), /^ebb: not everything ended in time$/m);
+  await nothingLeftOf([life], 2_500);
 });
 
 test("SIGTERM during up ends it within 10 s and leaves nothing", async () => {
