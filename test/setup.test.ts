@@ -16,7 +16,7 @@ const made: string[] = [];
 after(() => made.forEach((folder) => rmSync(folder, { recursive: true })));
 
 const skip = process.platform !== "linux" && "a machine with Debian's programs";
-const debian = `sh cat chmod cut dirname du env flock grep head kill mkdir mktemp readlink rm sleep sort tail touch tr uname`;
+const debian = `sh cat chmod cut dirname du env flock grep head mkdir mktemp readlink rm sleep sort tail touch tr uname`;
 const pinned = `node_modules/node-linux-${process.arch === "arm64" ? "arm64" : "x64"}/bin/node`;
 const withoutLibatomic = `[ -e $HOME/libatomic ] || { echo "error while loading shared libraries: libatomic.so.1" >&2; exit 127; }\n`;
 

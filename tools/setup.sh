@@ -69,9 +69,9 @@ machine_packages() {
   install_debian "$wanted $(missing curl curl)"
 }
 
-# What the tests start for themselves: proxies in front, a static busybox, a browser comes with the console.
+# What the tests start for themselves: proxies in front, git for what is checked, sysctl and ps to look at the machine.
 test_packages() {
-  install_debian "$(missing nginx nginx-light)$(missing caddy caddy)$(missing curl curl)"
+  install_debian "$(missing nginx nginx-light)$(missing caddy caddy)$(missing git git)$(missing sysctl procps)"
 }
 
 # What cannot be installed ends nothing here: `ebb up` and `ebb doctor` say what they cannot do without.

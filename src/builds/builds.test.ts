@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import {
   existsSync,
   mkdirSync,
@@ -18,6 +19,7 @@ import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Readable } from "node:stream";
 import { after, before, beforeEach, test } from "node:test";
+import { Worker } from "node:worker_threads";
 import type { Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import { deployLimits } from "#model/limits.ts";
@@ -203,12 +205,20 @@ test("only a digest names a folder", () => {
     assert.throws(() => builds.folderOf(digest), EbbError, digest);
 });
 
+/** How late a thread is that has nothing to do: what the machine and its other work do to any loop. */
+const idleLoop = `const { parentPort } = require("node:worker_threads");
+const delay = require("node:perf_hooks").monitorEventLoopDelay({ resolution: 1 });
+delay.enable();
+parentPort.once("message", () => parentPort.postMessage(delay.percentile(99) / 1e6));`;
+
 test("3,000 files are received and stored without holding up the loop", async (t) => {
   const files = Object.fromEntries(
     Array.from({ length: 3_000 }, (_, i) => [`node_modules/p${i % 100}/f${i}.js`, `${i}`.repeat(400)]),
   );
   const source = packed(files);
   await new Promise((resolve) => setImmediate(resolve));
+  const idle = new Worker(idleLoop, { eval: true });
+  await once(idle, "online");
   const delay = monitorEventLoopDelay({ resolution: 1 });
   delay.enable();
   const begun = performance.now();
@@ -217,13 +227,17 @@ test("3,000 files are received and stored without holding up the loop", async (t
   const code = await builds.build(upload, ".");
   const stored = performance.now();
   delay.disable();
+  const noise = once(idle, "message");
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+  idle.postMessage("how late were you?");
+  const [noiseMs] = (await noise) as [number];
   await upload.discard();
   assert.equal(code.files, 3_000);
   t.diagnostic(
-    `received ${(received - begun).toFixed(0)} ms, stored ${(stored - received).toFixed(0)} ms, loop p50 ${(delay.percentile(50) / 1e6).toFixed(1)} p99 ${(delay.percentile(99) / 1e6).toFixed(1)} max ${(delay.max / 1e6).toFixed(1)} ms`,
+    `received ${(received - begun).toFixed(0)} ms, stored ${(stored - received).toFixed(0)} ms, loop p50 ${(delay.percentile(50) / 1e6).toFixed(1)} p99 ${(delay.percentile(99) / 1e6).toFixed(1)} max ${(delay.max / 1e6).toFixed(1)} ms, a loop that does nothing meanwhile p99 ${noiseMs.toFixed(1)}`,
   );
-  // The machine's noise is in it; a tree read or hashed in one go takes hundreds.
-  assert.ok(delay.percentile(99) / 1e6 < 25, `p99 ${delay.percentile(99) / 1e6} ms`);
+  // Beyond the machine's own noise; a tree read or hashed in one go takes hundreds.
+  assert.ok(delay.percentile(99) / 1e6 < 25 + noiseMs, `p99 ${delay.percentile(99) / 1e6} ms`);
 });
 
 test("an upload that stops coming, or never ends, is given up in words, and its timers with it", async () => {

@@ -21,13 +21,24 @@ function place(): string {
   return directory;
 }
 
-/** Runs `ebb` as nobody, who may not isolate. */
+/** Runs `ebb` as nobody, who may not isolate: at a place of its own, since the installation may lie where only root may enter. */
 function asNobody(args: readonly string[], directory: string): ChildProcess {
-  const program = ["--reuid=65534", "--regid=65534", "--clear-groups", join(installation, "ebb"), ...args];
-  return spawn("setpriv", program, {
+  const reached = join(directory, "ebb");
+  mkdirSync(reached);
+  const script =
+    'mount --bind "$0" "$1" && at=$1 && shift && exec setpriv --reuid=65534 --regid=65534 --clear-groups "$at/ebb" "$@"';
+  return spawn("unshare", ["--mount", "sh", "-c", script, installation, reached, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { PATH: process.env["PATH"] ?? "", HOME: directory },
   });
+}
+
+/** One that has ended already, too. */
+async function terminated(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const closed = once(child, "close");
+  child.kill("SIGTERM");
+  await closed;
 }
 
 const root = process.getuid?.() === 0;
@@ -120,9 +131,7 @@ test(
       assert.match((await ebb("ls")).stdout, /not isolated/);
       await eventually("its line is in the log", async () => (await ebb("logs", "app")).stdout.includes("plain"));
     } finally {
-      const closed = once(child, "close");
-      child.kill("SIGTERM");
-      await closed;
+      await terminated(child);
     }
     assert.equal(child.exitCode, 0, said);
   },
@@ -144,9 +153,7 @@ test("where crun cannot start a sandbox, runc serves", { skip: !both && "needs b
     const { code, stderr } = await runCommand(args);
     assert.deepEqual([code, stderr], [0, ""]);
   } finally {
-    const closed = once(child, "close");
-    child.kill("SIGTERM");
-    await closed;
+    await terminated(child);
   }
 });
 
@@ -193,9 +200,7 @@ test(
       assert.equal(code, 1);
       assert.match(stderr, /^[^\n]*there is no \/usr\/bin\/python3[^\n]*sudo apt-get install -y python3[^\n]*\n$/);
     } finally {
-      const closed = once(child, "close");
-      child.kill("SIGTERM");
-      await closed;
+      await terminated(child);
     }
   },
 );
