@@ -340,6 +340,35 @@ test("an upgrade joins both sides until the instance's side ends", async () => {
   assert.deepEqual(end(call.id), { id: call.id, outcome: "ok", status: 101, bytesIn: 3, bytesOut: 9 });
 });
 
+test("an upgrade that is not taken: the answer comes, and its connection carries nothing after it", async () => {
+  const revision = world.deploy(testRevision());
+  const connections = new Set<unknown>();
+  await world.start(revision, (request, response) => {
+    connections.add(request.socket);
+    const socket = response as unknown as import("node:net").Socket;
+    if (request.headers.upgrade === undefined) response.end("plain");
+    else socket.write("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
+  });
+  const asked = await world.call({ upgrade: true, headers: ["host", "h", "upgrade", "websocket"] }).answer;
+  assert.deepEqual([asked.head?.status, asked.body], [403, "no"]);
+  assert.equal((await world.call().answer).body, "plain");
+  assert.equal(connections.size, 2);
+});
+
+test("many bodies at once over one read buffer: each caller gets its own", async () => {
+  const revision = world.deploy(testRevision({ concurrency: 50 }));
+  await world.start(revision, (request, response) => {
+    const letter = request.url!.slice(1);
+    response.write(letter.repeat(3_000));
+    setImmediate(() => response.end(letter.repeat(70_000)));
+  });
+  const letters = "abcdefghijklmnopqrstuvwxyz".split("");
+  const bodies = await Promise.all(
+    letters.map(async (letter) => (await world.call({ target: `/${letter}` }).answer).body),
+  );
+  for (const [i, letter] of letters.entries()) assert.equal(bodies[i], letter.repeat(73_000));
+});
+
 test("the depth of a call from an instance is that of the invocation it is made in", async () => {
   const revision = world.deploy(testRevision({ concurrency: 3 }));
   const instance = await world.start(revision, () => {});

@@ -1,6 +1,7 @@
 // One keep-alive HTTP/1.1 connection to an instance: one exchange at a time, streamed both ways with back-pressure.
 
 import type { Duplex } from "node:stream";
+import type { SocketReader } from "#sandbox/door.ts";
 import type { RequestBody } from "./door.ts";
 import { BadResponse, type ResponseHead } from "./response-head.ts";
 import { ResponseParser, type ResponseEvents } from "./response-parser.ts";
@@ -44,6 +45,8 @@ export interface ConnectionKeeper {
   closed(connection: Connection): void;
 }
 
+/** One for all connections: what is read is used up, or copied, before the next read. */
+const readBuffer = Buffer.allocUnsafeSlow(64 * 1024);
 const crlf = Buffer.from("\r\n");
 const lastChunk = "0\r\n\r\n";
 
@@ -58,13 +61,18 @@ export class Connection implements ResponseEvents {
   #keepAlive = false;
   #keepAliveMs: number | null = null;
   #exchanges = 0;
+  /** It was asked to become another protocol's: whatever came of that, it carries nothing after it. */
+  #mayLeave = false;
+  /** What is read lies in `readBuffer`, which the next read of any connection overwrites. */
+  #borrowed = false;
   #error: NodeJS.ErrnoException | null = null;
   /** Until when it may be used again, monotonic us; kept by the keeper. */
   idleUntilUs = 0;
 
-  constructor(socket: Duplex, keeper: ConnectionKeeper) {
-    this.#socket = socket;
+  constructor(connect: (reader: SocketReader) => Duplex, keeper: ConnectionKeeper) {
     this.#keeper = keeper;
+    const socket = connect({ buffer: readBuffer, callback: this.#onRead });
+    this.#socket = socket;
     socket.on("data", this.#onData);
     socket.on("end", this.#onEnd);
     socket.on("error", this.#onError);
@@ -79,6 +87,7 @@ export class Connection implements ResponseEvents {
   send(exchange: Exchange, method: string, head: string, body: RequestBody | null, upgrade: boolean): void {
     this.#exchange = exchange;
     this.#exchanges++;
+    this.#mayLeave = upgrade;
     this.#body = body;
     this.#bodyStarted = false;
     this.#bodySent = body === null;
@@ -159,21 +168,26 @@ export class Connection implements ResponseEvents {
   }
 
   data(chunk: Buffer): void {
-    if (this.#exchange?.data(chunk) === false) this.#socket.pause();
+    if (this.#exchange?.data(this.#kept(chunk)) === false) this.#socket.pause();
   }
 
   end(last: Buffer | null, done: boolean): void {
     const exchange = this.#exchange;
     this.#exchange = null;
     // A body that was not wanted to its end leaves the connection in the middle of a request: never reused.
-    if (this.#keepAlive && this.#bodySent && this.usable) {
+    if (this.#keepAlive && this.#bodySent && !this.#mayLeave && this.usable) {
       this.#socket.resume();
       this.#keeper.free(this, this.#keepAliveMs);
     } else {
       this.#dropBody();
       this.#socket.destroy();
     }
-    exchange?.end(last, done);
+    exchange?.end(last === null ? null : this.#kept(last), done);
+  }
+
+  /** Whoever gets a piece of a body may keep it. */
+  #kept(chunk: Buffer): Buffer {
+    return this.#borrowed ? Buffer.from(chunk) : chunk;
   }
 
   upgrade(head: ResponseHead, rest: Buffer): void {
@@ -189,6 +203,13 @@ export class Connection implements ResponseEvents {
   }
 
   // --- what the socket says
+
+  readonly #onRead = (bytes: number): boolean => {
+    this.#borrowed = true;
+    this.#onData(readBuffer.subarray(0, bytes));
+    // Whether it pauses is said by `pause`, in its time.
+    return true;
+  };
 
   readonly #onData = (chunk: Buffer): void => {
     try {

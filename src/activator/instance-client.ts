@@ -2,6 +2,7 @@
 
 import type { Duplex } from "node:stream";
 import type { Clock } from "#model/clock.ts";
+import type { SocketReader } from "#sandbox/door.ts";
 import { Connection, type ConnectionKeeper } from "./connection.ts";
 
 // A server that says nothing about how long it keeps a connection: shorter than the usual five seconds.
@@ -11,12 +12,12 @@ const longestKeepAliveMs = 60_000;
 const keepAliveMarginMs = 1_000;
 
 export class InstanceClient implements ConnectionKeeper {
-  readonly #connect: () => Duplex;
+  readonly #connect: (reader?: SocketReader) => Duplex;
   readonly #clock: Clock;
   readonly #idle: Connection[] = [];
   readonly #all = new Set<Connection>();
 
-  constructor(connect: () => Duplex, clock: Clock) {
+  constructor(connect: (reader?: SocketReader) => Duplex, clock: Clock) {
     this.#connect = connect;
     this.#clock = clock;
   }
@@ -27,7 +28,15 @@ export class InstanceClient implements ConnectionKeeper {
       if (kept.usable && nowUs < kept.idleUntilUs) return kept;
       kept.cut();
     }
-    const connection = new Connection(this.#connect(), this);
+    return this.#add(new Connection((reader) => this.#connect(reader), this));
+  }
+
+  /** One of its own for an exchange that may become another protocol's: its socket is handed on as it is. */
+  takeToLeave(): Connection {
+    return this.#add(new Connection(() => this.#connect(), this));
+  }
+
+  #add(connection: Connection): Connection {
     this.#all.add(connection);
     return connection;
   }

@@ -156,7 +156,7 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter, Marked {
 
   #send(live: LiveInstance, nowUs: number, fresh: boolean): void {
     const { method, body, upgrade } = this.call;
-    this.#connection = live.client.take(nowUs, fresh);
+    this.#connection = upgrade ? live.client.takeToLeave() : live.client.take(nowUs, fresh);
     this.#connection.send(this, method, this.#requestText, body, upgrade);
   }
 

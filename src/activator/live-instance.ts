@@ -28,7 +28,7 @@ export class LiveInstance implements Slotted {
   constructor(instance: Instance, meter: InstanceMeter, clock: Clock) {
     this.instance = instance;
     this.meter = meter;
-    this.client = new InstanceClient(() => instance.connect(), clock);
+    this.client = new InstanceClient((reader) => instance.connect(reader), clock);
     this.capacity = instance.revision.settings.concurrency;
     this.timeoutMs = instance.revision.settings.timeoutSeconds * 1_000;
     this.#clock = clock;

@@ -185,7 +185,7 @@ export class World {
       done,
       phases: {},
       startUs: 5_000,
-      connect: () => connect(path),
+      connect: (reader) => connect(reader === undefined ? { path } : { path, onread: reader }),
       usage: () => ({ cpuNs: null, memoryPeakBytes: null }),
     };
     this.activator.ready(instance);

@@ -4,7 +4,7 @@ import type { Duplex } from "node:stream";
 import type { InstanceId, InvocationId } from "#model/ids.ts";
 import type { Failure, InstanceView, StartPhases } from "#model/instance.ts";
 import type { Revision, WorkloadKey } from "#model/workload.ts";
-import type { Exit, OneOff, OneOffResult, Ready, SandboxUsage } from "#sandbox/door.ts";
+import type { Exit, OneOff, OneOffResult, Ready, SandboxUsage, SocketReader } from "#sandbox/door.ts";
 
 /** A ready instance, as the activator uses it. */
 export interface Instance {
@@ -14,7 +14,8 @@ export interface Instance {
   readonly done: "response" | "told";
   readonly phases: StartPhases;
   readonly startUs: number;
-  connect(): Duplex;
+  /** See SandboxDriver.connect. */
+  connect(reader?: SocketReader): Duplex;
   usage(): SandboxUsage;
 }
 

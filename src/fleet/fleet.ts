@@ -261,7 +261,7 @@ class SandboxFleet implements Fleet {
       done: ready.done,
       phases: ready.phases,
       startUs: member.readyUs - member.startUs,
-      connect: () => driver.connect(sandbox),
+      connect: (reader) => driver.connect(sandbox, reader),
       usage: () => driver.usage(sandbox),
     });
     if (group.wanted > liveOf(group)) this.#admission.enqueue(group);

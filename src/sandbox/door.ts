@@ -111,6 +111,13 @@ export type OneOffResult =
   | { readonly ok: true; readonly stdout: Uint8Array; readonly stderr: string }
   | { readonly ok: false; readonly failure: Failure; readonly stderr: string };
 
+/** Takes bytes out of one buffer, which the next read overwrites: no memory is made for each read (`onread` of `net.connect`). */
+export interface SocketReader {
+  readonly buffer: Uint8Array;
+  /** False: the connection pauses. */
+  callback(bytes: number, buffer: Uint8Array): boolean;
+}
+
 export interface SandboxDriver {
   readonly name: string;
   capabilities(): Capabilities;
@@ -120,8 +127,11 @@ export interface SandboxDriver {
   prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId>;
   /** The function's failure is a value; only the platform's throws. After a failure the sandbox is on its way out. */
   assign(sandbox: SandboxId, assignment: Assignment): Promise<Ready | Failed>;
-  /** A new connection that speaks HTTP/1.1 to the instance. May emit error. */
-  connect(sandbox: SandboxId): Duplex;
+  /**
+   * A new connection that speaks HTTP/1.1 to the instance. May emit error. With a `reader` a driver may give it what comes
+   * instead of emitting it as data; one that cannot emits.
+   */
+  connect(sandbox: SandboxId, reader?: SocketReader): Duplex;
   output(sandbox: SandboxId): OutputSource;
   /** SIGTERM, then SIGKILL after `graceMs` (0: at once). Resolves when nothing is left. */
   stopSandbox(sandbox: SandboxId, graceMs: number): Promise<void>;

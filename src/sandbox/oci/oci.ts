@@ -22,6 +22,7 @@ import type {
   SandboxDriver,
   SandboxListener,
   SandboxUsage,
+  SocketReader,
 } from "../door.ts";
 import { listens } from "../listens.ts";
 import { assignBody, codeFolder, RuntimeLink } from "../runtime-link.ts";
@@ -274,10 +275,11 @@ export class OciDriver implements SandboxDriver {
     return { ok: true, entry: null, handler: null, signature: "program", done: "response", phases: {} };
   }
 
-  connect(id: SandboxId): Duplex {
+  connect(id: SandboxId, reader?: SocketReader): Duplex {
     const sandbox = this.#get(id);
-    if (sandbox.socketPath !== null) return connect({ path: sandbox.socketPath });
-    return connect({ host: sandbox.link!.address, port: sandbox.programPort, noDelay: true });
+    const onread = reader === undefined ? {} : { onread: reader };
+    if (sandbox.socketPath !== null) return connect({ path: sandbox.socketPath, ...onread });
+    return connect({ host: sandbox.link!.address, port: sandbox.programPort, noDelay: true, ...onread });
   }
 
   output(id: SandboxId): OutputSource {

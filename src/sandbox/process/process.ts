@@ -22,6 +22,7 @@ import type {
   SandboxDriver,
   SandboxListener,
   SandboxUsage,
+  SocketReader,
 } from "../door.ts";
 import { exitOf } from "../end.ts";
 import { listens } from "../listens.ts";
@@ -218,10 +219,11 @@ class ProcessDriver implements SandboxDriver {
     return codeDigest === null ? "/" : this.#options.folderOf(codeDigest);
   }
 
-  connect(id: SandboxId): Duplex {
+  connect(id: SandboxId, reader?: SocketReader): Duplex {
     const running = this.#get(id);
-    if (running.socketPath !== null) return connect({ path: running.socketPath });
-    return connect({ host: loopback, port: running.port, noDelay: true });
+    const onread = reader === undefined ? {} : { onread: reader };
+    if (running.socketPath !== null) return connect({ path: running.socketPath, ...onread });
+    return connect({ host: loopback, port: running.port, noDelay: true, ...onread });
   }
 
   output(id: SandboxId): OutputSource {
