@@ -10,7 +10,7 @@ import type { InstanceId, InvocationId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
 import type { Outcome } from "#model/invocation.ts";
 import { waitingLimits } from "#model/limits.ts";
-import { keyOf, type Revision, type WorkloadKey } from "#model/workload.ts";
+import { WorkloadMap, type Revision, type WorkloadKey } from "#model/workload.ts";
 import type { Exit } from "#sandbox/door.ts";
 import {
   outcomeOfRefusal,
@@ -50,7 +50,7 @@ class SlotActivator implements Activator, InvocationKeeper {
   readonly #options: ActivatorOptions;
   readonly #deadlineMs: number;
   readonly #room: WaitingRoom<ActiveInvocation>;
-  readonly #lanes = new Map<string, Lane>();
+  readonly #lanes = new WorkloadMap<Lane>();
   readonly #instances = new Map<InstanceId, LiveInstance>();
   /** Lanes whose load is to be reported after what is going on now. */
   readonly #dirty = new Set<Lane>();
@@ -302,7 +302,7 @@ class SlotActivator implements Activator, InvocationKeeper {
   }
 
   startFailed(revision: Revision, failure: Failure, retryInMs: number): void {
-    const lane = this.#lanes.get(keyOf(revision));
+    const lane = this.#lanes.get(revision);
     if (lane === undefined || lane.revision.number !== revision.number) return;
     lane.lastFailure = failure;
     if (failure.fault === "function") lane.backOffUntilUs = this.clock.monotonicUs() + retryInMs * 1_000;
@@ -313,14 +313,14 @@ class SlotActivator implements Activator, InvocationKeeper {
   }
 
   full(revision: Revision, why: "capacity" | "over_quota"): void {
-    const lane = this.#lanes.get(keyOf(revision));
+    const lane = this.#lanes.get(revision);
     if (lane?.revision.number === revision.number) lane.obstacle = why;
   }
 
   // --- what control and the others ask
 
   changed(key: WorkloadKey, revision: Revision | null): void {
-    const lane = this.#lanes.get(keyOf(key));
+    const lane = this.#lanes.get(key);
     if (lane === undefined) return;
     if (revision === null) {
       lane.removed = true;
@@ -336,7 +336,7 @@ class SlotActivator implements Activator, InvocationKeeper {
   }
 
   load(key: WorkloadKey): WorkloadLoad {
-    const lane = this.#lanes.get(keyOf(key));
+    const lane = this.#lanes.get(key);
     if (lane === undefined) return { waiting: 0, active: 0, ready: 0, lastActiveMs: null };
     const { lastActiveUs } = lane;
     const agoMs = lastActiveUs === null ? 0 : (this.clock.monotonicUs() - lastActiveUs) / 1_000;
@@ -379,19 +379,18 @@ class SlotActivator implements Activator, InvocationKeeper {
   // --- lanes, and their load
 
   #lane(key: WorkloadKey): Lane | null {
-    const known = this.#lanes.get(`${key.project}/${key.workload}`);
+    const known = this.#lanes.get(key);
     if (known !== undefined && !known.removed) return known;
     const revision = this.#options.current(key.project, key.workload);
     return revision === null ? null : this.#laneFor(revision);
   }
 
   #laneFor(revision: Revision): Lane {
-    const key = keyOf(revision);
-    let lane = this.#lanes.get(key);
+    let lane = this.#lanes.get(revision);
     if (lane === undefined) {
       // An instance may be ready before the first call: what serves is not what it is of, but what is current.
       lane = new Lane(this.#options.current(revision.project, revision.workload) ?? revision);
-      this.#lanes.set(key, lane);
+      this.#lanes.set(revision, lane);
     } else if (lane.removed) {
       const current = this.#options.current(revision.project, revision.workload);
       if (current !== null) {
@@ -403,11 +402,11 @@ class SlotActivator implements Activator, InvocationKeeper {
   }
 
   #laneOf(live: LiveInstance): Lane | null {
-    return this.#lanes.get(keyOf(live.instance.revision)) ?? null;
+    return this.#lanes.get(live.instance.revision) ?? null;
   }
 
   #forget(lane: Lane): void {
-    if (lane.instances.size === 0) this.#lanes.delete(keyOf(lane.revision));
+    if (lane.instances.size === 0) this.#lanes.delete(lane.revision);
   }
 
   #changedSoon(lane: Lane): void {

@@ -3,7 +3,7 @@
 import type { Cancel, Clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
 import { machineLimits } from "#model/limits.ts";
-import { keyOf, type Revision } from "#model/workload.ts";
+import { WorkloadMap, type Revision, type WorkloadKey } from "#model/workload.ts";
 import type { Fleet } from "#fleet/door.ts";
 import { decide, freshMemory, type MachineView, type ScalingMemory } from "./decide.ts";
 import type { Autoscaler, Load } from "./door.ts";
@@ -38,13 +38,13 @@ const decisionsInARow = 16;
 export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   const { fleet, clock, tell } = options;
   const machine = options.machine ?? defaultMachine;
-  const states = new Map<string, State>();
+  const states = new WorkloadMap<State>();
   let running = false;
   let draining = false;
 
   function report(load: Load): void {
     if (!running) return;
-    const key = keyOf(load.revision);
+    const key = load.revision;
     let state = states.get(key);
     if (!state) {
       state = fresh(load.revision);
@@ -61,7 +61,7 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   }
 
   function changed(project: string, workload: string, revision: Revision | null): void {
-    const key = keyOf({ project, workload });
+    const key = { project, workload };
     const before = states.get(key);
     if (before && revision && before.revision.number === revision.number) {
       before.revision = revision;
@@ -80,7 +80,7 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     if (running) settle(key, state);
   }
 
-  function settle(key: string, state: State): void {
+  function settle(key: WorkloadKey, state: State): void {
     if (state.deciding) {
       state.again = true;
       return;
@@ -99,7 +99,7 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     }
   }
 
-  function decideOnce(key: string, state: State): void {
+  function decideOnce(key: WorkloadKey, state: State): void {
     const nowUs = clock.monotonicUs();
     // How many are on their way is the fleet's knowledge; starts that only wait for their turn are not.
     const starting = fleet.workloadState(state.revision).starting;
@@ -121,7 +121,7 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   }
 
   /** An armed timer that is too early only decides once more; one for each request would cost more than it. */
-  function arm(key: string, state: State, atUs: number | null): void {
+  function arm(key: WorkloadKey, state: State, atUs: number | null): void {
     if (atUs === null) return cancel(state);
     if (state.timer && state.timerAtUs <= atUs) return;
     cancel(state);
@@ -140,11 +140,11 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   return {
     start() {
       running = true;
-      for (const [key, state] of states) settle(key, state);
+      for (const state of states.values()) settle(state.revision, state);
     },
     drain() {
       draining = true;
-      for (const [key, state] of states) settle(key, state);
+      for (const state of states.values()) settle(state.revision, state);
     },
     stop() {
       running = false;

@@ -2,7 +2,7 @@
 
 import type { Clock } from "#model/clock.ts";
 import type { Failure } from "#model/instance.ts";
-import { keyOf, revisionKeyOf, type Revision, type WorkloadKey } from "#model/workload.ts";
+import { revisionKeyOf, WorkloadMap, type Revision, type WorkloadKey } from "#model/workload.ts";
 import { backoffMs, type CrashLoop } from "./decide.ts";
 import type { Group } from "./member.ts";
 
@@ -17,7 +17,7 @@ export class Registry {
   readonly #clock: Clock;
   readonly #chance: () => number;
   readonly #groups = new Map<string, Group>();
-  readonly #workloads = new Map<string, WorkloadEntry>();
+  readonly #workloads = new WorkloadMap<WorkloadEntry>();
 
   constructor(clock: Clock, chance: () => number) {
     this.#clock = clock;
@@ -29,7 +29,7 @@ export class Registry {
   }
 
   workload(key: WorkloadKey): WorkloadEntry | null {
-    return this.#workloads.get(keyOf(key)) ?? null;
+    return this.#workloads.get(key) ?? null;
   }
 
   group(revision: Revision): Group | null {
@@ -55,20 +55,19 @@ export class Registry {
   forget(group: Group): boolean {
     if (group.wanted > 0 || group.members.size > 0 || this.#groups.get(group.key) !== group) return false;
     this.#groups.delete(group.key);
-    const key = keyOf(group.revision);
-    const entry = this.#workloads.get(key);
+    const entry = this.#workloads.get(group.revision);
     entry?.groups.delete(group);
-    if (entry && entry.groups.size === 0 && !entry.lastFailure) this.#workloads.delete(key);
+    if (entry && entry.groups.size === 0 && !entry.lastFailure) this.#workloads.delete(group.revision);
     return true;
   }
 
   /** A deploy, a restart or a removal: what failed before says nothing about what comes. */
   pardon(key: WorkloadKey): void {
-    const entry = this.#workloads.get(keyOf(key));
+    const entry = this.#workloads.get(key);
     if (!entry) return;
     entry.crash = null;
     entry.lastFailure = null;
-    if (entry.groups.size === 0) this.#workloads.delete(keyOf(key));
+    if (entry.groups.size === 0) this.#workloads.delete(key);
   }
 
   succeeded(revision: Revision): void {
@@ -96,10 +95,10 @@ export class Registry {
   }
 
   #entry(key: WorkloadKey): WorkloadEntry {
-    let entry = this.#workloads.get(keyOf(key));
+    let entry = this.#workloads.get(key);
     if (!entry) {
       entry = { groups: new Set(), lastFailure: null, crash: null };
-      this.#workloads.set(keyOf(key), entry);
+      this.#workloads.set(key, entry);
     }
     return entry;
   }

@@ -52,7 +52,7 @@ class HttpGateway implements Gateway {
     const { access, activator, mirror, clock, identifyLink, baseUrl, trustProxy } = options;
     this.#options = options;
     const base = (baseUrl?.hostname ?? "localhost").replace(/\.$/, "");
-    const authorities = new AuthorityCache();
+    const authorities = new AuthorityCache(base);
     const trusted = new TrustedProxies(trustProxy);
     this.#context = { access, activator, mirror, clock, identifyLink, base, authorities, trusted };
   }

@@ -30,9 +30,26 @@ export function parseAuthority(text: string): Authority | null {
   return nameShape.test(name) ? { name, ip: false, port } : null;
 }
 
-/** The same few hosts come again and again: kept until there are suspiciously many. */
+/** The same few hosts come again and again: kept, with where they lead, until there are suspiciously many. */
 export class AuthorityCache {
+  readonly #base: string;
   readonly #known = new Map<string, Authority | null>();
+  readonly #routes = new WeakMap<Authority, HostRoute>();
+
+  /** `base` is canonical. */
+  constructor(base: string) {
+    this.#base = base;
+  }
+
+  /** On the public listener. */
+  route(authority: Authority): HostRoute {
+    let route = this.#routes.get(authority);
+    if (route === undefined) {
+      route = routeHost(authority, this.#base);
+      this.#routes.set(authority, route);
+    }
+    return route;
+  }
 
   parse(text: string): Authority | null {
     const known = this.#known.get(text);

@@ -124,7 +124,7 @@ export const logLimits = {
   tailBytes: 64 * 1024,
   /** Instances that are gone and whose last lines are still kept. */
   tailsKept: 256,
-  /** Ids of an instance's invocations that frames and marks may name after their end. */
+  /** Ids of an instance's invocations that frames and marks may name after their end, at most; half of them at least. */
   idsRemembered: 4_096,
   /** Lines that one query answers. */
   queryLines: 10_000,

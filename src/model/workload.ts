@@ -91,6 +91,34 @@ export function keyOf(of: WorkloadKey): string {
   return `${of.project}/${of.workload}`;
 }
 
+/** Things by workload: asked several times for each request, so no key is made of the two names. */
+export class WorkloadMap<T> {
+  readonly #projects = new Map<string, Map<string, T>>();
+
+  get({ project, workload }: WorkloadKey): T | undefined {
+    return this.#projects.get(project)?.get(workload);
+  }
+
+  set({ project, workload }: WorkloadKey, value: T): void {
+    const ofProject = this.#projects.get(project);
+    if (ofProject === undefined) this.#projects.set(project, new Map([[workload, value]]));
+    else ofProject.set(workload, value);
+  }
+
+  delete({ project, workload }: WorkloadKey): void {
+    const ofProject = this.#projects.get(project);
+    if (ofProject?.delete(workload) && ofProject.size === 0) this.#projects.delete(project);
+  }
+
+  *values(): Generator<T> {
+    for (const ofProject of this.#projects.values()) yield* ofProject.values();
+  }
+
+  clear(): void {
+    this.#projects.clear();
+  }
+}
+
 /** "project/workload@rN": names one revision. */
 export function revisionKeyOf(revision: Revision): string {
   return `${revision.project}/${revision.workload}@r${revision.number}`;

@@ -38,8 +38,9 @@ export class InstanceOutput {
   #lines: LogRecord[] = [];
   readonly #tail: LogRecord[] = [];
   #tailBytes = 0;
-  /** Ids that run or ran here, the oldest first; frames and marks may name no other. */
-  readonly #ids = new Set<InvocationId>();
+  /** Ids that run or ran here; frames and marks may name no other. The earlier half of them goes at once. */
+  #ids = new Set<InvocationId>();
+  #earlierIds = new Set<InvocationId>();
   #lastDataUs: number;
 
   /** `pending` is called when there are lines to take. */
@@ -58,8 +59,10 @@ export class InstanceOutput {
   }
 
   active(invocation: InvocationId): void {
-    if (this.#ids.size >= logLimits.idsRemembered) for (const oldest of this.#ids) if (this.#ids.delete(oldest)) break;
     this.#ids.add(invocation);
+    if (this.#ids.size < logLimits.idsRemembered / 2) return;
+    this.#earlierIds = this.#ids;
+    this.#ids = new Set();
   }
 
   /** Lines since the last time, with the ids checked against those that were told by now. */
@@ -104,8 +107,8 @@ export class InstanceOutput {
 
   /** At concurrency 1 marks alone decide until an id has been told; above it, an id that was never told is nobody's. */
   #isOurs(invocation: InvocationId | null): boolean {
-    if (invocation === null || this.#ids.has(invocation)) return true;
-    return this.options.concurrency === 1 && this.#ids.size === 0;
+    if (invocation === null || this.#ids.has(invocation) || this.#earlierIds.has(invocation)) return true;
+    return this.options.concurrency === 1 && this.#ids.size === 0 && this.#earlierIds.size === 0;
   }
 
   #readLines(path: string, stream: "stdout" | "stderr", level: Level): void {

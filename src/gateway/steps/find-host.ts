@@ -2,7 +2,7 @@
 
 import { EbbError } from "#model/errors.ts";
 import { outerOf } from "../forwarded.ts";
-import { type Authority, misdirectedWords, routeHost } from "../host.ts";
+import { type Authority, misdirectedWords } from "../host.ts";
 import type { Inbound, StepContext } from "../inbound.ts";
 import { parseTarget } from "../target.ts";
 
@@ -34,7 +34,7 @@ export function findHost(inbound: Inbound, context: StepContext): EbbError | nul
   return inbound.internal ? null : routePublic(inbound, authority, context);
 }
 
-function routePublic(inbound: Inbound, authority: Authority, { base }: StepContext): EbbError | null {
-  inbound.host = routeHost(authority, base);
+function routePublic(inbound: Inbound, authority: Authority, { authorities, base }: StepContext): EbbError | null {
+  inbound.host = authorities.route(authority);
   return inbound.host.kind === "foreign" ? new EbbError("misdirected", misdirectedWords(authority.name, base)) : null;
 }
