@@ -1,4 +1,6 @@
 // A sandbox driver that only keeps time and books: slow, failing, crashing and lost sandboxes by a seeded chance, all limits checked.
+// Not the fake of src/sandbox/: that one carries HTTP by a script, and ends by itself a sandbox that failed. This one leaves that to
+// the fleet, decides each call by chance, and its books (memory, starts, who is stopping) are the second opinion on the fleet's own.
 
 import { PassThrough, type Duplex } from "node:stream";
 import type { Clock } from "#model/clock.ts";
