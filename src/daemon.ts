@@ -65,7 +65,12 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   const isolated = config.isolation === "container";
 
   // --- what remembers, and what listens. The store first: its lock makes this the one daemon of the data directory.
-  const telemetry = createTelemetry({ directory, clock, fatal });
+  const telemetry = createTelemetry({
+    directory,
+    clock,
+    fatal,
+    runningIn: (instance) => activator.runningIn(instance),
+  });
   const log = createDaemonLog();
   // The other threads and processes first: they are at it while this thread is.
   const givesBack: Array<() => unknown> = [() => telemetry.rest()];
@@ -163,7 +168,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     autoscaler,
     meter,
     current: (project, workload) => mirror.workload(project, workload)?.revision ?? null,
-    markActive: (instance, invocation, on) => telemetry.active(instance, invocation, on),
+    markActive: (instance, invocation) => telemetry.active(instance, invocation),
     clock,
     tell,
   });

@@ -35,7 +35,7 @@ export interface ActivatorOptions {
   readonly current: (project: string, workload: string) => Revision | null;
   readonly tell: Tell;
   /** Which ids are active, for the log lines of instances with more than one at a time (telemetry). */
-  readonly markActive?: (instance: InstanceId, invocation: InvocationId, on: boolean) => void;
+  readonly markActive?: (instance: InstanceId, invocation: InvocationId) => void;
   readonly waiting?: WaitingBounds & { readonly deadlineMs: number };
   /** Runs once after what is going on now; several changes of load become one report. */
   readonly defer?: (run: () => void) => void;
@@ -116,7 +116,7 @@ class SlotActivator implements Activator, InvocationKeeper {
 
   #run(lane: Lane, invocation: ActiveInvocation, live: LiveInstance, start: StartUp): void {
     this.#running++;
-    this.#options.markActive?.(live.instance.id, invocation.id, true);
+    this.#options.markActive?.(live.instance.id, invocation.id);
     invocation.run(live, start);
     this.#changedSoon(lane);
   }
@@ -145,7 +145,7 @@ class SlotActivator implements Activator, InvocationKeeper {
     const queuedUs = Math.max(0, this.clock.monotonicUs() - call.arrivedUs);
     const revision = lane.removed ? null : lane.revision.number;
     const mark = { id, trigger, timeMs, queuedUs, startUs: 0, cold: false };
-    const end = { id, outcome, status, bytesIn: 0, bytesOut: 0 };
+    const end = { outcome, status, bytesIn: 0, bytesOut: 0 };
     this.#options.meter.refused({ project, workload, revision, mark, end }, invocation);
     this.#options.tell({
       kind: "invocation_ended",
@@ -211,9 +211,8 @@ class SlotActivator implements Activator, InvocationKeeper {
   }
 
   /** Its slot is somebody else's. */
-  #freed({ lane, id }: ActiveInvocation, live: LiveInstance): void {
+  #freed({ lane }: ActiveInvocation, live: LiveInstance): void {
     this.#running--;
-    this.#options.markActive?.(live.instance.id, id, false);
     if (lane.serves(live)) {
       lane.slots.offer(live);
       this.#dispatch(lane);
@@ -230,8 +229,24 @@ class SlotActivator implements Activator, InvocationKeeper {
     const { outcome, status, bytesIn, bytesOut } = mark;
     const { settings, number } = live.instance.revision;
     const { memoryMb } = settings;
-    const ran = { revision: number, instance: live.instance.id, memoryMb, cold, queuedUs, startUs, executionUs };
-    const record = { id, project, workload, trigger, timeMs, outcome, status, bytesIn, bytesOut, ...ran };
+    const record = {
+      id,
+      project,
+      workload,
+      revision: number,
+      instance: live.instance.id,
+      trigger,
+      timeMs,
+      cold,
+      queuedUs,
+      startUs,
+      executionUs,
+      memoryMb,
+      bytesIn,
+      bytesOut,
+      status,
+      outcome,
+    };
     this.#options.tell({ kind: "invocation_ended", record });
   }
 
@@ -250,6 +265,7 @@ class SlotActivator implements Activator, InvocationKeeper {
   #emptied(live: LiveInstance): void {
     if (!this.#instances.has(live.instance.id)) return;
     live.client.closeIdle();
+    live.meter.released();
     if (live.condemned !== null) this.#options.fleet.kill(live.instance.id, live.condemned);
     else this.#options.fleet.idle(live.instance.id);
   }
@@ -270,7 +286,7 @@ class SlotActivator implements Activator, InvocationKeeper {
   }
 
   done(instance: InstanceId, invocation: InvocationId): void {
-    this.#instances.get(instance)?.running.get(invocation)?.toldDone();
+    this.#instances.get(instance)?.find(invocation)?.toldDone();
   }
 
   release(instance: InstanceId): boolean {
@@ -281,7 +297,9 @@ class SlotActivator implements Activator, InvocationKeeper {
     const lane = this.#laneOf(live);
     lane?.slots.remove(live);
     if (lane) this.#changedSoon(lane);
-    return live.active === 0;
+    if (live.active > 0) return false;
+    live.meter.released();
+    return true;
   }
 
   gone(instance: InstanceId, exit: Exit): void {
@@ -293,7 +311,7 @@ class SlotActivator implements Activator, InvocationKeeper {
     this.#instances.delete(instance);
     const lane = this.#laneOf(live);
     lane?.slots.remove(live);
-    for (const invocation of live.running.values()) invocation.instanceGone(exit);
+    for (const invocation of live.running) invocation.instanceGone(exit);
     live.close();
     if (!lane) return;
     lane.instances.delete(live);
@@ -344,6 +362,10 @@ class SlotActivator implements Activator, InvocationKeeper {
     return { waiting: lane.line.length, active: lane.active, ready: lane.ready, lastActiveMs };
   }
 
+  *runningIn(instance: string): Generator<InvocationId> {
+    for (const { id } of this.#instances.get(instance)?.running ?? []) yield id;
+  }
+
   activeIn(instance: string): number {
     return this.#instances.get(instance)?.active ?? 0;
   }
@@ -351,11 +373,11 @@ class SlotActivator implements Activator, InvocationKeeper {
   depthIn(instance: string, hints: CallerHints): number {
     const live = this.#instances.get(instance);
     if (live === undefined) return 0;
-    const told = hints.invocation === null ? undefined : live.running.get(hints.invocation);
+    const told = hints.invocation === null ? undefined : live.find(hints.invocation);
     if (told !== undefined) return told.call.depth;
     const traceId = hints.traceparent === null ? null : traceIdOf(hints.traceparent);
     let deepest = -1;
-    for (const invocation of live.running.values()) {
+    for (const invocation of live.running) {
       if (invocation.traceId === traceId) return invocation.call.depth;
       deepest = Math.max(deepest, invocation.call.depth);
     }

@@ -79,7 +79,7 @@ export interface Invocation {
 // What createActivator (activator.ts) wants of daemon.ts:
 //   fleet, autoscaler, meter, clock, tell        the rooms (fleet is made first and reaches back by a function)
 //   current(project, workload)                   the mirror's serving revision; null: none
-//   markActive(instance, invocation, on)         telemetry.active, where it is wanted
+//   markActive(instance, invocation)             telemetry.active, where it is wanted
 // and after each applied change: autoscaler.changed(…), then activator.changed(…), then fleet.retire(…).
 
 export interface WorkloadLoad {
@@ -102,6 +102,7 @@ export interface Activator extends InstanceUser {
   changed(key: WorkloadKey, revision: Revision | null): void;
   load(key: WorkloadKey): WorkloadLoad;
   activeIn(instance: string): number;
+  runningIn(instance: string): Iterable<InvocationId>;
   /** Depth of the invocation that a call from this instance was made in: the one hinted at, or the deepest that is active. */
   depthIn(instance: string, hints: CallerHints): number;
   /** Refuses new calls with `stopping`; resolves when the running ones have ended or after `graceMs`. */

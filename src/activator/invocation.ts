@@ -1,7 +1,7 @@
 // One invocation from its arrival to its end. Where each event leads is here; who waits and which instance is activator.ts.
 
 import type { Duplex } from "node:stream";
-import type { EndMark, Marked } from "#metering/door.ts";
+import type { AnsweredMark, EndMark, InvocationMeter, Marked } from "#metering/door.ts";
 import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Outcome } from "#model/invocation.ts";
@@ -61,6 +61,7 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter, Marked {
   readonly #keeper: InvocationKeeper;
   #sink: ReplySink | null;
   #live: LiveInstance | null = null;
+  #meter: InvocationMeter | null = null;
   #connection: Connection | null = null;
   /** After a 101: what both sides are joined by. */
   #upgraded: Duplex | null = null;
@@ -116,8 +117,9 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter, Marked {
     this.#live = live;
     live.enter(this, nowUs);
     const { id, timeMs, queuedUs, startUs, cold } = this;
-    const problem = live.meter.begin({ id, trigger: this.call.trigger, timeMs, queuedUs, startUs, cold }, this);
-    if (problem) this.#notBegun(problem);
+    const begun = live.meter.begin({ id, trigger: this.call.trigger, timeMs, queuedUs, startUs, cold }, this);
+    if (begun instanceof EbbError) this.#notBegun(begun);
+    else this.#meter = begun;
   }
 
   /** A mark of it is in the journal: its begin, or what goes before its answer. */
@@ -237,7 +239,7 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter, Marked {
       this.#release(this.#mark());
     } else {
       this.stage = "lingering";
-      this.#live!.meter.answered(this.#answeredMark(), this);
+      this.#meter!.answered(this.#answeredMark(), this);
     }
   }
 
@@ -339,7 +341,7 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter, Marked {
     this.call.body?.discard();
     if (this.#endsWithResponse || this.#told || this.#live!.condemned !== null) return this.#release(this.#mark());
     this.stage = "lingering";
-    this.#live!.meter.answered(this.#answeredMark(), this);
+    this.#meter!.answered(this.#answeredMark(), this);
   }
 
   #endOrLinger(): void {
@@ -355,14 +357,14 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter, Marked {
   #mark(): EndMark {
     this.stage = "over";
     const outcome = this.#outcome ?? outcomeOfStatus(this.#status ?? 0);
-    const mark = { id: this.id, outcome, status: this.#status, bytesIn: this.#bytesIn, bytesOut: this.#bytesOut };
-    if (this.#answer === null) this.#live!.meter.end(mark);
-    else this.#live!.meter.end(mark, this);
+    const mark = { outcome, status: this.#status, bytesIn: this.#bytesIn, bytesOut: this.#bytesOut };
+    if (this.#answer === null) this.#meter!.end(mark);
+    else this.#meter!.end(mark, this);
     return mark;
   }
 
-  #answeredMark(): Omit<EndMark, "outcome"> {
-    return { id: this.id, status: this.#status, bytesIn: this.#bytesIn, bytesOut: this.#bytesOut };
+  #answeredMark(): AnsweredMark {
+    return { status: this.#status, bytesIn: this.#bytesIn, bytesOut: this.#bytesOut };
   }
 
   #release(mark: EndMark): void {

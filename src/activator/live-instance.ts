@@ -15,7 +15,7 @@ export class LiveInstance implements Slotted {
   readonly capacity: number;
   readonly timeoutMs: number;
   /** In the order of their hand-over, so the first is the next to time out. */
-  readonly running = new Map<InvocationId, ActiveInvocation>();
+  readonly running = new Set<ActiveInvocation>();
   /** The fleet wants it back: no new invocation. */
   released = false;
   /** It did what ends an instance: no new invocation, and it is killed when nothing else runs in it. null: it did not. */
@@ -42,14 +42,20 @@ export class LiveInstance implements Slotted {
     return !this.released && this.condemned === null;
   }
 
+  /** Looked for one by one: few ask, and to keep them by their ids would cost every call. */
+  find(id: InvocationId): ActiveInvocation | undefined {
+    for (const invocation of this.running) if (invocation.id === id) return invocation;
+    return undefined;
+  }
+
   enter(invocation: ActiveInvocation, nowUs: number): void {
-    this.running.set(invocation.id, invocation);
+    this.running.add(invocation);
     this.lastDepth = invocation.call.depth;
     if (this.#timer === null) this.#arm(nowUs);
   }
 
   leave(invocation: ActiveInvocation): void {
-    this.running.delete(invocation.id);
+    this.running.delete(invocation);
   }
 
   close(): void {
@@ -70,7 +76,7 @@ export class LiveInstance implements Slotted {
   #expire(): void {
     this.#timer = null;
     const nowUs = this.#clock.monotonicUs();
-    for (const invocation of this.running.values()) {
+    for (const invocation of this.running) {
       if (invocation.handedOverUs + this.timeoutMs * 1_000 > nowUs) break;
       invocation.timedOut();
     }

@@ -120,23 +120,26 @@ export class World {
             this.log.push(`begin ${mark.id}`);
             return null;
           });
-          return null;
+          const { id } = mark;
+          return {
+            answered: ({ status }, answered) => this.#mark(answered, () => this.log.push(`answered ${id} ${status}`)),
+            end: (end, ended) =>
+              this.#mark(ended, () => {
+                this.marks.ended.set(id, end);
+                this.log.push(`end ${id} ${end.outcome} ${end.status}`);
+              }),
+          };
         },
-        answered: (mark, marked) => this.#mark(marked, () => this.log.push(`answered ${mark.id} ${mark.status}`)),
-        end: (mark, marked) =>
-          this.#mark(marked, () => {
-            this.marks.ended.set(mark.id, mark);
-            this.log.push(`end ${mark.id} ${mark.outcome} ${mark.status}`);
-          }),
+        released: () => void this.log.push("released"),
         close: () => {
           this.endTurn();
           this.log.push("close");
         },
       }),
-      refused: ({ end }, marked) =>
+      refused: ({ mark: { id }, end }, marked) =>
         this.#mark(marked, () => {
-          this.marks.ended.set(end.id, end);
-          this.log.push(`refused ${end.id} ${end.outcome} ${end.status}`);
+          this.marks.ended.set(id, end);
+          this.log.push(`refused ${id} ${end.outcome} ${end.status}`);
         }),
       flush: () => this.endTurn(),
     };

@@ -35,6 +35,8 @@ export class AuthorityCache {
   readonly #base: string;
   readonly #known = new Map<string, Authority | null>();
   readonly #routes = new WeakMap<Authority, HostRoute>();
+  #lastText = "";
+  #last: Authority | null = null;
 
   /** `base` is canonical. */
   constructor(base: string) {
@@ -52,6 +54,15 @@ export class AuthorityCache {
   }
 
   parse(text: string): Authority | null {
+    // Compared before it is looked up: most often the one who asked last asks again.
+    if (text === this.#lastText) return this.#last;
+    const parsed = this.#parse(text);
+    this.#lastText = text;
+    this.#last = parsed;
+    return parsed;
+  }
+
+  #parse(text: string): Authority | null {
     const known = this.#known.get(text);
     if (known !== undefined) return known;
     const parsed = parseAuthority(text);

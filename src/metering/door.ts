@@ -18,7 +18,6 @@ export interface BeginMark {
 }
 
 export interface EndMark {
-  readonly id: InvocationId;
   readonly outcome: Outcome;
   readonly status: number | null;
   readonly bytesIn: number;
@@ -36,14 +35,20 @@ export interface Marked {
   marked(problem: EbbError | null): void;
 }
 
-/** The marks of one instance; made when it is ready, closed when nothing of it is left. */
-export interface InstanceMeter {
-  /** Reserves the room for its end. An error (storage_full): there is none, and `marked` is not called. */
-  begin(mark: BeginMark, marked?: Marked): EbbError | null;
+/** The marks of an invocation that has begun; room is kept for both. */
+export interface InvocationMeter {
   /** Where the invocation goes on after its response (waitUntil): once it is marked, a kill keeps the status. */
   answered(mark: AnsweredMark, marked?: Marked): void;
-  /** With the response's end, or when the instance says done where `answered` went before. */
+  /** With the response's end, or when the instance says done where `answered` went before. Once. */
   end(mark: EndMark, marked?: Marked): void;
+}
+
+/** The marks of one instance; made when it is ready, closed when nothing of it is left. */
+export interface InstanceMeter {
+  /** An error (storage_full): there is no room, and `marked` is not called. */
+  begin(mark: BeginMark, marked?: Marked): InvocationMeter | EbbError;
+  /** It is about to be let go: what it has burnt since its last invocation counts. */
+  released(): void;
   /** The instance is gone; what was active in it must have been ended before. */
   close(): void;
 }

@@ -12,7 +12,7 @@ import { EbbError } from "#model/errors.ts";
 import { createStore } from "#store/client.ts";
 import { Loader } from "./loader.ts";
 import { createMeter } from "./meter.ts";
-import { atOnce, beginMark, endMark, HandClock, MemoryLedger, newLink, revisionOf } from "./fixtures/rig.ts";
+import { atOnce, beginMark, endMark, HandClock, MemoryLedger, newLink, revisionOf, MarksById } from "./fixtures/rig.ts";
 import { journalDirectory } from "./segment.ts";
 import { JournalShared } from "./shared.ts";
 
@@ -55,7 +55,7 @@ describe("a full disk", { skip: mayMount ? false : "needs root, to mount a small
     const meter = createMeter({ directory, link, mirror, clock, tell, defer: atOnce, segmentBytes: 64 * 1024 });
     await meter.start();
     fill();
-    const marks = meter.instance({ id: "i1", revision: revisionOf(), usage });
+    const marks = new MarksById(meter.instance({ id: "i1", revision: revisionOf(), usage }));
     let begun = 0;
     let refusal: EbbError | null = null;
     for (; !refusal && begun < 100_000; begun++) refusal = marks.begin(beginMark(`id-${begun}`));
@@ -71,7 +71,7 @@ describe("a full disk", { skip: mayMount ? false : "needs root, to mount a small
     marks.close();
     rmSync(join(disk, "ballast"));
     clock.pass(1_000_000);
-    const again = meter.instance({ id: "i2", revision: revisionOf(), usage });
+    const again = new MarksById(meter.instance({ id: "i2", revision: revisionOf(), usage }));
     assert.equal(again.begin(beginMark("again")), null);
     again.end(endMark("again"));
     const ledger = new MemoryLedger();

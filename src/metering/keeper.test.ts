@@ -8,7 +8,16 @@ import { record, total } from "#store/fixtures/things.ts";
 import type { Meter } from "./door.ts";
 import { createKeeper, type Keeper } from "./keeper.ts";
 import { createMeter } from "./meter.ts";
-import { atOnce, beginMark, dataDirectory, endMark, HandClock, newLink, revisionOf } from "./fixtures/rig.ts";
+import {
+  atOnce,
+  beginMark,
+  dataDirectory,
+  endMark,
+  HandClock,
+  newLink,
+  revisionOf,
+  MarksById,
+} from "./fixtures/rig.ts";
 import { segmentsIn } from "./segment.ts";
 import { JournalShared } from "./shared.ts";
 
@@ -53,7 +62,7 @@ describe("keeper", () => {
   });
   const run = (id: string): void => {
     const usage = { cpuNs: null, memoryPeakBytes: null };
-    const marks = meter.instance({ id: "i", revision: revisionOf(), usage: () => usage });
+    const marks = new MarksById(meter.instance({ id: "i", revision: revisionOf(), usage: () => usage }));
     assert.equal(marks.begin(beginMark(id, { timeMs: clock.wallMs() })), null);
     marks.end(endMark(id));
     marks.close();

@@ -19,6 +19,7 @@ import {
   MemoryLedger,
   newLink,
   revisionOf,
+  MarksById,
 } from "./fixtures/rig.ts";
 import { segmentsIn } from "./segment.ts";
 import { JournalShared } from "./shared.ts";
@@ -62,8 +63,8 @@ describe("meter", () => {
     await loader.close();
     place.remove();
   });
-  const instance = (id = "i1", min = 0): ReturnType<Meter["instance"]> =>
-    meter.instance({ id, revision: revisionOf("default", "hello", min), usage: () => ({ ...usage }) });
+  const instance = (id = "i1", min = 0): MarksById =>
+    new MarksById(meter.instance({ id, revision: revisionOf("default", "hello", min), usage: () => ({ ...usage }) }));
 
   it("makes one record of a begin and an end", async () => {
     await meter.start();
@@ -181,7 +182,6 @@ describe("meter", () => {
     await meter.start();
     const marks = instance();
     assert.equal(marks.begin(beginMark("a")), null);
-    assert.equal(marks.begin(beginMark("a"))?.code, "internal");
     marks.end(endMark("a"));
     marks.end(endMark("a"));
     assert.equal(facts.length, 1);
@@ -203,6 +203,22 @@ describe("meter", () => {
       ledger.records.map((one) => [one.outcome, one.status, one.bytesOut]),
       [["interrupted", 200, 2]],
     );
+  });
+
+  it("counts what an instance burns while nothing is active in it, up to its release, and not as anybody's call", async () => {
+    await meter.start();
+    const marks = instance();
+    marks.begin(beginMark("a"));
+    usage.cpuNs = 5_000_000;
+    marks.end(endMark("a"));
+    clock.pass(30_000_000);
+    usage.cpuNs = 905_000_000;
+    marks.released();
+    marks.close();
+    await loader.load();
+    assert.equal(ledger.records[0]?.cpuNs, 5_000_000);
+    // All but the first millisecond of its idle time: docs/decisions/idle-cpu.md.
+    assert.equal(ledger.sum("cpuNs"), 904_000_000);
   });
 
   it("records what ran nowhere", async () => {

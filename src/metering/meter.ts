@@ -10,7 +10,16 @@ import type { Revision } from "#model/workload.ts";
 import type { SandboxUsage } from "#sandbox/door.ts";
 import type { Mirror } from "#store/door.ts";
 import { decideRate, type Bucket } from "./decide.ts";
-import type { AnsweredMark, BeginMark, EndMark, InstanceMeter, JournalLink, Marked, Meter } from "./door.ts";
+import type {
+  AnsweredMark,
+  BeginMark,
+  EndMark,
+  InstanceMeter,
+  InvocationMeter,
+  JournalLink,
+  Marked,
+  Meter,
+} from "./door.ts";
 import { answeredReserveBytes, closeReserveBytes, endReserveBytes, type Frame } from "./frame.ts";
 import { Journal } from "./journal.ts";
 import { journalDirectory } from "./segment.ts";
@@ -94,8 +103,9 @@ class Marks {
   readonly clock: Clock;
   readonly tell: Tell;
   readonly active = new Set<InstanceMarks>();
+  /** Kept by `min`. */
+  readonly provisioned = new Set<InstanceMarks>();
   #numbers = 0;
-  #provisioned = 0;
   #alive: Cancel | null = null;
   #tick: Cancel | null = null;
   /** Marks left out since the disk is full, told once until one is written again. */
@@ -145,14 +155,15 @@ class Marks {
     this.#alive = this.clock.after(lifecycle.markEveryMs, () => this.#markAlive());
   }
 
-  provisioned(change: 1 | -1): void {
-    this.#provisioned += change;
-    if (this.#provisioned > 0) this.#tick ??= this.clock.after(journalLimits.tickEveryMs, () => this.#markTick());
+  becameProvisioned(instance: InstanceMarks): void {
+    this.provisioned.add(instance);
+    this.#tick ??= this.clock.after(journalLimits.tickEveryMs, () => this.#markTick());
   }
 
   #markTick(): void {
     this.#tick = null;
-    if (this.#provisioned === 0) return;
+    if (this.provisioned.size === 0) return;
+    for (const instance of this.provisioned) instance.released();
     this.optional({ kind: "tick", atUs: this.clock.monotonicUs(), wallMs: this.clock.wallMs() });
     this.#tick = this.clock.after(journalLimits.tickEveryMs, () => this.#markTick());
   }
@@ -160,31 +171,46 @@ class Marks {
   stop(): void {
     this.#alive?.();
     this.#tick?.();
-    if (this.#provisioned > 0) this.#markTick();
+    if (this.provisioned.size > 0) this.#markTick();
     this.#tick?.();
   }
 }
 
-/** An active invocation, and the room that is kept for its marks. */
-class Held implements Marked {
+/** An invocation from its begin to its end, and the room that is kept for its marks. */
+class InvocationMarks implements InvocationMeter, Marked {
   readonly id: string;
   /** What `answered` used is no longer in it. */
   reservedBytes: number;
-  answered = false;
   readonly #of: InstanceMarks;
-  readonly #marked: Marked | undefined;
+  readonly #begun: Marked | undefined;
+  #answered = false;
+  #over = false;
 
-  constructor(id: string, of: InstanceMarks, marked: Marked | undefined) {
+  constructor(id: string, of: InstanceMarks, begun: Marked | undefined) {
     this.id = id;
     this.reservedBytes = answeredReserveBytes(id) + endReserveBytes(id);
     this.#of = of;
-    this.#marked = marked;
+    this.#begun = begun;
   }
 
-  /** Of its begin. */
+  /** Its begin is written, or is not. */
   marked(problem: EbbError | null): void {
-    if (problem) this.#of.notBegun(this.id);
-    this.#marked?.marked(problem);
+    if (problem) this.#of.notBegun(this);
+    this.#begun?.marked(problem);
+  }
+
+  answered(mark: AnsweredMark, marked?: Marked): void {
+    if (this.#answered || this.#over) return;
+    this.#answered = true;
+    const usedBytes = answeredReserveBytes(this.id);
+    this.reservedBytes -= usedBytes;
+    this.#of.answered(this.id, mark, usedBytes, marked);
+  }
+
+  end(mark: EndMark, marked?: Marked): void {
+    if (this.#over) return this.#of.endedTwice(this.id);
+    this.#over = true;
+    this.#of.ended(this, mark, marked);
   }
 }
 
@@ -192,7 +218,7 @@ class InstanceMarks implements InstanceMeter {
   readonly #marks: Marks;
   readonly #options: InstanceOptions;
   readonly #instance: number;
-  readonly #held = new Map<string, Held>();
+  readonly #begun = new Set<InvocationMarks>();
   /** Its mark is in the journal, or will be with this turn's, and room for its close is kept. */
   #declared = false;
   #closed = false;
@@ -203,68 +229,36 @@ class InstanceMarks implements InstanceMeter {
     this.#instance = marks.nextNumber();
     // An instance that nobody calls matters only where it is kept on purpose; others are declared by their first call.
     if (options.revision.settings.min === 0) return;
-    marks.provisioned(1);
+    marks.becameProvisioned(this);
     this.#declare();
   }
 
-  begin(mark: BeginMark, marked?: Marked): EbbError | null {
+  begin(mark: BeginMark, marked?: Marked): InvocationMeter | EbbError {
     const { id, trigger, timeMs, queuedUs, startUs, cold } = mark;
-    if (this.#closed || this.#held.has(id)) {
-      const why = this.#closed ? "the instance is closed" : "it has begun before";
-      return new EbbError("internal", `invocation ${id} cannot begin: ${why}`);
-    }
+    if (this.#closed) return new EbbError("internal", `invocation ${id} cannot begin: the instance is closed`);
     const undeclared = this.#declared ? null : this.#declare();
     if (undeclared) return undeclared;
-    const first = this.#held.size === 0;
+    const first = this.#begun.size === 0;
     const cpuNs = first ? this.#cpuNs() : null;
     const atUs = this.#marks.clock.monotonicUs();
     const instance = this.#instance;
-    const held = new Held(id, this, marked);
-    this.#held.set(id, held);
+    const begun = new InvocationMarks(id, this, marked);
+    this.#begun.add(begun);
     const problem = this.#marks.journal.add(
       { kind: "begin", instance, atUs, id, trigger, timeMs, queuedUs, startUs, cold, cpuNs },
-      held.reservedBytes,
-      held,
+      begun.reservedBytes,
+      begun,
     );
-    if (problem) this.notBegun(id);
-    else if (first) this.#marks.becameActive(this);
-    return problem;
-  }
-
-  notBegun(id: string): void {
-    this.#held.delete(id);
-    if (this.#held.size === 0) this.#marks.active.delete(this);
-  }
-
-  answered(mark: AnsweredMark, marked?: Marked): void {
-    const held = this.#held.get(mark.id);
-    if (!held || held.answered) return;
-    const { id, status, bytesIn, bytesOut } = mark;
-    const atUs = this.#marks.clock.monotonicUs();
-    const usedBytes = answeredReserveBytes(id);
-    held.answered = true;
-    held.reservedBytes -= usedBytes;
-    const instance = this.#instance;
-    const frame = { kind: "answered", instance, atUs, id, status, bytesIn, bytesOut } as const;
-    this.#marks.journal.addReserved(frame, usedBytes, marked ?? null);
-  }
-
-  end(mark: EndMark, marked?: Marked): void {
-    const { id, outcome, status, bytesIn, bytesOut } = mark;
-    const held = this.#held.get(id);
-    if (!held) {
-      this.#marks.defect("metering: an end without a begin", new Error(`invocation ${id}`));
-      return marked?.marked(null);
+    if (problem) {
+      this.notBegun(begun);
+      return problem;
     }
-    this.#held.delete(id);
-    const last = this.#held.size === 0;
-    // The last one closes the span: its counter is the span's, also where records cannot tell whose it was.
-    const cpuNs = last ? this.#cpuNs() : null;
-    const atUs = this.#marks.clock.monotonicUs();
-    const instance = this.#instance;
-    const frame = { kind: "end", instance, atUs, id, outcome, status, bytesIn, bytesOut, cpuNs } as const;
-    if (last) this.#marks.active.delete(this);
-    this.#marks.journal.addReserved(frame, held.reservedBytes, marked ?? null);
+    if (first) this.#marks.becameActive(this);
+    return begun;
+  }
+
+  released(): void {
+    if (this.#declared && this.#begun.size === 0) this.#marks.optional(this.alive());
   }
 
   close(): void {
@@ -273,11 +267,39 @@ class InstanceMarks implements InstanceMeter {
     this.#marks.journal.flush();
     this.#closed = true;
     this.#marks.active.delete(this);
-    if (this.#options.revision.settings.min > 0) this.#marks.provisioned(-1);
-    for (const id of this.#held.keys()) this.end({ id, outcome: "interrupted", status: null, bytesIn: 0, bytesOut: 0 });
+    this.#marks.provisioned.delete(this);
+    for (const left of this.#begun) left.end({ outcome: "interrupted", status: null, bytesIn: 0, bytesOut: 0 });
     if (!this.#declared) return;
     const frame = { kind: "close", instance: this.#instance, atUs: this.#marks.clock.monotonicUs() } as const;
     this.#marks.journal.addReserved(frame, closeReserveBytes, null);
+  }
+
+  notBegun(invocation: InvocationMarks): void {
+    this.#begun.delete(invocation);
+    if (this.#begun.size === 0) this.#marks.active.delete(this);
+  }
+
+  answered(id: string, { status, bytesIn, bytesOut }: AnsweredMark, usedBytes: number, marked?: Marked): void {
+    const atUs = this.#marks.clock.monotonicUs();
+    const frame = { kind: "answered", instance: this.#instance, atUs, id, status, bytesIn, bytesOut } as const;
+    this.#marks.journal.addReserved(frame, usedBytes, marked ?? null);
+  }
+
+  ended(invocation: InvocationMarks, { outcome, status, bytesIn, bytesOut }: EndMark, marked?: Marked): void {
+    this.#begun.delete(invocation);
+    const last = this.#begun.size === 0;
+    // The last one closes the span: its counter is the span's, also where records cannot tell whose it was.
+    const cpuNs = last ? this.#cpuNs() : null;
+    const atUs = this.#marks.clock.monotonicUs();
+    const { id, reservedBytes } = invocation;
+    const instance = this.#instance;
+    const frame = { kind: "end", instance, atUs, id, outcome, status, bytesIn, bytesOut, cpuNs } as const;
+    if (last) this.#marks.active.delete(this);
+    this.#marks.journal.addReserved(frame, reservedBytes, marked ?? null);
+  }
+
+  endedTwice(id: string): void {
+    this.#marks.defect("metering: an invocation ended twice", new Error(`invocation ${id}`));
   }
 
   alive(): { kind: "alive"; instance: number; atUs: number; cpuNs: number | null } {

@@ -21,6 +21,8 @@ export interface TelemetryOptions {
   readonly clock: Clock;
   /** Telemetry cannot be kept alive: the daemon must end, with this reason. */
   readonly fatal: (reason: string) => void;
+  /** What runs in an instance now: a new worker is told of it again. */
+  readonly runningIn: (instance: InstanceId) => Iterable<InvocationId>;
   readonly keptBytes?: number;
   readonly segmentBytes?: number;
   /** For tests: another way to start the thread. */
@@ -59,8 +61,6 @@ interface Attached {
   /** The FIFOs, held open: no writer meets a pipe without a reader while a worker dies, and nothing in it is lost. */
   readonly held: readonly number[];
   detached: boolean;
-  /** Told to a new worker as well. */
-  readonly ids: Set<InvocationId>;
 }
 
 class TelemetryClient implements Telemetry {
@@ -107,6 +107,8 @@ class TelemetryClient implements Telemetry {
 
   tell(fact: Fact): void {
     this.#metrics.count(fact);
+    // Of the most frequent one there is nothing to say in a log.
+    if (fact.kind === "invocation_ended") return;
     for (const { project, record } of linesOf(fact, this.#options.clock.wallMs()))
       this.#post({ kind: "record", project, record });
   }
@@ -138,7 +140,6 @@ class TelemetryClient implements Telemetry {
       options: { ...options, source: heldSource },
       held,
       detached: false,
-      ids: new Set<InvocationId>(),
     };
     this.#letGo(instance);
     this.#attached.set(instance, attached);
@@ -153,12 +154,9 @@ class TelemetryClient implements Telemetry {
     this.#post({ kind: "detach", instance });
   }
 
-  active(instance: InstanceId, invocation: InvocationId, on: boolean): void {
-    const attached = this.#attached.get(instance);
-    if (!attached) return;
+  active(instance: InstanceId, invocation: InvocationId): void {
+    if (!this.#attached.has(instance)) return;
     // The worker remembers ids after their end: what they wrote is read late.
-    if (!on) return void attached.ids.delete(invocation);
-    attached.ids.add(invocation);
     this.#pairs += pairOf(instance, invocation);
     this.#batch ??= this.#options.clock.after(activeBatchMs, () => this.#sendActive());
   }
@@ -221,9 +219,10 @@ class TelemetryClient implements Telemetry {
     const { directory, keptBytes = null, segmentBytes = null, startWorker = startTelemetryWorker } = this.#options;
     const worker = startWorker({ directory: join(directory, "logs"), keptBytes, segmentBytes });
     this.#worker = worker;
-    for (const [instance, { options, detached, ids }] of this.#attached) {
+    for (const [instance, { options, detached }] of this.#attached) {
       this.#post({ kind: "attach", options });
-      this.#post({ kind: "active", pairs: [...ids].map((id) => pairOf(instance, id)).join("") });
+      const running = Array.from(this.#options.runningIn(instance), (id) => pairOf(instance, id));
+      this.#post({ kind: "active", pairs: running.join("") });
       if (detached) this.#post({ kind: "detach", instance });
     }
     for (const [id, { query }] of this.#followers) this.#post({ kind: "follow", id, query });

@@ -42,8 +42,8 @@ export interface Telemetry {
   attach(options: AttachOptions): void;
   /** The instance is gone: reads what is left, then lets go. */
   detach(instance: InstanceId): void;
-  /** The ids that are active, so that frames above concurrency 1 can be checked; cheap, batched. */
-  active(instance: InstanceId, invocation: InvocationId, on: boolean): void;
+  /** It runs there from now on: marks and frames that name it are believed, also after its end. Cheap, batched. */
+  active(instance: InstanceId, invocation: InvocationId): void;
   logs(query: LogQuery): Promise<readonly LogLine[]>;
   /** Lines from now on; `stop` ends it. */
   follow(query: Omit<LogQuery, "limit">, line: (line: LogLine) => void): { stop(): void };

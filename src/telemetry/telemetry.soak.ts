@@ -15,6 +15,7 @@ const MiB = 1024 * 1024;
 test("a gigabyte of log is bounded in memory and on the disk", async (t) => {
   const directory = fs.mkdtempSync(join(os.tmpdir(), "ebb-telemetry-"));
   const telemetry = createTelemetry({
+    runningIn: () => [],
     directory,
     clock: systemClock,
     fatal: (reason) => assert.fail(reason),

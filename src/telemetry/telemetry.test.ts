@@ -39,6 +39,7 @@ async function setup(t: TestContext, options: Partial<TelemetryOptions> = {}): P
     clock: systemClock,
     fatal: (reason) => fatal.push(reason),
     startWorker,
+    runningIn: () => [],
     ...options,
   });
   await telemetry.start();
@@ -89,13 +90,12 @@ test("lines of stdout and stderr carry the invocation between the marks of each"
   const { telemetry, attach } = await setup(t);
   const { out, err } = attach("i1");
   const id = newInvocationId(Date.now());
-  telemetry.active("i1", id, true);
+  telemetry.active("i1", id);
   fs.writeSync(
     out,
     `load\n\x1e${nonce} + ${id}\nhello\n{"level":"warn","msg":"careful"}\nno end\x1e${nonce} - ${id}\n`,
   );
   fs.writeSync(err, `\x1e${nonce} + ${id}\nError: \x1b[31mred\n\x1e${nonce} - ${id}\nafterwards\n`);
-  telemetry.active("i1", id, false);
   const lines = await until(
     () => telemetry.logs({ project: "default", limit: 100 }),
     (found) => found.length === 6,
@@ -123,7 +123,7 @@ test("a mark with the right nonce and a foreign id reaches nobody else's invocat
   const { out } = attach("i1");
   const own = newInvocationId(Date.now());
   const foreign = newInvocationId(Date.now());
-  telemetry.active("i1", own, true);
+  telemetry.active("i1", own);
   fs.writeSync(out, `\x1e${nonce} + ${own}\nmine\n\x1e${nonce} + ${foreign}\nforged\n`);
   const lines = await until(
     () => telemetry.logs({ project: "default", limit: 10 }),
@@ -146,8 +146,7 @@ test("above concurrency 1 frames say whose a line is, if that id runs there; raw
     frames,
     `${frame(own, "mine\nstill mine\n")}\n${frame(foreign, "forged\n")}\n{"nonsense\n${frame(null, "load\n")}\n`,
   );
-  telemetry.active("i1", own, true);
-  telemetry.active("i1", own, false);
+  telemetry.active("i1", own);
   fs.writeSync(out, `\x1e${nonce} + ${own}\nraw\n`);
   const lines = await until(
     () => telemetry.logs({ project: "default", limit: 10 }),
@@ -248,10 +247,11 @@ test("a flood is read at full speed and kept within its rate, which is said; the
 });
 
 test("a worker that dies under load is replaced; nobody's write fails, and what comes afterwards is there", async (t) => {
-  const { telemetry, attach, workers, fatal } = await setup(t);
-  const { out } = attach("i1");
   const id = newInvocationId(Date.now());
-  telemetry.active("i1", id, true);
+  const runningIn = (instance: string): string[] => (instance === "i1" ? [id] : []);
+  const { telemetry, attach, workers, fatal } = await setup(t, { runningIn });
+  const { out } = attach("i1");
+  telemetry.active("i1", id);
   const seen: string[] = [];
   telemetry.follow({ project: "default" }, (line) => seen.push(line.message));
   fs.writeSync(out, "before\n");

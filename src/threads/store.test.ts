@@ -13,7 +13,7 @@ import type { Fact } from "#model/fact.ts";
 import { newInvocationId } from "#model/ids.ts";
 import type { Meter } from "#metering/door.ts";
 import { createMeter } from "#metering/meter.ts";
-import { atOnce, beginMark, endMark, revisionOf } from "#metering/fixtures/rig.ts";
+import { atOnce, beginMark, endMark, revisionOf, MarksById } from "#metering/fixtures/rig.ts";
 import { journalDirectory, segmentsIn } from "#metering/segment.ts";
 import { createStore } from "#store/client.ts";
 import type { Store } from "#store/door.ts";
@@ -64,7 +64,7 @@ describe("meter and store together", () => {
     rmSync(directory, { recursive: true, force: true });
   });
   const run = (count: number): string[] => {
-    const marks = meter.instance({ id: "i1", revision: revisionOf(), usage: () => usage });
+    const marks = new MarksById(meter.instance({ id: "i1", revision: revisionOf(), usage: () => usage }));
     const ids = Array.from({ length: count }, () => newInvocationId(Date.now()));
     for (const id of ids) {
       assert.equal(marks.begin(beginMark(id)), null);

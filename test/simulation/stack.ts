@@ -65,20 +65,22 @@ export class Stack {
       current: (project, workload) => this.revisions.get(keyOf({ project, workload })) ?? null,
       meter: {
         admit: () => null,
-        refused: ({ end }, marked) => {
-          this.#ended(this.metered, end.id);
+        refused: ({ mark: { id } }, marked) => {
+          this.#ended(this.metered, id);
           this.#mark(marked);
         },
         instance: () => ({
-          begin: (_, marked) => {
+          begin: ({ id }, marked) => {
             this.#mark(marked);
-            return null;
+            return {
+              answered: (_, answered) => this.#mark(answered),
+              end: (_, ended) => {
+                this.#ended(this.metered, id);
+                this.#mark(ended);
+              },
+            };
           },
-          answered: (_, marked) => this.#mark(marked),
-          end: (mark, marked) => {
-            this.#ended(this.metered, mark.id);
-            this.#mark(marked);
-          },
+          released: () => undefined,
           close: () => undefined,
         }),
         flush: () => this.#writeMarks(),
