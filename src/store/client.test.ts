@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -186,6 +186,18 @@ describe("store client", () => {
     } finally {
       child.kill("SIGKILL");
     }
+  });
+
+  it("keeps what is stored from other users, also what an older ebb left open to them", async () => {
+    const files = ["lock.db", "ebb.db", "ebb.db-wal", "ebb.db-shm"].map((name) => join(directory, name));
+    const modes = (): number[] => files.map((path) => statSync(path).mode & 0o777);
+    const first = create();
+    await first.store.start();
+    assert.deepEqual(modes(), [0o600, 0o600, 0o600, 0o600]);
+    await first.store.stop();
+    for (const name of ["lock.db", "ebb.db"]) chmodSync(join(directory, name), 0o644);
+    await create().store.start();
+    assert.deepEqual(modes(), [0o600, 0o600, 0o600, 0o600]);
   });
 
   it("refuses a second store on one directory in one process too", async () => {

@@ -1,8 +1,10 @@
 // One daemon a data directory: an exclusive lock that frees itself when its holder dies, however it dies.
 
-import { accessSync, constants, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { accessSync, chmodSync, closeSync, constants, mkdirSync, openSync } from "node:fs";
+import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { errnoOf } from "#lib/errno.ts";
 import { EbbError } from "#model/errors.ts";
 import { explain, isBusy, isDamaged } from "./sqlite/errors.ts";
 
@@ -22,6 +24,7 @@ export function lockDirectory(directory: string): DirectoryLock {
   const pidPath = join(directory, "pid");
   let database: DatabaseSync | null = null;
   try {
+    for (const name of ["lock.db", "ebb.db"]) keepPrivate(join(directory, name));
     database = new DatabaseSync(join(directory, "lock.db"), { timeout: 0 });
     database.exec("pragma journal_mode = MEMORY");
     database.exec("begin exclusive");
@@ -50,6 +53,20 @@ export function lockDirectory(directory: string): DirectoryLock {
       held.close();
     },
   };
+}
+
+/**
+ * SQLite gives a new database to everybody to read, and whoever reads may lock. So it is made before SQLite makes it; what SQLite
+ * puts beside it takes after it. One that is there is not opened: closing it would drop the lock of whoever holds it.
+ */
+function keepPrivate(path: string): void {
+  try {
+    closeSync(openSync(path, "wx", 0o600));
+  } catch (error) {
+    if (errnoOf(error) !== "EEXIST") throw error;
+    for (const one of [path, `${path}-wal`, `${path}-shm`])
+      if (((statSync(one, { throwIfNoEntry: false })?.mode ?? 0) & 0o077) !== 0) chmodSync(one, 0o600);
+  }
 }
 
 function inUse(directory: string, pidPath: string, cause: unknown): EbbError {

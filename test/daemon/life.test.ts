@@ -265,7 +265,10 @@ test("a function that does not start any more says why in its answer, in ls and 
   const answer = await daemon.fetch("moody.localhost", "/");
   assert.equal(answer.status, 502, answer.text);
   assert.match(answer.text, /"code":"start_failed".*no such mode/);
-  assert.match((await row("moody")).state, /^(failed|crash_loop)$/);
+  await eventually("ls says that it goes on failing", async () => {
+    await daemon.fetch("moody.localhost", "/");
+    return (await row("moody")).state === "crash_loop";
+  });
   assert.match((await daemon.ebb(["show", "moody"])).stdout, /last error \d+s ago: .*no such mode[^]*index\.mjs:1/);
   await mode("good");
   await eventually("it serves again", async () => (await daemon.fetch("moody.localhost", "/")).text === "well");
