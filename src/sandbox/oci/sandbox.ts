@@ -56,7 +56,8 @@ export class OciSandbox {
   #ended = false;
   /** The counters of its cgroup, opened at their first use: read twice an invocation, and opening one costs more than reading it. */
   #counters: { readonly cpu: number; readonly peak: number } | null = null;
-  #last: SandboxUsage = { cpuNs: null, memoryPeakBytes: null };
+  #lastCpuNs: number | null = null;
+  #lastPeakBytes: number | null = null;
 
   constructor(options: OciSandboxOptions) {
     const { launch, engineLog, codeTarget } = options.plan;
@@ -126,8 +127,8 @@ export class OciSandbox {
     const memory = how.files ? cgroups.memoryReport(this.id, how.files, memoryMb * MiB) : null;
     const ended = exitOf({ how, sent: this.#sent, memoryMb, memory });
     const exit = words === undefined ? ended : { ...ended, message: words };
-    this.#ended = true;
     this.#closeCounters();
+    this.#ended = true;
     this.runtimeLink?.close();
     this.#options.release();
     this.#over.resolve({ how, exit });
@@ -201,23 +202,45 @@ export class OciSandbox {
   }
 
   usage(): SandboxUsage {
-    if (this.#ended) return this.#last;
-    const { cgroups } = this.#options;
+    const cpuNs = this.#readCpuNs();
+    const readPeakBytes = (): number | null => this.#readPeakBytes();
+    return {
+      cpuNs,
+      // Read when it is asked for: a call's marks want the CPU alone.
+      get memoryPeakBytes() {
+        return readPeakBytes();
+      },
+    };
+  }
+
+  #readCpuNs(): number | null {
     try {
-      const { cpu, peak } = (this.#counters ??= openCounters(cgroups.cpuFile(this.id), cgroups.peakFile(this.id)));
-      const peakBytes = Number(readCounter(peak));
-      this.#last = {
-        cpuNs: cgroups.cpuNs(readCounter(cpu)),
-        memoryPeakBytes: Number.isSafeInteger(peakBytes) ? peakBytes : null,
-      };
+      if (!this.#ended) this.#lastCpuNs = this.#options.cgroups.cpuNs(readCounter(this.#open().cpu));
     } catch {
-      // It is being removed: the last figures stand.
+      // It is being removed: the last figure stands.
     }
-    return this.#last;
+    return this.#lastCpuNs;
+  }
+
+  #readPeakBytes(): number | null {
+    try {
+      const peakBytes = this.#ended ? Number.NaN : Number(readCounter(this.#open().peak));
+      if (Number.isSafeInteger(peakBytes)) this.#lastPeakBytes = peakBytes;
+    } catch {
+      // As above.
+    }
+    return this.#lastPeakBytes;
+  }
+
+  #open(): { readonly cpu: number; readonly peak: number } {
+    const { cgroups } = this.#options;
+    return (this.#counters ??= openCounters(cgroups.cpuFile(this.id), cgroups.peakFile(this.id)));
   }
 
   #closeCounters(): void {
     if (this.#counters === null) return;
+    this.#readCpuNs();
+    this.#readPeakBytes();
     closeSync(this.#counters.cpu);
     closeSync(this.#counters.peak);
     this.#counters = null;
