@@ -4,7 +4,7 @@ import type { Socket } from "node:net";
 import type { Clock } from "#model/clock.ts";
 import { httpLimits } from "#model/limits.ts";
 import { Exchange, type ExchangeOwner } from "./exchange.ts";
-import { RequestParser, type RequestEvents, type RequestHead } from "./request-parser.ts";
+import { RequestParser, type Fed, type RequestEvents, type RequestHead } from "./request-parser.ts";
 
 /** What serves the requests of a connection. */
 export interface RequestServer {
@@ -54,6 +54,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
     this.#parser = new RequestParser(this, httpLimits.requestHeadBytes);
     socket.on("data", this.#onData).on("end", this.#onEnd).on("drain", this.#onDrain);
     socket.on("error", this.#onError).on("close", this.#onClose);
+    this.#parser.consume(socket, this.#onFed);
   }
 
   isLast(exchange: Exchange): boolean {
@@ -93,7 +94,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
   // --- what the parser finds
 
   begin(): void {
-    this.#headSinceUs = this.#quietSinceUs;
+    this.#headSinceUs = this.#clock.monotonicUs();
   }
 
   head(head: RequestHead): boolean {
@@ -135,8 +136,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
     const wait = this.#receiving?.bodyBlocked === true || this.#exchanges.length > pipelinedMax;
     if (wait === this.#paused || this.#leaving !== null) return;
     this.#paused = wait;
-    if (wait) this.#socket.pause();
-    else this.#socket.resume();
+    this.#parser.flow(this.#socket, !wait);
   }
 
   answered(exchange: Exchange, close: boolean): void {
@@ -158,10 +158,14 @@ export class Connection implements ExchangeOwner, RequestEvents {
 
   // --- what the socket says
 
+  /** Where the parser does not read the socket itself. */
   readonly #onData = (chunk: Buffer): void => {
+    if (!this.#deaf) this.#onFed(this.#parser.feed(chunk));
+  };
+
+  readonly #onFed = (fed: Fed): void => {
     if (this.#deaf) return;
     this.#quietSinceUs = this.#clock.monotonicUs();
-    const fed = this.#parser.feed(chunk);
     if (fed.kind === "left") return this.#leave(fed.rest);
     // Behind a request that was its last a client may send what it likes.
     if (fed.kind === "failed" && !(fed.code === "HPE_CLOSED_CONNECTION" && this.#last))
@@ -190,8 +194,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
     this.#deaf = true;
     for (const exchange of this.#exchanges.splice(0)) exchange.gone();
     this.#receiving?.gone();
-    // It may be llhttp that has told of the end.
-    setImmediate(() => this.#parser.close());
+    this.#parser.close();
     this.#server.closed(this);
   };
 
@@ -203,6 +206,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
       return;
     }
     const socket = this.#socket;
+    this.#parser.release();
     socket.pause();
     socket.off("data", this.#onData).off("end", this.#onEnd).off("drain", this.#onDrain);
     this.#server.upgrade(exchange, socket, early, this);

@@ -1,6 +1,7 @@
 // llhttp, Node's own HTTP/1.1 parser, fed with what a client sends: the one file that knows how to reach it without node:http.
 
 import { createRequire } from "node:module";
+import type { Socket } from "node:net";
 import { METHODS } from "#lib/http.ts";
 
 /** A request's head as it stood on the wire; checked for syntax by llhttp, and for nothing else. */
@@ -38,6 +39,10 @@ interface Llhttp {
   initialize(type: number, resource: object, maxHeaderBytes: number, lenient: number): void;
   /** The bytes that were read, or why it stopped. */
   execute(chunk: Buffer): number | Error;
+  /** Reads the stream itself, and tells of each read in kOnExecute as `execute` answers; `getCurrentBuffer` is that read. */
+  consume(stream: object): void;
+  unconsume(): void;
+  getCurrentBuffer(): Buffer;
   finish(): Error | undefined;
   close(): void;
 }
@@ -50,6 +55,14 @@ interface LlhttpClass {
   readonly kOnHeadersComplete: number;
   readonly kOnBody: number;
   readonly kOnMessageComplete: number;
+  readonly kOnExecute: number;
+}
+
+/** What is below a socket (node's src/stream_base.cc). */
+interface StreamHandle {
+  reading: boolean;
+  readStart(): number;
+  readStop(): number;
 }
 const { HTTPParser } = createRequire(import.meta.url)("node:_http_common") as { HTTPParser: LlhttpClass };
 
@@ -60,6 +73,10 @@ export class RequestParser {
   #target = "";
   #headers: string[] = [];
   #left = false;
+  /** The request that is read asks for another protocol and does not get it: llhttp stops behind it, and has to be told to go on. */
+  #stops = false;
+  #stopped = false;
+  #handle: StreamHandle | null = null;
 
   constructor(events: RequestEvents, maxHeadBytes: number) {
     this.#events = events;
@@ -76,20 +93,60 @@ export class RequestParser {
       // Trailers, which are nobody's here.
       if (this.#headers.length > 0) this.#headers = [];
       this.#target = "";
+      this.#stopped = this.#stops;
       events.end();
     };
   }
 
   /** After anything but "fed" nothing more may come. */
   feed(chunk: Buffer): Fed {
-    for (let rest = chunk; ;) {
-      const read = this.#llhttp.execute(rest);
+    return this.#fed(this.#llhttp.execute(chunk), () => chunk);
+  }
+
+  /**
+   * Reads the socket's stream without JavaScript in between, as node:http does: no buffer is made of what is read, and of a
+   * body's pieces only. `read` is called after each read. The socket emits no data until `release`.
+   */
+  consume(socket: Socket, read: (fed: Fed) => void): void {
+    const handle = (socket as Socket & { readonly _handle: (StreamHandle & { isStreamBase?: boolean }) | null })
+      ._handle;
+    if (handle?.isStreamBase !== true) return;
+    this.#handle = handle;
+    const llhttp = this.#llhttp;
+    llhttp[HTTPParser.kOnExecute] = (result: number | Error) => {
+      read(this.#fed(result, () => llhttp.getCurrentBuffer()));
+    };
+    llhttp.consume(handle);
+  }
+
+  /** The socket is read by whoever listens to it from here on. */
+  release(): void {
+    if (this.#handle !== null) this.#llhttp.unconsume();
+    this.#handle = null;
+  }
+
+  /** Whether the socket is read at all; the stream below it does not follow its `pause` where it is consumed. */
+  flow(socket: Socket, wanted: boolean): void {
+    if (wanted) socket.resume();
+    else socket.pause();
+    const handle = this.#handle;
+    if (handle === null || handle.reading === wanted) return;
+    handle.reading = wanted;
+    if (wanted) handle.readStart();
+    else handle.readStop();
+  }
+
+  /** `chunk`: what was read, asked for only where something of it is left. */
+  #fed(result: number | Error, chunk: () => Buffer): Fed {
+    let read = result;
+    for (let rest: Buffer | null = null; ;) {
       if (typeof read !== "number") return { kind: "failed", code: (read as NodeJS.ErrnoException).code ?? "unknown" };
-      if (this.#left) return { kind: "left", rest: rest.subarray(read) };
-      if (read >= rest.length) return fed;
-      // It stopped behind a request that asked for another protocol and did not get it.
-      if (read === 0) return { kind: "failed", code: "HPE_PAUSED_UPGRADE" };
-      rest = rest.subarray(read);
+      if (!this.#left && !this.#stopped) return fed;
+      this.#stopped = false;
+      rest = (rest ?? chunk()).subarray(read);
+      if (this.#left) return { kind: "left", rest };
+      if (rest.length === 0) return fed;
+      read = this.#llhttp.execute(rest);
     }
   }
 
@@ -99,9 +156,11 @@ export class RequestParser {
     return error instanceof Error ? ((error as NodeJS.ErrnoException).code ?? "unknown") : null;
   }
 
-  /** Gives back what it holds outside of JavaScript; not from within an event. */
+  /** Gives back what it holds outside of JavaScript. */
   close(): void {
-    this.#llhttp.close();
+    this.release();
+    // It may be llhttp that has called.
+    setImmediate(() => this.#llhttp.close());
   }
 
   readonly #onHead = (
@@ -112,7 +171,7 @@ export class RequestParser {
     target: string | undefined,
     _statusCode: unknown,
     _statusMessage: unknown,
-    _upgrade: boolean,
+    upgrade: boolean,
     keepAlive: boolean,
   ): number => {
     if (headers === undefined) {
@@ -127,6 +186,7 @@ export class RequestParser {
     const head = { method: name, target, rawHeaders: headers, versionMajor, versionMinor, keepAlive };
     // Behind a CONNECT there is nothing of HTTP, whether it is allowed or not.
     this.#left = this.#events.head(head) || name === "CONNECT";
+    this.#stops = upgrade && !this.#left;
     // 2: no body, and nothing of HTTP behind it.
     return this.#left ? 2 : 0;
   };

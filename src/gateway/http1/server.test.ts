@@ -97,6 +97,24 @@ test("a head that does not come in time: 408, and the connection ends; so does o
   assert.equal(exchanges.length, 0);
 });
 
+test("on a connection that was idle a head has all of its time", async () => {
+  const { socket, received, ended } = await open();
+  socket.write(get("/"));
+  await arrived(1);
+  ok(exchanges[0]!, "first");
+  await until(() => received().endsWith("first"), "the answer");
+  await clock.advance(60_000);
+  socket.write("GET /slow HTTP/1.1\r\n");
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+  await clock.advance(15_000);
+  socket.write("host: x\r\n\r\n");
+  await arrived(2);
+  ok(exchanges[1]!, "second");
+  await until(() => received().endsWith("second"), "the second answer");
+  socket.destroy();
+  await ended;
+});
+
 test("an answer may take as long as it takes, and a connection that is kept ends when nothing comes for long enough", async () => {
   const { socket, received, ended } = await open();
   socket.write(get("/"));
