@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { installation } from "#config.ts";
 import { coldStart } from "./cold-start.ts";
 import { atRest, loopDelay, startWithThousand } from "./platform.ts";
+import { redeploy } from "./redeploy.ts";
 import type { Row } from "./row.ts";
 import { throughput, warmOverhead } from "./warm-path.ts";
 import { createWorld } from "./world.ts";
@@ -26,6 +27,7 @@ try {
   await measure("cold start", () => coldStart(world, rounds));
   await measure("warm overhead", () => warmOverhead(world));
   await measure("throughput", () => throughput(world));
+  await measure("redeploy", () => redeploy(world));
   await measure("loop delay", () => loopDelay(world));
   await measure("at rest", () => atRest(world));
 } finally {

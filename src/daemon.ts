@@ -244,7 +244,10 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     await fleet.stop(0);
   });
   // The first use of a runtime assembles its root, which takes a while: ahead of the first deploy where it can.
-  oci?.warm(["node26"]).catch((error: unknown) => defect("sandbox.warm", error));
+  let ending = false;
+  stages.owe(async () => void (ending = true));
+  // Cut off by a stop it is nothing to tell of.
+  oci?.warm(["node26"]).catch((error: unknown) => ending || defect("sandbox.warm", error));
   for (const { revision } of mirror.workloads()) autoscaler.changed(revision.project, revision.workload, revision);
 
   const url = urls.listening(listening.host, listening.port);
