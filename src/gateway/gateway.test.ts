@@ -380,6 +380,17 @@ test("a WebSocket passes the same steps, then joins both sides", async () => {
   assert.match(await front.raw(ask("/api/v1", "localhost")), /^HTTP\/1\.1 400/);
 });
 
+test("a WebSocket that is asked for behind an answer that is owed is answered as it is, in its turn", async () => {
+  const text = await front.raw(
+    `GET /1 HTTP/1.1\r\n${H}\r\nGET /2 HTTP/1.1\r\n${H}connection: Upgrade\r\nupgrade: websocket\r\n\r\n`,
+    { answers: 2 },
+  );
+  assert.deepEqual(
+    [...text.matchAll(/"url":"(\/\d)"/g)].map((match) => match[1]),
+    ["/1", "/2"],
+  );
+});
+
 test("h2c is not switched to: the request is answered as it is", async () => {
   const answer = await front.get("/", { connection: "upgrade, http2-settings", upgrade: "h2c", "http2-settings": "x" });
   assert.equal(answer.status, 200);

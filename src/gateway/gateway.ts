@@ -86,7 +86,8 @@ class HttpGateway implements Gateway {
           return isClosing();
         },
         request: (exchange, connection) => {
-          const leaves = asksForUpgrade(exchange.head);
+          // Behind answers that are owed the connection stays with HTTP, and the request is answered as it is.
+          const leaves = exchange.hasTurn && asksForUpgrade(exchange.head);
           if (!leaves) this.#serve(exchange, connection, internal, null);
           return leaves;
         },

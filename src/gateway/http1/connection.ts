@@ -217,6 +217,8 @@ export class Connection implements ExchangeOwner, RequestEvents {
     const exchange = this.#receiving;
     this.#receiving = null;
     this.#server.unreadable(code, exchange, this);
+    // It was in what still came of a request that is answered.
+    if (this.idle) this.#socket.destroySoon();
   }
 
   /** Says something that answers no request, behind all answers that are owed, and ends. */

@@ -84,6 +84,10 @@ export class Exchange {
   get complete(): boolean {
     return this.#complete;
   }
+  /** Every request before it is answered. */
+  get hasTurn(): boolean {
+    return this.#turn;
+  }
 
   // --- the request's body, from the connection
 

@@ -194,6 +194,17 @@ test("a body that nobody wants is thrown away, and the connection is kept", asyn
   await until(() => received().endsWith("next"), "the next answer");
 });
 
+test("nonsense in the rest of a body whose request is answered ends the connection", async () => {
+  const { socket, received, ended } = await open();
+  socket.write("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n");
+  await arrived(1);
+  ok(exchanges[0]!, "early");
+  await until(() => received().endsWith("early"), "the answer");
+  socket.write("nonsense\r\n");
+  await ended;
+  assert.equal(received().match(/HTTP\/1\.1/g)!.length, 1);
+});
+
 test("a client that goes ends its exchanges, and a body that was on its way fails", async () => {
   const { socket } = await open();
   socket.write(`POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc`);
