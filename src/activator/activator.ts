@@ -10,7 +10,7 @@ import type { InstanceId, InvocationId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
 import type { Outcome } from "#model/invocation.ts";
 import { waitingLimits } from "#model/limits.ts";
-import { WorkloadMap, type Revision, type WorkloadKey } from "#model/workload.ts";
+import type { Revision, WorkloadKey } from "#model/workload.ts";
 import type { Exit } from "#sandbox/door.ts";
 import {
   outcomeOfRefusal,
@@ -21,7 +21,8 @@ import {
 } from "./decide.ts";
 import type { Activator, Call, CallerHints, Invocation, ReplySink, WorkloadLoad } from "./door.ts";
 import { ActiveInvocation, type InvocationKeeper, type StartUp } from "./invocation.ts";
-import { Lane } from "./lane.ts";
+import type { Lane } from "./lane.ts";
+import { Lanes } from "./lanes.ts";
 import { LiveInstance } from "./live-instance.ts";
 import { WaitingRoom, type WaitingBounds } from "./queue.ts";
 import { refuseCall, traceIdOf } from "./request-head.ts";
@@ -50,11 +51,8 @@ class SlotActivator implements Activator, InvocationKeeper {
   readonly #options: ActivatorOptions;
   readonly #deadlineMs: number;
   readonly #room: WaitingRoom<ActiveInvocation>;
-  readonly #lanes = new WorkloadMap<Lane>();
+  readonly #lanes: Lanes;
   readonly #instances = new Map<InstanceId, LiveInstance>();
-  /** Lanes whose load is to be reported after what is going on now. */
-  readonly #dirty = new Set<Lane>();
-  readonly #defer: (run: () => void) => void;
   #running = 0;
   #stopping = false;
   #drained: (() => void) | null = null;
@@ -64,13 +62,15 @@ class SlotActivator implements Activator, InvocationKeeper {
     this.clock = options.clock;
     this.#deadlineMs = options.waiting?.deadlineMs ?? waitingLimits.deadlineMs;
     this.#room = new WaitingRoom(options.waiting);
-    this.#defer = options.defer ?? ((run) => void setImmediate(run));
+    const { autoscaler, fleet, current, defer = (run): void => void setImmediate(run) } = options;
+    const report = (lane: Lane): void => autoscaler.report(lane.load(fleet.workloadState(lane.revision).starting));
+    this.#lanes = new Lanes({ current, report, defer });
   }
 
   // --- calls
 
   invoke(call: Call, sink: ReplySink): Invocation {
-    const lane = this.#lane(call);
+    const lane = this.#lanes.forCall(call);
     if (lane === null) return this.#unknown(call, sink);
     const invocation = new ActiveInvocation(call, sink, lane, this);
     const problem = this.#refusal(call, lane);
@@ -106,19 +106,19 @@ class SlotActivator implements Activator, InvocationKeeper {
     if (placed.displaced !== null) {
       const { displaced } = placed;
       this.#refuse(displaced, queueFullError(displaced.call.workload, this.#room.length, "all"));
-      this.#changedSoon(displaced.lane);
+      this.#lanes.changed(displaced.lane);
     }
     this.#armDeadline(lane);
     // The first to wait may need a start, which no moment is to be lost for; the others change a number.
-    if (lane.line.length === 1) this.#report(lane);
-    else this.#changedSoon(lane);
+    if (lane.line.length === 1) this.#lanes.report(lane);
+    else this.#lanes.changed(lane);
   }
 
   #run(lane: Lane, invocation: ActiveInvocation, live: LiveInstance, start: StartUp): void {
     this.#running++;
     this.#options.markActive?.(live.instance.id, invocation.id);
     invocation.run(live, start);
-    this.#changedSoon(lane);
+    this.#lanes.changed(lane);
   }
 
   /** Those who have waited longest take what slots are free. */
@@ -175,7 +175,7 @@ class SlotActivator implements Activator, InvocationKeeper {
         this.#refuse(late, queueDeadlineError(late.call.workload, this.#deadlineMs, lane.obstacle, lane.lastFailure));
       }
       this.#armDeadline(lane);
-      this.#changedSoon(lane);
+      this.#lanes.changed(lane);
     });
   }
 
@@ -192,7 +192,7 @@ class SlotActivator implements Activator, InvocationKeeper {
     const { lane } = invocation;
     if (!this.#room.remove(lane.line, invocation)) return;
     this.#markRefused(invocation, "client_gone", null);
-    this.#changedSoon(lane);
+    this.#lanes.changed(lane);
   }
 
   notBegun(invocation: ActiveInvocation, live: LiveInstance, problem: EbbError): void {
@@ -219,7 +219,7 @@ class SlotActivator implements Activator, InvocationKeeper {
     } else if (live.active === 0) {
       this.#emptied(live);
     }
-    this.#changedSoon(lane);
+    this.#lanes.changed(lane);
     if (this.#running === 0) this.#drained?.();
   }
 
@@ -254,11 +254,11 @@ class SlotActivator implements Activator, InvocationKeeper {
     if (live.condemned !== null) return;
     live.condemned = reason;
     live.client.closeIdle();
-    const lane = this.#laneOf(live);
+    const lane = this.#lanes.get(live.instance.revision);
     lane?.slots.remove(live);
     // Others run in it: it is replaced now, and killed when they have ended.
     if (live.active > 1 && !live.released) this.#options.fleet.drain(live.instance.id, reason);
-    if (lane) this.#changedSoon(lane);
+    if (lane) this.#lanes.changed(lane);
   }
 
   /** Nothing runs in an instance that takes nothing more. */
@@ -274,7 +274,7 @@ class SlotActivator implements Activator, InvocationKeeper {
 
   ready(instance: Instance): void {
     const { id, revision } = instance;
-    const lane = this.#laneFor(revision);
+    const lane = this.#lanes.forInstance(revision);
     const meter = this.#options.meter.instance({ id, revision, usage: () => instance.usage() });
     const live = new LiveInstance(instance, meter, this.clock);
     this.#instances.set(id, live);
@@ -282,7 +282,7 @@ class SlotActivator implements Activator, InvocationKeeper {
     if (!lane.serves(live)) return;
     lane.slots.offer(live);
     this.#dispatch(lane, { us: instance.startUs, cold: true });
-    this.#report(lane);
+    this.#lanes.report(lane);
   }
 
   done(instance: InstanceId, invocation: InvocationId): void {
@@ -294,9 +294,9 @@ class SlotActivator implements Activator, InvocationKeeper {
     if (live === undefined) return true;
     live.released = true;
     live.client.closeIdle();
-    const lane = this.#laneOf(live);
+    const lane = this.#lanes.get(live.instance.revision);
     lane?.slots.remove(live);
-    if (lane) this.#changedSoon(lane);
+    if (lane) this.#lanes.changed(lane);
     if (live.active > 0) return false;
     live.meter.released();
     return true;
@@ -309,14 +309,14 @@ class SlotActivator implements Activator, InvocationKeeper {
     this.#options.meter.flush();
     live.released = true;
     this.#instances.delete(instance);
-    const lane = this.#laneOf(live);
+    const lane = this.#lanes.get(live.instance.revision);
     lane?.slots.remove(live);
     for (const invocation of live.running) invocation.instanceGone(exit);
     live.close();
     if (!lane) return;
     lane.instances.delete(live);
-    if (lane.removed) this.#forget(lane);
-    else this.#report(lane);
+    if (lane.removed) this.#lanes.forget(lane);
+    else this.#lanes.report(lane);
   }
 
   startFailed(revision: Revision, failure: Failure, retryInMs: number): void {
@@ -327,7 +327,7 @@ class SlotActivator implements Activator, InvocationKeeper {
     const { starting } = this.#options.fleet.workloadState(revision);
     if (startFailureReachesWaiting(failure, { ready: lane.ready, starting }))
       this.#refuseWaiting(lane, startError(revision.workload, failure, 0));
-    this.#changedSoon(lane);
+    this.#lanes.changed(lane);
   }
 
   full(revision: Revision, why: "capacity" | "over_quota"): void {
@@ -345,12 +345,12 @@ class SlotActivator implements Activator, InvocationKeeper {
       lane.slots.clear();
       const words = `The workload "${key.workload}" was removed.`;
       this.#refuseWaiting(lane, new EbbError("not_found", words));
-      return this.#forget(lane);
+      return this.#lanes.forget(lane);
     }
     lane.removed = false;
     lane.serve(revision);
     this.#dispatch(lane);
-    this.#report(lane);
+    this.#lanes.report(lane);
   }
 
   load(key: WorkloadKey): WorkloadLoad {
@@ -396,57 +396,6 @@ class SlotActivator implements Activator, InvocationKeeper {
     }
     for (const lane of this.#lanes.values())
       this.#refuseWaiting(lane, new EbbError("stopping", "ebb is stopping.", { retryAfterSeconds: 5 }));
-  }
-
-  // --- lanes, and their load
-
-  #lane(key: WorkloadKey): Lane | null {
-    const known = this.#lanes.get(key);
-    if (known !== undefined && !known.removed) return known;
-    const revision = this.#options.current(key.project, key.workload);
-    return revision === null ? null : this.#laneFor(revision);
-  }
-
-  #laneFor(revision: Revision): Lane {
-    let lane = this.#lanes.get(revision);
-    if (lane === undefined) {
-      // An instance may be ready before the first call: what serves is not what it is of, but what is current.
-      lane = new Lane(this.#options.current(revision.project, revision.workload) ?? revision);
-      this.#lanes.set(revision, lane);
-    } else if (lane.removed) {
-      const current = this.#options.current(revision.project, revision.workload);
-      if (current !== null) {
-        lane.removed = false;
-        lane.serve(current);
-      }
-    }
-    return lane;
-  }
-
-  #laneOf(live: LiveInstance): Lane | null {
-    return this.#lanes.get(live.instance.revision) ?? null;
-  }
-
-  #forget(lane: Lane): void {
-    if (lane.instances.size === 0) this.#lanes.delete(lane.revision);
-  }
-
-  #changedSoon(lane: Lane): void {
-    if (lane.removed) return;
-    if (this.#dirty.size === 0) this.#defer(this.#flush);
-    this.#dirty.add(lane);
-  }
-
-  readonly #flush = (): void => {
-    const lanes = [...this.#dirty];
-    this.#dirty.clear();
-    for (const lane of lanes) this.#report(lane);
-  };
-
-  #report(lane: Lane): void {
-    if (lane.removed) return;
-    this.#dirty.delete(lane);
-    this.#options.autoscaler.report(lane.load(this.#options.fleet.workloadState(lane.revision).starting));
   }
 }
 
