@@ -156,10 +156,9 @@ class HttpGateway implements Gateway {
       base: this.#context.base,
       shared: viaPath && !inbound.internal,
       workloadUrl: viaPath ? this.#workloadUrl(project, workload) : "",
-      anyOrigin: true,
-      mustClose: () => upgrade !== null || body?.withheld === true,
-      defect: (error) => this.#defect(error),
+      body,
       upgrade,
+      defect: this.#defect,
     });
     const call: Call = {
       id,
@@ -185,11 +184,11 @@ class HttpGateway implements Gateway {
   }
 
   /** Told as a fact; the caller gets an id to ask the operator with. */
-  #defect(error: unknown): EbbError {
+  readonly #defect = (error: unknown): EbbError => {
     const errorId = newErrorId();
     this.#options.tell({ kind: "defect", errorId, where: "gateway", error });
     return new EbbError("internal", `Something in ebb failed; its log has the rest under ${errorId}.`);
-  }
+  };
 }
 
 /** Statuses of requests that could not be read as one thing. */

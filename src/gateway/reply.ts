@@ -5,15 +5,15 @@ import type { Duplex } from "node:stream";
 import type { Invocation, ReplyHead, ReplySink } from "#activator/door.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Answerer, Exchange } from "./http1/exchange.ts";
-import { type ProblemOptions, sendProblem } from "./problem.ts";
+import type { IncomingBody } from "./incoming-body.ts";
+import { sendProblem } from "./problem.ts";
 import { responseHeaders, type ResponseRules } from "./response-headers.ts";
 import { pauseMs, smallBytes } from "./small-chunks.ts";
 import { join, switchingHead } from "./upgrade.ts";
 
 export interface ReplyOptions extends ResponseRules {
-  readonly anyOrigin: boolean;
-  /** The connection ends with the answer, whatever the client would like. */
-  readonly mustClose: () => boolean;
+  /** The request's: where leave to send it was asked for and not given, the connection ends with the answer. */
+  readonly body: IncomingBody | null;
   /** Something that is no EbbError: the caller gets what this makes of it. */
   readonly defect: (error: Error) => EbbError;
   /** Where the client asked for another protocol: its socket, and what it sent behind its head. */
@@ -75,7 +75,7 @@ export class Reply implements ReplySink, Answerer {
     const head = this.#head;
     if (head !== null && (this.#whole !== null || head.lengthBytes === 0)) {
       this.#head = null;
-      return this.#exchange.send(head.status, head.headers, this.#whole ?? noBytes, this.#options.mustClose());
+      return this.#exchange.send(head.status, head.headers, this.#whole ?? noBytes, this.#mustClose);
     }
     this.#writeHead();
     this.#exchange.end();
@@ -85,9 +85,8 @@ export class Reply implements ReplySink, Answerer {
     this.#over = true;
     if (headSent) return this.#exchange.destroy();
     const known = error instanceof EbbError ? error : this.#options.defect(error);
-    const { anyOrigin, invocation, mustClose } = this.#options;
-    const options: ProblemOptions = { anyOrigin, invocation, close: mustClose() };
-    sendProblem(this.#exchange, known, options);
+    const { invocation } = this.#options;
+    sendProblem(this.#exchange, known, { anyOrigin: true, invocation, close: this.#mustClose });
   }
 
   upgraded(head: ReplyHead, instance: Duplex): void {
@@ -111,11 +110,16 @@ export class Reply implements ReplySink, Answerer {
     this.#invocation?.abort();
   }
 
+  get #mustClose(): boolean {
+    const { upgrade, body } = this.#options;
+    return upgrade !== null || body?.withheld === true;
+  }
+
   #writeHead(): void {
     const head = this.#head;
     if (head === null) return;
     this.#head = null;
-    this.#exchange.start(head.status, head.headers, head.lengthBytes, this.#options.mustClose());
+    this.#exchange.start(head.status, head.headers, head.lengthBytes, this.#mustClose);
     const whole = this.#whole;
     this.#whole = null;
     if (whole !== null) this.#write(whole);
