@@ -7,7 +7,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { after, afterEach, before, beforeEach, test } from "node:test";
-import { lifecycle } from "#model/limits.ts";
+import { lifecycle, logLimits } from "#model/limits.ts";
 import { balance, BookReader } from "./books.ts";
 import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
 import { startLoad, type Load } from "./load.ts";
@@ -112,6 +112,24 @@ test("kill -9 of ebb: nothing is left within 2 s, the next one serves, and every
   await up();
   assert.equal((await daemon.fetch("steady.localhost", "/")).status, 200, daemon.log());
   await balanced(load, atRisk);
+});
+
+test("kill -9 of ebb keeps what functions have logged, but for what is not written yet", async () => {
+  const answeredAt: number[] = [];
+  const began = performance.now();
+  // A flush is due every 100 ms: ten of them, so that a machine that is slow has written too.
+  const longAgoMs = 10 * logLimits.flushMs;
+  while (performance.now() - began < 2 * longAgoMs) {
+    await daemon.fetch("steady.localhost", `/kept-${answeredAt.length}`);
+    answeredAt.push(performance.now());
+  }
+  await daemon.kill();
+  const killed = performance.now();
+  await up();
+  const { stdout } = await daemon.ebb(["logs", "steady"]);
+  const written = answeredAt.filter((at) => killed - at > longAgoMs).length;
+  assert.ok(written > 0);
+  for (let n = 0; n < written; n++) assert.match(stdout, new RegExp(`/kept-${n}\\b`));
 });
 
 test("kill -9 of ebb and its spawner at once: the next one takes all of it away before it serves", async () => {
