@@ -2,3 +2,4 @@
 // undici (fetch, WebSocket), which then takes 6 MiB for good and 60 ms of the start.
 
 export const { createServer, request, ServerResponse, STATUS_CODES } = process.getBuiltinModule("node:http");
+export type ServerResponse = import("node:http").ServerResponse;
