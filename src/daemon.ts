@@ -2,6 +2,7 @@
 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { getHeapStatistics } from "node:v8";
 import { createAccess } from "#access/access.ts";
 import { createActivator } from "#activator/activator.ts";
 import { createApi } from "#api/api.ts";
@@ -76,7 +77,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   const givesBack: Array<() => unknown> = [() => telemetry.rest()];
   const rest = createRest({
     clock,
-    usedBytes: () => process.memoryUsage().heapUsed,
+    allocatedBytes: () => getHeapStatistics().total_allocated_bytes,
     giveBack: () => {
       for (const each of givesBack) each();
       giveBack();

@@ -10,21 +10,18 @@ const MiB = 1024 * 1024;
 const ended: Fact = { kind: "invocation_ended", record: { id: "i", project: "default", workload: "w" } };
 const started: Fact = { kind: "instance_starting", instance: "i", project: "default", workload: "w", revision: 1 };
 
-/** Of which 20 MiB live; each fact leaves `leavesBytes` of garbage. */
-function world(leavesBytes: number): { clock: VirtualClock; hear: (fact: Fact) => void; given: () => number } {
+/** Whose start has allocated 25 MiB, and where each fact allocates `eachBytes`. */
+function world(eachBytes: number): { clock: VirtualClock; hear: (fact: Fact) => void; given: () => number } {
   const clock = new VirtualClock();
-  let usedBytes = 25 * MiB;
+  let allocatedBytes = 25 * MiB;
   let given = 0;
   const rest = createRest({
     clock,
-    usedBytes: () => usedBytes,
-    giveBack: () => {
-      given++;
-      usedBytes = 20 * MiB;
-    },
+    allocatedBytes: () => allocatedBytes,
+    giveBack: () => given++,
   });
   const hear = (fact: Fact): void => {
-    usedBytes += leavesBytes;
+    allocatedBytes += eachBytes;
     rest(fact);
   };
   return { clock, hear, given: () => given };
@@ -61,7 +58,7 @@ test("a call now and then leaves nothing worth a pause until there have been man
   const { clock, hear, given } = world(MiB / 64);
   await clock.advance(20_000);
   const afterStart = given();
-  for (let call = 1; call <= 128; call++) {
+  for (let call = 1; call <= 256; call++) {
     assert.equal(given(), afterStart);
     hear(ended);
     await clock.advance(20_000);

@@ -4,29 +4,32 @@ import type { Clock } from "#model/clock.ts";
 import type { Fact } from "#model/fact.ts";
 
 const quietMs = 10_000;
-/** Less is not worth 20 to 50 ms of the main loop, which a call might meet after all. */
-const worthwhileBytes = 2 * 1024 * 1024;
+/** Less is not worth 20 to 50 ms of the main loop, which a call might meet after all: some 200 calls, or the start of 50 instances. */
+const worthwhileBytes = 4 * 1024 * 1024;
 
 export interface RestOptions {
   readonly clock: Clock;
-  /** Of the main thread's heap, whose growth stands for all that has been done. */
-  readonly usedBytes: () => number;
+  /**
+   * What the main thread has ever put on its heap, which stands for all that has been done. Not what is there now: what dies with
+   * the last instances was there when the burst of them was over, and the heap does not grow by it.
+   */
+  readonly allocatedBytes: () => number;
   readonly giveBack: () => void;
 }
 
 /** Told every fact, the start of ebb being the first. At rest it has no timer. */
-export function createRest({ clock, usedBytes, giveBack }: RestOptions): (fact: Fact) => void {
+export function createRest({ clock, allocatedBytes, giveBack }: RestOptions): (fact: Fact) => void {
   let lastUs = clock.monotonicUs();
   let waiting = true;
-  /** After the last collection. */
-  let leftBytes = 0;
+  /** Of what was allocated until then, what was garbage has been given back. */
+  let doneBytes = 0;
   const look = (): void => {
     const restMs = quietMs - (clock.monotonicUs() - lastUs) / 1_000;
     waiting = restMs > 0;
     if (waiting) return void clock.after(restMs, look);
-    if (usedBytes() - leftBytes < worthwhileBytes) return;
+    if (allocatedBytes() - doneBytes < worthwhileBytes) return;
     giveBack();
-    leftBytes = usedBytes();
+    doneBytes = allocatedBytes();
   };
   clock.after(quietMs, look);
   return () => {

@@ -21,7 +21,7 @@ const execOutputBytes = 1024 * 1024;
 /** From the daemon's death to this process's end. */
 const lastMs = 2_000;
 
-const runDir = process.argv[2]!;
+const runDir = process.argv[2] ?? startedByHand();
 const system = createSyscalls();
 system.closeOnExec();
 // A system that shuts down signals everybody at once: the daemon drains first, and its end is ours.
@@ -52,6 +52,10 @@ channel.on(
 );
 channel.on("error", () => {});
 channel.on("close", () => void end());
+
+function startedByHand(): never {
+  throw new Error("the spawner is started by the daemon, not by hand");
+}
 
 async function handle(request: Request): Promise<void> {
   try {

@@ -1,6 +1,7 @@
 // The main thread's side of the spawner: starts the process, speaks to it, and starts another when it dies.
 
 import { spawn, type ChildProcess } from "node:child_process";
+import { getCompileCacheDir } from "node:module";
 import { Duplex } from "node:stream";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -39,6 +40,12 @@ const rememberedEnds = 1_024;
 
 export function createSpawner(options: SpawnerOptions): Spawner {
   return new SpawnerClient(options);
+}
+
+/** The daemon's own, where it has one: there the spawner's code is compiled already. */
+function cacheOf(runDir: string): string {
+  const own = getCompileCacheDir();
+  return own === undefined ? join(dirname(runDir), "cache") : dirname(own);
 }
 
 class SpawnerClient implements Spawner {
@@ -81,7 +88,7 @@ class SpawnerClient implements Spawner {
       {
         // The cache spares it the type stripper: 18 MB and 80 ms.
         env: {
-          NODE_COMPILE_CACHE: join(dirname(runDir), "cache"),
+          NODE_COMPILE_CACHE: cacheOf(runDir),
           MALLOC_ARENA_MAX: "1",
           PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
         },

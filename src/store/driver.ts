@@ -17,6 +17,8 @@ export interface StoreDriver extends Ledger {
   /** Opens or creates, and migrates. Rejects with EbbError data_directory or storage_full. */
   open(): Promise<void>;
   close(): Promise<void>;
+  /** Nothing has happened for a while: lets go of what it keeps to be fast. */
+  rest(): Promise<void>;
   load(): Promise<Snapshot>;
   /** Answers with the current revision of each workload put: what the mirror needs and the change may not carry (a rollback). */
   apply(change: Change): Promise<readonly Revision[]>;

@@ -11,7 +11,7 @@ export interface StoreWorkerData {
 }
 
 /** The methods that may be called from outside; `usage`, `invocations` and `retention` load the journal first. */
-export type Method = Exclude<keyof StoreDriver, "open" | "close">;
+export type Method = Exclude<keyof StoreDriver, "open" | "close" | "rest">;
 
 export type ToWorker =
   | { readonly kind: "call"; readonly id: number; readonly method: Method; readonly args: readonly unknown[] }

@@ -54,6 +54,10 @@ export async function serveStore({ port, driver, keep }: ServeOptions): Promise<
       send({ kind: "failed", id, error: sendError(error) });
     }
   };
+  const rest = async (): Promise<void> => {
+    await driver.rest().catch((error: unknown) => failed("store: rest", error));
+    giveBack();
+  };
   const stop = async (): Promise<void> => {
     let problem: unknown = null;
     for (const step of [() => keeper.stop(), () => driver.close()])
@@ -68,8 +72,10 @@ export async function serveStore({ port, driver, keep }: ServeOptions): Promise<
 
   port.on("message", (message: ToWorker) => {
     if (message.kind === "wake") return keeper.wake();
-    if (message.kind === "rest") return giveBack();
-    turn = turn.then(() => (message.kind === "call" ? call(message.id, message.method, message.args) : stop()));
+    turn = turn.then(() => {
+      if (message.kind === "rest") return rest();
+      return message.kind === "call" ? call(message.id, message.method, message.args) : stop();
+    });
   });
   send({ kind: "ready" });
 }

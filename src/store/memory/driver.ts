@@ -48,6 +48,7 @@ export function createMemoryDriver(): StoreDriver {
   return {
     open: async () => {},
     close: async () => {},
+    rest: async () => {},
     async load() {
       const { projects, workloads, revisions, tokens, secrets } = state;
       const current = [...workloads.values()].map((of) => revisions.get(keyOf(of))?.get(of.current));

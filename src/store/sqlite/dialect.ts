@@ -47,6 +47,11 @@ export class NodeSqlite {
     return statement;
   }
 
+  /** Frees all that SQLite keeps and does not need. */
+  shrink(): void {
+    this.#database.exec("pragma shrink_memory");
+  }
+
   close(): void {
     this.#statements.clear();
     this.#database.close();
