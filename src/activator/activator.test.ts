@@ -350,6 +350,29 @@ test("an upgrade joins both sides until the instance's side ends", async () => {
   });
 });
 
+test("what changes nothing for the number of instances is not reported, and what does is, each time", async () => {
+  const revision = world.deploy(testRevision({ concurrency: 10 }));
+  const held: Array<() => void> = [];
+  await world.start(revision, (_request, response) => void held.push(() => response.end("x")));
+  const reported = (): string[] =>
+    world.loads.splice(0).map(({ waiting, active }) => `${waiting} waiting, ${active} active`);
+  const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+  await turn();
+  reported();
+  const first = world.call();
+  await until(() => held.length === 1, "the first runs");
+  assert.deepEqual(reported(), ["0 waiting, 1 active"]);
+  const more = Array.from({ length: 5 }, () => world.call());
+  await until(() => held.length === 6, "all run");
+  held.splice(1).forEach((end) => end());
+  await Promise.all(more.map((call) => call.answer));
+  assert.deepEqual(reported(), [], "the instance was at work before, and still is");
+  held.splice(0).forEach((end) => end());
+  await first.answer;
+  await turn();
+  assert.deepEqual(reported(), ["0 waiting, 0 active"]);
+});
+
 test("an upgrade that is not taken: the answer comes, and its connection carries nothing after it", async () => {
   const revision = world.deploy(testRevision());
   const connections = new Set<unknown>();

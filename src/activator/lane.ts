@@ -27,6 +27,14 @@ export class Lane {
   lastActiveUs: number | null = null;
   /** Of the line's first. */
   deadline: Cancel | null = null;
+  /** As it was noted last. */
+  #told: { readonly revision: Revision | null; waiting: number; ready: number; busy: number; inUse: number } = {
+    revision: null,
+    waiting: 0,
+    ready: 0,
+    busy: 0,
+    inUse: 0,
+  };
   #executionMs: number | null = null;
   #startMs: number | null = null;
 
@@ -74,6 +82,27 @@ export class Lane {
     let active = 0;
     for (const live of this.instances) if (this.serves(live)) active += live.active;
     return active;
+  }
+
+  /**
+   * Notes the load as it is reported now. False: nothing has changed since the last time that decides how many instances there
+   * should be, or which could go; most calls only come and go in instances that are at work anyway.
+   */
+  noteLoad(): boolean {
+    let [ready, active, busy] = [0, 0, 0];
+    for (const live of this.instances) {
+      if (live.active > 0) busy++;
+      if (!this.serves(live)) continue;
+      ready++;
+      active += live.active;
+    }
+    const waiting = this.line.length;
+    const inUse = Math.ceil(active / this.revision.settings.concurrency);
+    const told = this.#told;
+    const same = ready === told.ready && busy === told.busy && inUse === told.inUse && told.revision === this.revision;
+    if (same && waiting === 0 && told.waiting === 0) return false;
+    this.#told = { revision: this.revision, waiting, ready, busy, inUse };
+    return true;
   }
 
   load(starting: number): Load {

@@ -71,12 +71,13 @@ export class Lanes {
   report(lane: Lane): void {
     if (lane.removed) return;
     this.#changed.delete(lane);
+    lane.noteLoad();
     this.#options.report(lane);
   }
 
   readonly #reportChanged = (): void => {
     const lanes = [...this.#changed];
     this.#changed.clear();
-    for (const lane of lanes) this.report(lane);
+    for (const lane of lanes) if (!lane.removed && lane.noteLoad()) this.#options.report(lane);
   };
 }
