@@ -17,6 +17,7 @@ import { createFleet } from "#fleet/fleet.ts";
 import { createGateway } from "#gateway/gateway.ts";
 import { giveBack } from "#lib/give-back.ts";
 import { createMeter } from "#metering/meter.ts";
+import type { Identity } from "#model/access.ts";
 import { systemClock as clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
 import { newErrorId } from "#model/ids.ts";
@@ -98,7 +99,15 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   });
   await stages.begin(telemetry, spawner);
   givesBack.push(() => spawner.rest());
-  const network = isolated ? createNetwork({ spawner, allocator, clock, tell, resolvers: readResolvers }) : null;
+  /** Which instance is behind a link's address, by the credential that it was assigned. */
+  const identifyLink = (address: string): Identity | null => {
+    const credential = driver.credentialAt(address);
+    return credential === null ? null : access.byCredential(credential);
+  };
+  const projectAt = (address: string): string | null => identifyLink(address)?.project ?? null;
+  const network = isolated
+    ? createNetwork({ spawner, allocator, clock, tell, resolvers: readResolvers, projectAt })
+    : null;
 
   // --- who may, and what it costs
   const access = createAccess({ mirror, keyFile: join(directory, "secrets.key") });
@@ -207,10 +216,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     activator,
     mirror,
     platform: api.handle,
-    identifyLink: (address) => {
-      const credential = driver.credentialAt(address);
-      return credential === null ? null : access.byCredential(credential);
-    },
+    identifyLink,
     baseUrl: config.baseUrl,
     trustProxy: config.trustProxy,
     version,

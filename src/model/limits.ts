@@ -236,10 +236,9 @@ export const resolverLimits = {
   records: 128,
   queriesPerSecond: 5_000,
   queriesPerSourcePerSecond: 400,
-  inFlight: 512,
-  inFlightPerSource: 64,
-  /** Sandboxes that wait for one and the same question. */
-  waitingPerQuestion: 256,
+  /** Questions that wait for the host's resolvers, each by a socket of its own at most: when they are all taken, the project with most gives way. */
+  waiting: 1_024,
+  waitingPerSource: 64,
   attemptMs: 1_500,
   attempts: 4,
   cacheEntries: 4_096,
@@ -248,6 +247,7 @@ export const resolverLimits = {
   ttlSeconds: { min: 1, max: 3_600 },
   negativeTtlSeconds: { min: 1, max: 300 },
   ownTtlSeconds: 60,
+  /** Of all; the project with most gives way. */
   tcpConnections: 128,
   tcpConnectionsPerSource: 8,
   tcpIdleMs: 5_000,

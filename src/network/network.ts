@@ -36,6 +36,8 @@ export interface NetworkOptions {
   readonly tell: Tell;
   /** The host's resolvers (addresses), read at each question. */
   readonly resolvers: () => readonly string[];
+  /** The project whose code runs behind the link with this address; null: none. What its sandboxes want of ebb is its share. */
+  readonly projectAt: (address: string) => string | null;
   /**
    * Private networks that the operator opens to every workload with egress `internet`, as `10.1.0.0/16`. The place where a
    * project's `egressPermit` will come in.
@@ -216,12 +218,13 @@ class MachineNetwork implements Network {
   }
 
   #resolverAt(address: string): Resolver {
-    const { clock, resolvers } = this.#options;
+    const { clock, resolvers, projectAt } = this.#options;
     return new Resolver({
       address,
       preferredPort: 53,
       clock,
       rulesOf: (source) => this.#rulesOf(source),
+      projectAt,
       ask: createUpstream({ resolvers, clock }),
       defect: (error) => this.#defect("network: resolver", error),
     });
