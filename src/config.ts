@@ -62,6 +62,8 @@ export interface DaemonConfig {
   /** The pinned Node. */
   readonly node: string;
   readonly machineMemoryBytes: number;
+  /** Files and sockets that the process may have open at a time. */
+  readonly openFilesMax: number;
   /** Who owns credentials.json: the user behind sudo. */
   readonly owner: { readonly uid: number; readonly gid: number } | null;
   readonly ebbVersion: string;
@@ -97,6 +99,7 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
     installation,
     node: process.execPath,
     machineMemoryBytes: totalmem(),
+    openFilesMax: readOpenFilesMax(),
     owner: readOwner(environment),
     ebbVersion: readVersion(),
     path: environment["PATH"] ?? "/usr/bin:/bin",
@@ -177,6 +180,12 @@ function pick(environment: NodeJS.ProcessEnv, names: readonly string[]): Record<
 
 function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+/** The soft limit, which Node raises to the hard one when it starts. */
+export function readOpenFilesMax(path = "/proc/self/limits"): number {
+  const limit = /^Max open files +(\d+|unlimited)/m.exec(readFileSync(path, "utf8"))?.[1];
+  return limit === "unlimited" ? Number.POSITIVE_INFINITY : Number(limit ?? 1_024);
 }
 
 /** The machine's resolvers: read at each use, since they change with its network. */

@@ -220,6 +220,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     baseUrl: config.baseUrl,
     trustProxy: config.trustProxy,
     version,
+    openFilesMax: config.openFilesMax,
     clock,
     tell,
   });

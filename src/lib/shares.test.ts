@@ -26,8 +26,8 @@ test("when all are taken, the oldest of whoever has most gives way, until all th
   assert.equal(shares.count, 10);
 });
 
-test("what rests gives way before what works: the largest party's first, and then who has rested longest of all", () => {
-  const shares = new Shares<string>({ inAll: 6, each: 4 });
+test("what rests gives way before what works: of who has more than a share first, and then who has rested longest of all", () => {
+  const shares = new Shares<string>({ inAll: 6, each: 2 });
   const [a0, a1] = crowd(shares, "a", 3);
   const [b0] = crowd(shares, "b", 2);
   const [c0] = crowd(shares, "c", 1);
@@ -35,7 +35,7 @@ test("what rests gives way before what works: the largest party's first, and the
   c0!.work();
   c0!.rest();
   assert.deepEqual(
-    Array.from({ length: 5 }, (_, i) => shares.take("d", `d${i}`)?.displaced ?? null),
+    ["d", "e", "f", "g", "h"].map((party) => shares.take(party, party)?.displaced ?? null),
     ["a1", "b0", "a0", "c0", null],
   );
 });

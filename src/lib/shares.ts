@@ -1,11 +1,11 @@
-// Places that many want: whoever has most gives way first, what rests before what is at work, so that no crowd keeps others out.
+// Places that many want: what rests gives way before what is at work, and who has most before all, so that no crowd keeps others out.
 
 export interface SharesBounds {
   /** Places of all parties together. */
   readonly inAll: number;
   /**
-   * What a party is sure of: up to so many, none of its places that are at work is taken from it, and any that rests gives way to
-   * it. With more it has what nobody else wants.
+   * A party's share. Within it none of its places that are at work is taken from it, and whoever rests gives way to it; with more
+   * it has what nobody else wants.
    */
   readonly each: number;
 }
@@ -140,8 +140,7 @@ export class Shares<T> {
     const largest = this.#largest();
     const most = largest?.places.size ?? 0;
     const rests =
-      (most > own ? largest?.resting.first() : null) ??
-      // Beyond its share a party has what nobody else wants, and its own.
+      (most > Math.max(own, each) ? largest?.resting.first() : null) ??
       (own < each ? this.resting.first() : party?.resting.first());
     if (rests) return rests;
     if (most <= Math.max(own + 1, each)) return null;
