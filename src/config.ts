@@ -198,6 +198,16 @@ export function readResolvers(path = "/etc/resolv.conf"): string[] {
     .slice(0, 3);
 }
 
+/** The domains in which the machine looks for names, but no top-level domain: read at each use as well. */
+export function readSearchDomains(path = "/etc/resolv.conf"): string[] {
+  if (!existsSync(path)) return [];
+  return readFileSync(path, "utf8")
+    .split("\n")
+    .flatMap((line) => /^\s*(?:search|domain)\s+([^#;]*)/.exec(line)?.[1]?.split(/\s+/) ?? [])
+    .map((domain) => domain.toLowerCase().replace(/\.$/, ""))
+    .filter((domain) => domain.includes("."));
+}
+
 function readOwner(environment: NodeJS.ProcessEnv): { uid: number; gid: number } | null {
   const uid = Number(environment["SUDO_UID"]);
   const gid = Number(environment["SUDO_GID"]);

@@ -30,7 +30,7 @@ import { createAllocator } from "#spawner/allocator.ts";
 import { createSpawner } from "#spawner/spawner.ts";
 import { createStore } from "#store/client.ts";
 import { createTelemetry } from "#telemetry/client.ts";
-import { readResolvers, type DaemonConfig } from "./config.ts";
+import { readResolvers, readSearchDomains, type DaemonConfig } from "./config.ts";
 import { readKnownToken, writeCredentials } from "./daemon/credentials.ts";
 import { createDaemonLog } from "./daemon/log.ts";
 import { measureLoopDelay } from "./daemon/loop-delay.ts";
@@ -106,7 +106,15 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   };
   const projectAt = (address: string): string | null => identifyLink(address)?.project ?? null;
   const network = isolated
-    ? createNetwork({ spawner, allocator, clock, tell, resolvers: readResolvers, projectAt })
+    ? createNetwork({
+        spawner,
+        allocator,
+        clock,
+        tell,
+        resolvers: readResolvers,
+        searchDomains: readSearchDomains,
+        projectAt,
+      })
     : null;
 
   // --- who may, and what it costs

@@ -255,6 +255,7 @@ export const resolverLimits = {
   ttlSeconds: { min: 1, max: 3_600 },
   negativeTtlSeconds: { min: 1, max: 300 },
   ownTtlSeconds: 60,
+  hostDomainsKeptMs: 5_000,
   /** Of all; the project with most gives way. */
   tcpConnections: 128,
   tcpConnectionsPerSource: 8,

@@ -37,6 +37,7 @@ else if (insideMachine())
       clock: systemClock,
       tell: (fact) => facts.push(fact),
       resolvers: () => [world.public],
+      searchDomains: () => [],
       projectAt: () => null,
     });
     context.after(() => network.stop());

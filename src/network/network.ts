@@ -11,7 +11,7 @@ import type { Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Tell } from "#model/fact.ts";
 import { newErrorId, randomHex } from "#model/ids.ts";
-import { linkLimits } from "#model/limits.ts";
+import { linkLimits, resolverLimits } from "#model/limits.ts";
 import type { Egress } from "#model/workload.ts";
 import type { Allocator } from "#spawner/door.ts";
 import { errnoOf } from "#lib/errno.ts";
@@ -36,6 +36,8 @@ export interface NetworkOptions {
   readonly tell: Tell;
   /** The host's resolvers (addresses), read at each question. */
   readonly resolvers: () => readonly string[];
+  /** Domains in which the host looks for names. */
+  readonly searchDomains: () => readonly string[];
   /** The project whose code runs behind the link with this address; null: none. What its sandboxes want of ebb is its share. */
   readonly projectAt: (address: string) => string | null;
   /**
@@ -85,6 +87,7 @@ class MachineNetwork implements Network {
   readonly #directory: string;
   readonly #pools: Readonly<Record<Egress, Pool<OwnLink>>>;
   #running: Running | null = null;
+  #domains: { readonly names: readonly string[]; readonly sinceUs: number } | null = null;
 
   constructor(options: NetworkOptions, permitted: readonly Cidr[]) {
     this.#options = options;
@@ -233,7 +236,16 @@ class MachineNetwork implements Network {
   #rulesOf(source: string): Rules | null {
     const running = this.#running;
     const egress = running?.links.egressOf(source) ?? null;
-    return running && egress ? { egress, gateway: running.layout.gateway, permitted: this.#permitted } : null;
+    if (!running || !egress) return null;
+    return { egress, gateway: running.layout.gateway, permitted: this.#permitted, hostDomains: this.#hostDomains() };
+  }
+
+  /** Read again after a moment and not with every question: it is a file. */
+  #hostDomains(): readonly string[] {
+    const nowUs = this.#options.clock.monotonicUs();
+    if (this.#domains === null || nowUs - this.#domains.sinceUs >= resolverLimits.hostDomainsKeptMs * 1_000)
+      this.#domains = { names: this.#options.searchDomains(), sinceUs: nowUs };
+    return this.#domains.names;
   }
 
   #uplinks(): Uplinks {

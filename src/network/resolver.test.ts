@@ -13,7 +13,7 @@ import type { Question, Rules } from "./decide.ts";
 import { Resolver } from "./resolver.ts";
 import { createUpstream, FrameReader, framed, type AskUpstream, type Fetched } from "./upstream.ts";
 
-const internet: Rules = { egress: "internet", gateway: "127.0.0.1", permitted: [] };
+const internet: Rules = { egress: "internet", gateway: "127.0.0.1", permitted: [], hostDomains: [] };
 
 function resolverOf(
   ask: AskUpstream,
