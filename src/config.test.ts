@@ -1,9 +1,20 @@
 // What `ebb up` makes of its options and environment.
 
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
-import { ConfigError, dataDirectory, installation, readClientEnvironment, readDaemonConfig } from "./config.ts";
+import { test, type TestContext } from "node:test";
+import {
+  ConfigError,
+  dataDirectory,
+  installation,
+  readClientEnvironment,
+  readDaemonConfig,
+  readOpenFilesMax,
+  readResolvers,
+  readSearchDomains,
+} from "./config.ts";
 
 test("what nobody says is INTERFACE's default", () => {
   const config = readDaemonConfig({}, {});
@@ -62,4 +73,28 @@ test("contexts are kept in ~/.config/ebb, and colours are left out where nobody 
     [{}, { NO_COLOR: "1" }, { TERM: "dumb" }].map((environment) => readClientEnvironment(environment).color),
     [true, false, false],
   );
+});
+
+function fileOf(context: TestContext, text: string): string {
+  const folder = mkdtempSync(join(tmpdir(), "ebb-config-"));
+  context.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, "file"), text);
+  return join(folder, "file");
+}
+
+test("of resolv.conf, its resolvers and the domains it searches; a top-level domain is nobody's own", (context) => {
+  const path = fileOf(
+    context,
+    "# search no.example.com\ndomain Office.example.\nsearch a.example.com. lan b.example # c.example\nnameserver 10.0.0.1\n",
+  );
+  assert.deepEqual(readResolvers(path), ["10.0.0.1"]);
+  assert.deepEqual(readSearchDomains(path), ["office.example", "a.example.com", "b.example"]);
+  assert.deepEqual(readSearchDomains(`${path}.absent`), []);
+});
+
+test("the files that may be open are the soft limit's", (context) => {
+  const line =
+    "Max processes             100                  100                  processes\nMax open files            ";
+  assert.equal(readOpenFilesMax(fileOf(context, `${line}4096                 8192                 files\n`)), 4_096);
+  assert.equal(readOpenFilesMax(fileOf(context, `${line}unlimited            unlimited            files\n`)), Infinity);
 });

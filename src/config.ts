@@ -62,6 +62,8 @@ export interface DaemonConfig {
   /** The pinned Node. */
   readonly node: string;
   readonly machineMemoryBytes: number;
+  /** Files and sockets that the process may have open at a time. */
+  readonly openFilesMax: number;
   /** Who owns credentials.json: the user behind sudo. */
   readonly owner: { readonly uid: number; readonly gid: number } | null;
   readonly ebbVersion: string;
@@ -97,6 +99,7 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
     installation,
     node: process.execPath,
     machineMemoryBytes: totalmem(),
+    openFilesMax: readOpenFilesMax(),
     owner: readOwner(environment),
     ebbVersion: readVersion(),
     path: environment["PATH"] ?? "/usr/bin:/bin",
@@ -179,6 +182,12 @@ function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
+/** The soft limit, which Node raises to the hard one when it starts. */
+export function readOpenFilesMax(path = "/proc/self/limits"): number {
+  const limit = /^Max open files +(\d+|unlimited)/m.exec(readFileSync(path, "utf8"))?.[1];
+  return limit === "unlimited" ? Number.POSITIVE_INFINITY : Number(limit ?? 1_024);
+}
+
 /** The machine's resolvers: read at each use, since they change with its network. */
 export function readResolvers(path = "/etc/resolv.conf"): string[] {
   if (!existsSync(path)) return [];
@@ -187,6 +196,16 @@ export function readResolvers(path = "/etc/resolv.conf"): string[] {
     .map((line) => /^\s*nameserver\s+(\S+)/.exec(line)?.[1] ?? "")
     .filter((address) => address !== "")
     .slice(0, 3);
+}
+
+/** The domains in which the machine looks for names, but no top-level domain: read at each use as well. */
+export function readSearchDomains(path = "/etc/resolv.conf"): string[] {
+  if (!existsSync(path)) return [];
+  return readFileSync(path, "utf8")
+    .split("\n")
+    .flatMap((line) => /^\s*(?:search|domain)\s+([^#;]*)/.exec(line)?.[1]?.split(/\s+/) ?? [])
+    .map((domain) => domain.toLowerCase().replace(/\.$/, ""))
+    .filter((domain) => domain.includes("."));
 }
 
 function readOwner(environment: NodeJS.ProcessEnv): { uid: number; gid: number } | null {

@@ -18,6 +18,7 @@ import { createFleet } from "#fleet/fleet.ts";
 import { createGateway } from "#gateway/gateway.ts";
 import { giveBack } from "#lib/give-back.ts";
 import { createMeter } from "#metering/meter.ts";
+import type { Identity } from "#model/access.ts";
 import { systemClock as clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
 import { newErrorId } from "#model/ids.ts";
@@ -30,7 +31,7 @@ import { createAllocator } from "#spawner/allocator.ts";
 import { createSpawner } from "#spawner/spawner.ts";
 import { createStore } from "#store/client.ts";
 import { createTelemetry } from "#telemetry/client.ts";
-import { readResolvers, type DaemonConfig } from "./config.ts";
+import { readResolvers, readSearchDomains, type DaemonConfig } from "./config.ts";
 import { readKnownToken, writeCredentials } from "./daemon/credentials.ts";
 import { createDaemonLog } from "./daemon/log.ts";
 import { measureLoopDelay } from "./daemon/loop-delay.ts";
@@ -104,7 +105,23 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   });
   await stages.begin(telemetry, spawner);
   givesBack.push(() => spawner.rest());
-  const network = isolated ? createNetwork({ spawner, allocator, clock, tell, resolvers: readResolvers }) : null;
+  /** Which instance is behind a link's address, by the credential that it was assigned. */
+  const identifyLink = (address: string): Identity | null => {
+    const credential = driver.credentialAt(address);
+    return credential === null ? null : access.byCredential(credential);
+  };
+  const projectAt = (address: string): string | null => identifyLink(address)?.project ?? null;
+  const network = isolated
+    ? createNetwork({
+        spawner,
+        allocator,
+        clock,
+        tell,
+        resolvers: readResolvers,
+        searchDomains: readSearchDomains,
+        projectAt,
+      })
+    : null;
 
   // --- who may, and what it costs
   const access = createAccess({ mirror, keyFile: join(directory, "secrets.key") });
@@ -213,13 +230,11 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     activator,
     mirror,
     platform: api.handle,
-    identifyLink: (address) => {
-      const credential = driver.credentialAt(address);
-      return credential === null ? null : access.byCredential(credential);
-    },
+    identifyLink,
     baseUrl: config.baseUrl,
     trustProxy: config.trustProxy,
     version,
+    openFilesMax: config.openFilesMax,
     clock,
     tell,
   });

@@ -18,7 +18,7 @@ export interface Gateway {
 //   platform                                     api's handler for /api/… and /metrics
 //   identifyLink(address)                        network's and fleet's knowledge: the Identity of the instance at that
 //                                                address of a link (project and instance set, scope invoke); null: nobody
-//   baseUrl, trustProxy, version                 of config.ts
+//   baseUrl, trustProxy, version, openFilesMax   of config.ts
 
 /** A request for the platform itself (/api/v1, /metrics): handled by the API, in node:http's own terms. */
 export type PlatformHandler = (

@@ -51,6 +51,7 @@ export class Front {
       baseUrl: null,
       trustProxy: [],
       version: "1.2.3",
+      openFilesMax: 1_000,
       ...options,
     });
   }

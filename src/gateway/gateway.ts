@@ -6,13 +6,14 @@ import { EbbError } from "#model/errors.ts";
 import type { Tell } from "#model/fact.ts";
 import { newErrorId, newInvocationId } from "#model/ids.ts";
 import type { Gateway, PlatformHandler } from "./door.ts";
-import { TrustedProxies } from "./forwarded.ts";
+import { plainAddress, TrustedProxies } from "./forwarded.ts";
 import { AuthorityCache } from "./host.ts";
 import type { Connection } from "./http1/connection.ts";
 import type { Exchange } from "./http1/exchange.ts";
 import { Http1Server } from "./http1/server.ts";
 import { type Destination, Inbound, type StepContext } from "./inbound.ts";
 import { IncomingBody } from "./incoming-body.ts";
+import { clientNetwork, connectionBounds } from "./places.ts";
 import { answerPlatform } from "./platform.ts";
 import { parserError, sendProblem } from "./problem.ts";
 import { Reply } from "./reply.ts";
@@ -29,6 +30,8 @@ export interface GatewayOptions extends Pick<StepContext, "access" | "mirror" | 
   /** CIDRs; see config.ts. */
   readonly trustProxy: readonly string[];
   readonly version: string;
+  /** What the process may have open: sockets are files. */
+  readonly openFilesMax: number;
 }
 
 export function createGateway(options: GatewayOptions): Gateway {
@@ -96,13 +99,27 @@ class HttpGateway implements Gateway {
         },
         unreadable: (code, exchange, connection) => this.#unreadable(code, exchange, connection),
       },
-      this.#options.clock,
+      {
+        clock: this.#options.clock,
+        partyOf: internal ? (peer) => this.#projectAt(peer) : (peer) => this.#clientAt(peer),
+        connections: connectionBounds(internal ? "internal" : "public", this.#options.openFilesMax),
+      },
     );
     const bound = await server.listen(host, port).catch((error: NodeJS.ErrnoException) => {
       throw listenError(error, host, port);
     });
     this.#servers.add(server);
     return { host, port: bound };
+  }
+
+  /** Whose connection it is on ebb.internal. What is nobody's (any more), and what has no link, is one party. */
+  #projectAt(peer: string): string {
+    return this.#context.identifyLink(plainAddress(peer))?.project ?? "";
+  }
+
+  /** A trusted proxy's connections are those of many. */
+  #clientAt(peer: string): string | null {
+    return this.#context.trusted.has(peer) ? null : clientNetwork(peer);
   }
 
   /** `exchange`: whose body it is in; null: it is in no request. */

@@ -2,11 +2,14 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { connect } from "node:net";
 import test, { after, before } from "node:test";
-import { testRevision } from "#activator/world.testing.ts";
+import { testRevision, until } from "#activator/world.testing.ts";
+import type { Identity } from "#model/access.ts";
 import { systemClock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import { Front } from "./front.testing.ts";
+import { connectionBounds } from "./places.ts";
 
 let front: Front;
 before(async () => {
@@ -168,4 +171,40 @@ test("a port that is taken is one clear sentence", async () => {
   const second = new Front();
   await assert.rejects(second.gateway.listen("127.0.0.1", front.port), /is taken by another program/);
   await second.world.stop();
+});
+
+test("a project that fills ebb.internal with connections keeps no other from it", async (context) => {
+  let project = "greedy";
+  const identifyLink = (): Identity => ({ name: "i", project, scope: "invoke", instance: "i1" });
+  const crowded = await new Front({ identifyLink, openFilesMax: 400 }).listen();
+  context.after(() => crowded.stop());
+  const { inAll } = connectionBounds("internal", 400);
+  const held = Array.from({ length: inAll }, () => crowded.open(crowded.internalPort).on("error", () => undefined));
+  context.after(() => held.forEach((socket) => socket.destroy()));
+  await Promise.all(held.map((socket) => once(socket, "connect")));
+  // A head that is on its way carries no request yet.
+  for (const socket of held) socket.write("GET /");
+  project = "other";
+  assert.equal((await crowded.get("/healthz", { host: "ebb.internal" }, true)).body, "ok\n");
+});
+
+test("one client that fills the public listener keeps no other from it, and a trusted proxy is not one client", async (context) => {
+  const crowded = await new Front({ openFilesMax: 100, trustProxy: ["127.0.0.9"] }).listen();
+  let asked = 0;
+  await crowded.world.start(crowded.world.deploy(testRevision({ concurrency: 1_000 })), () => void asked++);
+  const busy = Array.from({ length: connectionBounds("public", 100).inAll }, () => crowded.open());
+  context.after(async () => {
+    for (const socket of busy) socket.destroy();
+    await crowded.stop();
+  });
+  for (const socket of busy)
+    socket.on("error", () => undefined).write("GET / HTTP/1.1\r\nhost: hello.localhost\r\n\r\n");
+  await until(() => asked === busy.length, "all requests to run");
+  const [cut] = busy;
+  const proxy = connect({ port: crowded.port, host: "127.0.0.1", localAddress: "127.0.0.9" });
+  context.after(() => proxy.destroy());
+  proxy.write("GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
+  assert.match(String((await once(proxy, "data"))[0]), /^HTTP\/1\.1 200 /);
+  if (!cut!.destroyed) await once(cut!, "close");
+  assert.equal(busy.filter((socket) => socket.destroyed).length, 1);
 });

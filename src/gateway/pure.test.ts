@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import type { ReplyHead } from "#activator/door.ts";
 import { outerOf, plainAddress, TrustedProxies } from "./forwarded.ts";
+import { clientNetwork, connectionBounds } from "./places.ts";
 import { misdirectedWords, parseAuthority, routeHost, routeInternalHost } from "./host.ts";
 import { responseHeaders, withoutBaseDomain } from "./response-headers.ts";
 import { parseTarget, routePath, splitCredential } from "./target.ts";
@@ -155,6 +156,34 @@ test("trusted proxies are addresses and ranges of both kinds, and nothing else",
   for (const bad of ["", "10.0.0.0/33", "10.0.0.0/x", "10.0.0.0/8/8", "localhost", "::/129"])
     assert.throws(() => new TrustedProxies([bad]), RangeError, bad);
   assert.equal(plainAddress("::ffff:1.2.3.4"), "1.2.3.4");
+});
+
+test("one client is one IPv4 address, or an IPv6 /64 however it is written", () => {
+  for (const [address, network] of [
+    ["1.2.3.4", "1.2.3.4"],
+    ["::ffff:1.2.3.4", "1.2.3.4"],
+    ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
+    ["2001:db8:1:2::1", "2001:db8:1:2::/64"],
+    ["2001:db8::9", "2001:db8:0:0::/64"],
+    ["2001:db8:0:0:1::", "2001:db8:0:0::/64"],
+    ["::1", "0:0:0:0::/64"],
+    ["fe80::1%eth0", "fe80:0:0:0::/64"],
+    ["", ""],
+  ] as const)
+    assert.equal(clientNetwork(address), network, address);
+});
+
+test("connections are bounded by a limit, and by the files that may be open", () => {
+  assert.deepEqual(connectionBounds("public", Number.POSITIVE_INFINITY), { inAll: 20_000, each: 1_000 });
+  assert.deepEqual(connectionBounds("internal", 1_048_576), { inAll: 20_000, each: 1_000 });
+  const [outside, inside] = [connectionBounds("public", 4_096), connectionBounds("internal", 4_096)];
+  assert.deepEqual(
+    [outside, inside],
+    [
+      { inAll: 2_867, each: 144 },
+      { inAll: 614, each: 31 },
+    ],
+  );
 });
 
 test("X-Forwarded-* count from a trusted peer alone, and only where they say one thing", () => {

@@ -39,7 +39,15 @@ export const httpLimits = {
   apiBodyBytes: 1 * MiB,
   headersTimeoutMs: 20_000,
   keepAliveTimeoutMs: 65_000,
+  /** Of each listener, the public one and ebb.internal's; when they are all taken, one that carries no request gives way. */
   connections: 20_000,
+  /** Of the files that ebb may have open (`ulimit -n`), for the connections of each listener; the rest is for its instances and files. */
+  openFilesShare: { public: 0.7, internal: 0.15 },
+  /**
+   * Of a listener's connections, for one client address (with IPv6, one /64) or one project on ebb.internal: with more it has
+   * only what nobody else wants. A proxy of --trust-proxy has no such share: its connections are those of many.
+   */
+  connectionsEachShare: 0.05,
   /** How long a browser may go by what a preflight was answered. */
   preflightAgeSeconds: 600,
 } as const;
@@ -236,10 +244,9 @@ export const resolverLimits = {
   records: 128,
   queriesPerSecond: 5_000,
   queriesPerSourcePerSecond: 400,
-  inFlight: 512,
-  inFlightPerSource: 64,
-  /** Sandboxes that wait for one and the same question. */
-  waitingPerQuestion: 256,
+  /** Questions that wait for the host's resolvers, each by a socket of its own at most: when they are all taken, the project with most gives way. */
+  waiting: 1_024,
+  waitingPerSource: 64,
   attemptMs: 1_500,
   attempts: 4,
   cacheEntries: 4_096,
@@ -248,6 +255,8 @@ export const resolverLimits = {
   ttlSeconds: { min: 1, max: 3_600 },
   negativeTtlSeconds: { min: 1, max: 300 },
   ownTtlSeconds: 60,
+  hostDomainsKeptMs: 5_000,
+  /** Of all; the project with most gives way. */
   tcpConnections: 128,
   tcpConnectionsPerSource: 8,
   tcpIdleMs: 5_000,

@@ -39,6 +39,8 @@ function suite(): void {
       clock: systemClock,
       tell: (fact) => assert.fail(JSON.stringify(fact)),
       resolvers: () => [world.public],
+      searchDomains: () => [],
+      projectAt: () => null,
     });
     await network.start();
   });

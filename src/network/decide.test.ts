@@ -14,7 +14,7 @@ import {
   type UpstreamAnswer,
 } from "./decide.ts";
 
-const internet: Rules = { egress: "internet", gateway: "198.18.0.1", permitted: [] };
+const internet: Rules = { egress: "internet", gateway: "198.18.0.1", permitted: [], hostDomains: [] };
 const none: Rules = { ...internet, egress: "none" };
 const a = (name: string, data: string, ttlSeconds = 60): AnswerRecord => ({ name, type: "A", ttlSeconds, data });
 const cname = (name: string, data: string): AnswerRecord => ({ name, type: "CNAME", ttlSeconds: 60, data });
@@ -37,7 +37,8 @@ void test("ebb.internal and all below it are ebb's address, whatever the egress,
       assert.ok(six.kind === "reply");
       assert.deepEqual([six.reply.rcode, six.reply.records], ["NOERROR", []]);
     }
-  assert.equal(decideQuery(question("notebb.internal"), internet).kind, "ask");
+  const like = decideQuery(question("notebb.internal"), internet);
+  assert.ok(like.kind === "reply" && like.reply.rcode === "NXDOMAIN");
 });
 
 void test("with egress none every other name does not exist, and nobody is asked", () => {
@@ -73,6 +74,64 @@ void test("names of the host's network and reverse names of private addresses ar
     assert.ok(decision.kind === "reply" && decision.reply.rcode === "NXDOMAIN", name);
   }
   assert.equal(decideQuery(question("8.8.8.8.in-addr.arpa", "PTR"), internet).kind, "ask");
+});
+
+void test("of the zones of private networks nothing is asked, whatever the type; where the operator opened one, addresses are", () => {
+  const permitted = { ...internet, permitted: [parseCidr("10.0.0.0/24")!] };
+  for (const zone of ["internal", "lan", "corp", "home", "intranet", "private", "localdomain", "home.arpa"])
+    for (const type of ["A", "TXT", "MX", "SRV", "NS", "SOA", "CNAME"]) {
+      const name = `db.${zone}`;
+      const decision = decideQuery(question(name, type), internet);
+      assert.ok(decision.kind === "reply" && decision.reply.rcode === "NXDOMAIN", `${type} ${name}`);
+      if (zone !== "home.arpa")
+        assert.equal(
+          decideQuery(question(name, type), permitted).kind,
+          type === "A" ? "ask" : "reply",
+          `${type} ${name}`,
+        );
+    }
+  for (const type of ["A", "TXT", "NS", "SOA"])
+    assert.equal(decideQuery(question("dc01", type), internet).kind, "reply", "of a name without a dot");
+  assert.equal(decideQuery(question("", "NS"), internet).kind, "ask");
+});
+
+void test("of the domains in which the host itself looks for names, addresses alone are asked", () => {
+  const rules = { ...internet, hostDomains: ["corp.example.com"] };
+  for (const type of ["TXT", "MX", "SRV", "NS", "SOA", "CNAME", "NAPTR", "CAA", "PTR"]) {
+    const decision = decideQuery(question("_ldap._tcp.corp.example.com", type), rules);
+    assert.ok(decision.kind === "reply", type);
+    assert.deepEqual([decision.reply.rcode, decision.reply.records], ["NOERROR", []]);
+    assert.match(decision.reply.blocked!, /host's own network/);
+  }
+  assert.equal(decideQuery(question("www.corp.example.com"), rules).kind, "ask");
+  assert.equal(decideQuery(question("example.com", "MX"), rules).kind, "ask");
+});
+
+void test("an alias from outside opens no way to the records of an inner name", () => {
+  const rules = { ...internet, hostDomains: ["corp.example.com"] };
+  for (const inner of ["dc.corp.example.com", "dc.lan", "dc"]) {
+    const text = { name: inner, type: "TXT", ttlSeconds: 60, data: ["secret"] };
+    const { reply } = decideAnswer(
+      question("evil.example", "TXT"),
+      rules,
+      upstream([cname("evil.example", inner), text]),
+      0,
+    );
+    assert.deepEqual([reply.records, reply.blocked], [[], "1 record withheld: of the host's own network"], inner);
+  }
+});
+
+void test("of an inner name that has no public address neither its aliases nor its zone are told, of one that has they are", () => {
+  const rules = { ...internet, hostDomains: ["example.com"] };
+  const asked = question("www.example.com");
+  const alias = cname("www.example.com", "web7.example.com");
+  const authority = [soa(60, 60)];
+  for (const rcode of ["NOERROR", "NXDOMAIN"] as const) {
+    const { reply } = decideAnswer(asked, rules, upstream([alias], { rcode, authority }), 0);
+    assert.deepEqual([reply.records, reply.authority], [[], []]);
+  }
+  const found = upstream([alias, a("web7.example.com", "20.0.0.10")]);
+  assert.deepEqual(decideAnswer(asked, rules, found, 0).reply.records, found.records);
 });
 
 void test("no address that is not reachable is ever told, and just the told ones are opened", () => {

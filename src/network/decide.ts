@@ -54,6 +54,8 @@ export interface Rules {
   readonly gateway: string;
   /** Private networks that the operator opened. */
   readonly permitted: readonly Cidr[];
+  /** Domains in which the host itself looks for names; lower case, of two labels or more. */
+  readonly hostDomains: readonly string[];
 }
 
 export type QueryDecision =
@@ -76,8 +78,18 @@ export interface AnswerDecision {
  * carry addresses past the checks of A; ANY, signatures and keys because nobody inside needs them (RFC 8482).
  */
 const askedTypes: ReadonlySet<string> = new Set(["A", "CNAME", "MX", "TXT", "SRV", "NS", "SOA", "PTR", "NAPTR", "CAA"]);
-/** Names that never leave the machine: RFC 6761, 6762 (local), 7686 (onion). */
-const neverAsked: ReadonlySet<string> = new Set(["local", "onion", "invalid"]);
+/** Names that never leave the machine: RFC 6761, 6762 (local), 7686 (onion), 9476 (alt). */
+const neverAsked: ReadonlySet<string> = new Set(["local", "onion", "invalid", "test", "alt"]);
+/** Private networks' own zones: RFC 6762 (appendix G), and ICANN's resolution that `internal` is never delegated. */
+const privateZones: ReadonlySet<string> = new Set([
+  "internal",
+  "intranet",
+  "private",
+  "corp",
+  "home",
+  "lan",
+  "localdomain",
+]);
 const chainMax = 16;
 
 function reply(rcode: Rcode, records: readonly AnswerRecord[] = [], blocked: string | null = null): Reply {
@@ -105,16 +117,23 @@ export function decideQuery(question: Question, rules: Rules): QueryDecision {
   const labels = name.split(".");
   const top = labels.at(-1)!;
   if (neverAsked.has(top)) return answered(reply("NXDOMAIN"), `.${top} never leaves the machine`);
-  if (labels.length === 1 && type === "A" && name !== "")
+  if (labels.length === 1 && name !== "")
     return answered(reply("NXDOMAIN"), "a name without a dot would be one of the host's network");
+  // Where the operator opened a private network its names lead there, and no further than the check of their addresses.
+  if (privateZones.has(top) && (type !== "A" || rules.permitted.length === 0))
+    return answered(reply("NXDOMAIN"), `.${top} is a private network's`);
   if (top === "arpa" && !isPublicReverse(labels, rules))
     return answered(reply("NXDOMAIN"), "reverse name of an address that is not public");
+  // The same domain may be served outside: its addresses are asked, and told where they are public.
+  if (type !== "A" && isInner(name, rules))
+    return answered(reply("NOERROR", [], "of the host's own network"), "a domain in which the host looks for names");
   return { kind: "ask", reasons: ["public name"] };
 }
 
 /**
  * What of an upstream answer is told, `ageSeconds` after it came. Only the chain that starts at the question is kept, and of
- * its addresses only those that the sandbox may reach: a public name for a private address (DNS rebinding) has none.
+ * its addresses only those that the sandbox may reach: a public name for a private address (DNS rebinding) has none. Nor does
+ * an alias from outside lead to other records of an inner name.
  */
 export function decideAnswer(
   question: Question,
@@ -131,25 +150,53 @@ export function decideAnswer(
   const reasons: string[] = [];
   const records: AnswerRecord[] = [];
   const opened: Opened[] = [];
-  let withheld = 0;
-  for (const record of chainOf(question, answer.records)) {
+  let addresses = 0;
+  let inner = 0;
+  const chain = chainOf(question, answer.records);
+  for (const record of chain) {
     const told = aged(record);
     if (record.type === "A") {
       const value = typeof record.data === "string" ? parseAddress(record.data) : null;
       if (value === null || !isReachable(value, rules.permitted)) {
-        withheld++;
+        addresses++;
         reasons.push(`${String(record.data)} is not reachable`);
         continue;
       }
       opened.push({ address: String(record.data), ttlSeconds: told.ttlSeconds });
+    } else if (question.type !== "A" && isInner(record.name, rules)) {
+      inner++;
+      reasons.push(`${record.name} is of the host's own network`);
+      continue;
     }
     records.push(told);
   }
-  const blocked = withheld > 0 ? `${withheld} address${withheld === 1 ? "" : "es"} withheld: not public` : null;
-  // an alias to nowhere would only tell the names of somebody's network
-  if (withheld > 0 && opened.length === 0) records.length = 0;
-  const authority = records.some((record) => record.type === question.type) ? [] : answer.authority.map(aged);
-  return { reply: { rcode: answer.rcode, records, authority, blocked }, opened, reasons };
+  const blocked =
+    addresses > 0
+      ? `${counted(addresses, "address", "addresses")} withheld: not public`
+      : inner > 0
+        ? `${counted(inner, "record", "records")} withheld: of the host's own network`
+        : null;
+  // an alias to nowhere, or a zone's head, would only tell the names of somebody's network
+  const hidden =
+    opened.length === 0 && (blocked !== null || [question, ...chain].some(({ name }) => isInner(name, rules)));
+  if (hidden) records.length = 0;
+  const negative = !hidden && !records.some((record) => record.type === question.type);
+  return {
+    reply: { rcode: answer.rcode, records, authority: negative ? answer.authority.map(aged) : [], blocked },
+    opened,
+    reasons,
+  };
+}
+
+function counted(count: number, one: string, more: string): string {
+  return `${count} ${count === 1 ? one : more}`;
+}
+
+/** May its zone be served by the host's network, whose resolvers are the ones that are asked? */
+function isInner(name: string, rules: Rules): boolean {
+  if (name === "") return false;
+  const top = name.slice(name.lastIndexOf(".") + 1);
+  return top === name || privateZones.has(top) || rules.hostDomains.some((domain) => isOrUnder(name, domain));
 }
 
 /** The CNAMEs from the question on, and the records of its type at their end; DNAME is not followed (its CNAME comes with it). */

@@ -37,6 +37,8 @@ else if (insideMachine())
       clock: systemClock,
       tell: (fact) => facts.push(fact),
       resolvers: () => [world.public],
+      searchDomains: () => [],
+      projectAt: () => null,
     });
     context.after(() => network.stop());
     await network.start();

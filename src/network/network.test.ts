@@ -47,6 +47,8 @@ function make(options: Partial<NetworkOptions> = {}): Started & { readonly folde
     clock: systemClock,
     tell: (fact) => facts.push(fact),
     resolvers: () => [world.public],
+    searchDomains: () => [],
+    projectAt: () => null,
     spare: { internet: 2, none: 1 },
     ...options,
   });

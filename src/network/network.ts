@@ -11,7 +11,7 @@ import type { Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Tell } from "#model/fact.ts";
 import { newErrorId, randomHex } from "#model/ids.ts";
-import { linkLimits } from "#model/limits.ts";
+import { linkLimits, resolverLimits } from "#model/limits.ts";
 import type { Egress } from "#model/workload.ts";
 import type { Allocator } from "#spawner/door.ts";
 import { errnoOf } from "#lib/errno.ts";
@@ -36,6 +36,10 @@ export interface NetworkOptions {
   readonly tell: Tell;
   /** The host's resolvers (addresses), read at each question. */
   readonly resolvers: () => readonly string[];
+  /** Domains in which the host looks for names. */
+  readonly searchDomains: () => readonly string[];
+  /** The project whose code runs behind the link with this address; null: none. What its sandboxes want of ebb is its share. */
+  readonly projectAt: (address: string) => string | null;
   /**
    * Private networks that the operator opens to every workload with egress `internet`, as `10.1.0.0/16`. The place where a
    * project's `egressPermit` will come in.
@@ -83,6 +87,7 @@ class MachineNetwork implements Network {
   readonly #directory: string;
   readonly #pools: Readonly<Record<Egress, Pool<OwnLink>>>;
   #running: Running | null = null;
+  #domains: { readonly names: readonly string[]; readonly sinceUs: number } | null = null;
 
   constructor(options: NetworkOptions, permitted: readonly Cidr[]) {
     this.#options = options;
@@ -216,12 +221,13 @@ class MachineNetwork implements Network {
   }
 
   #resolverAt(address: string): Resolver {
-    const { clock, resolvers } = this.#options;
+    const { clock, resolvers, projectAt } = this.#options;
     return new Resolver({
       address,
       preferredPort: 53,
       clock,
       rulesOf: (source) => this.#rulesOf(source),
+      projectAt,
       ask: createUpstream({ resolvers, clock }),
       defect: (error) => this.#defect("network: resolver", error),
     });
@@ -230,7 +236,16 @@ class MachineNetwork implements Network {
   #rulesOf(source: string): Rules | null {
     const running = this.#running;
     const egress = running?.links.egressOf(source) ?? null;
-    return running && egress ? { egress, gateway: running.layout.gateway, permitted: this.#permitted } : null;
+    if (!running || !egress) return null;
+    return { egress, gateway: running.layout.gateway, permitted: this.#permitted, hostDomains: this.#hostDomains() };
+  }
+
+  /** Read again after a moment and not with every question: it is a file. */
+  #hostDomains(): readonly string[] {
+    const nowUs = this.#options.clock.monotonicUs();
+    if (this.#domains === null || nowUs - this.#domains.sinceUs >= resolverLimits.hostDomainsKeptMs * 1_000)
+      this.#domains = { names: this.#options.searchDomains(), sinceUs: nowUs };
+    return this.#domains.names;
   }
 
   #uplinks(): Uplinks {

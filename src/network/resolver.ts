@@ -1,8 +1,11 @@
-// The resolver on the gateway address, UDP and TCP: who asks is known by address, what is told is decided in decide.ts.
+// The resolver on the gateway address, UDP and TCP: who asks is known by address, what is told is decided in decide.ts. What waits,
+// and what is open, is shared by project.
 
 import { createSocket, type RemoteInfo, type Socket as Datagrams } from "node:dgram";
 import { createServer, type Server, type Socket } from "node:net";
 import { errnoOf } from "#lib/errno.ts";
+import { Shares } from "#lib/shares.ts";
+import { Tally } from "#lib/tally.ts";
 import type { Clock } from "#model/clock.ts";
 import { resolverLimits } from "#model/limits.ts";
 import { AnswerCache, keyOf } from "./cache.ts";
@@ -16,6 +19,8 @@ export interface ResolverOptions {
   readonly preferredPort: number;
   /** What holds for the sandbox at this address; null: there is none, and it is told nothing. */
   readonly rulesOf: (address: string) => Rules | null;
+  /** Whose code runs in the sandbox at this address; null: nobody's yet, or nobody's any more. */
+  readonly projectAt: (address: string) => string | null;
   readonly ask: AskUpstream;
   readonly clock: Clock;
   /** A defect: something threw. The question goes unanswered. */
@@ -25,12 +30,23 @@ export interface ResolverOptions {
 const unspecific: Reply = { rcode: "SERVFAIL", records: [], authority: [], blocked: null };
 const plainDatagramBytes = 512; // RFC 1035, 4.2.1
 
+/** A question that is being asked upstream, once for all who wait for it. */
+interface Flight {
+  readonly fetched: Promise<Fetched | null>;
+  readonly giveUp: AbortController;
+  waiting: number;
+}
+
 export class Resolver {
   readonly #options: ResolverOptions;
   readonly #cache = new AnswerCache();
-  readonly #inFlight = new Map<string, { readonly fetched: Promise<Fetched | null>; waiting: number }>();
-  readonly #perSource = new Map<string, number>();
-  readonly #streams = new Map<Socket, string>();
+  readonly #inFlight = new Map<string, Flight>();
+  /** Who waits for an answer from upstream, and what is called when somebody else has the place. */
+  readonly #waiting = new Shares<() => void>({ inAll: resolverLimits.waiting, each: 0 });
+  readonly #waitingPerSource = new Tally();
+  readonly #streams = new Shares<Socket>({ inAll: resolverLimits.tcpConnections, each: 0 });
+  readonly #streamsPerSource = new Tally();
+  readonly #open = new Set<Socket>();
   #datagrams: Datagrams | null = null;
   #server: Server | null = null;
 
@@ -56,7 +72,7 @@ export class Resolver {
   }
 
   async stop(): Promise<void> {
-    for (const socket of this.#streams.keys()) socket.destroy();
+    for (const socket of this.#open) socket.destroy();
     const datagrams = this.#datagrams;
     const server = this.#server;
     this.#datagrams = null;
@@ -85,51 +101,62 @@ export class Resolver {
 
   /** Questions that wait for an answer from upstream, for tests and metrics. */
   get waiting(): number {
-    let sum = 0;
-    for (const count of this.#perSource.values()) sum += count;
-    return sum;
+    return this.#waiting.count;
   }
 
   async #fetch(question: Question, rules: Rules, source: string): Promise<Reply> {
     const { clock } = this.#options;
     const cached = this.#cache.get(question, clock.monotonicUs());
     if (cached) return decideAnswer(question, rules, cached.answer, cached.ageSeconds).reply;
-    const mine = this.#perSource.get(source) ?? 0;
-    if (mine >= resolverLimits.inFlightPerSource) return unspecific;
-    const key = keyOf(question);
-    let flight = this.#inFlight.get(key);
-    if (flight ? flight.waiting >= resolverLimits.waitingPerQuestion : this.#inFlight.size >= resolverLimits.inFlight)
-      return unspecific;
-    if (!flight) {
-      flight = { fetched: this.#ask(question), waiting: 0 };
-      this.#inFlight.set(key, flight);
-    }
+    if (this.#waitingPerSource.of(source) >= resolverLimits.waitingPerSource) return unspecific;
+    const { promise, resolve, reject } = Promise.withResolvers<Fetched | null>();
+    const taken = this.#waiting.take(this.#partyOf(source), () => resolve(null));
+    if (taken === null) return unspecific;
+    taken.displaced?.();
+    this.#waitingPerSource.add(source);
+    const flight = this.#flightFor(question);
     flight.waiting++;
-    this.#perSource.set(source, mine + 1);
+    flight.fetched.then(resolve, reject);
     try {
-      const fetched = await flight.fetched;
+      const fetched = await promise;
       return fetched ? decideAnswer(question, rules, fetched.answer, 0).reply : unspecific;
     } finally {
-      const left = this.#perSource.get(source)! - 1;
-      if (left === 0) this.#perSource.delete(source);
-      else this.#perSource.set(source, left);
+      taken.place.leave();
+      this.#waitingPerSource.remove(source);
+      if (--flight.waiting === 0) this.#land(question, flight);
     }
   }
 
-  async #ask(question: Question): Promise<Fetched | null> {
-    try {
-      const fetched = await this.#options.ask(question);
-      if (fetched) {
-        this.#cache.put(question, fetched.answer, {
-          keepSeconds: keepSeconds(question, fetched.answer),
-          bytes: fetched.bytes,
-          nowUs: this.#options.clock.monotonicUs(),
-        });
-      }
-      return fetched;
-    } finally {
-      this.#inFlight.delete(keyOf(question));
+  #flightFor(question: Question): Flight {
+    const known = this.#inFlight.get(keyOf(question));
+    if (known) return known;
+    const giveUp = new AbortController();
+    const flight: Flight = { fetched: this.#ask(question, giveUp.signal), giveUp, waiting: 0 };
+    this.#inFlight.set(keyOf(question), flight);
+    return flight;
+  }
+
+  async #ask(question: Question, givenUp: AbortSignal): Promise<Fetched | null> {
+    const fetched = await this.#options.ask(question, givenUp);
+    if (fetched) {
+      this.#cache.put(question, fetched.answer, {
+        keepSeconds: keepSeconds(question, fetched.answer),
+        bytes: fetched.bytes,
+        nowUs: this.#options.clock.monotonicUs(),
+      });
     }
+    return fetched;
+  }
+
+  /** Nobody waits for it any more: it was answered, or all who asked it gave way. */
+  #land(question: Question, flight: Flight): void {
+    this.#inFlight.delete(keyOf(question));
+    flight.giveUp.abort();
+  }
+
+  /** What is nobody's is one party: an instance that ends, and whose project is not known any more, wins nothing by it. */
+  #partyOf(source: string): string {
+    return this.#options.projectAt(source) ?? "";
   }
 
   async #listenDatagrams(address: string, port: number): Promise<number> {
@@ -157,7 +184,6 @@ export class Resolver {
 
   async #listenStreams(address: string, port: number): Promise<void> {
     const server = createServer((socket) => this.#stream(socket));
-    server.maxConnections = resolverLimits.tcpConnections;
     this.#server = server;
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
@@ -172,13 +198,22 @@ export class Resolver {
   #stream(socket: Socket): void {
     const source = socket.remoteAddress ?? "";
     socket.on("error", () => {});
-    const sameSource = [...this.#streams.values()].filter((one) => one === source).length;
-    if (sameSource >= resolverLimits.tcpConnectionsPerSource) {
+    const taken =
+      this.#streamsPerSource.of(source) < resolverLimits.tcpConnectionsPerSource
+        ? this.#streams.take(this.#partyOf(source), socket)
+        : null;
+    if (taken === null) {
       socket.destroy();
       return;
     }
-    this.#streams.set(socket, source);
-    socket.on("close", () => this.#streams.delete(socket));
+    taken.displaced?.destroy();
+    this.#streamsPerSource.add(source);
+    this.#open.add(socket);
+    socket.on("close", () => {
+      taken.place.leave();
+      this.#streamsPerSource.remove(source);
+      this.#open.delete(socket);
+    });
     socket.setTimeout(resolverLimits.tcpIdleMs, () => socket.destroy());
     const reader = new FrameReader(resolverLimits.queryBytes);
     let asked = 0;

@@ -21,8 +21,8 @@ export interface UpstreamOptions {
   readonly port?: number;
 }
 
-/** Answers null when nobody answers in time. Never throws, never rejects. */
-export type AskUpstream = (question: Question) => Promise<Fetched | null>;
+/** Answers null when nobody answers in time, or as soon as it is given up. Never throws, never rejects. */
+export type AskUpstream = (question: Question, givenUp: AbortSignal) => Promise<Fetched | null>;
 
 /**
  * An off-path attacker must guess the id and the port together (each attempt has a new socket, connected: the kernel drops
@@ -32,15 +32,17 @@ export function createUpstream(options: UpstreamOptions): AskUpstream {
   const port = options.port ?? 53;
   /** The resolver that answered last is asked first: a dead one costs its timeout once, not with every question. */
   let preferred = 0;
-  return async (question) => {
+  return async (question, givenUp) => {
     const resolvers = options.resolvers().filter((address) => isIPv4(address) || isIPv6(address.split("%")[0]!));
     const attempts = resolvers.length === 0 ? 0 : resolverLimits.attempts;
     let refused: Fetched | null = null;
-    for (let attempt = 0; attempt < attempts; attempt++) {
+    for (let attempt = 0; attempt < attempts && !givenUp.aborted; attempt++) {
       const index = (preferred + attempt) % resolvers.length;
       const server = { address: resolvers[index]!, port };
-      let fetched = await askOnce(question, server, options.clock, overDatagram);
-      if (fetched?.answer.truncated) fetched = await askOnce(question, server, options.clock, overStream);
+      const attemptBy = (carry: Carry): Promise<Fetched | null> =>
+        askOnce(question, server, { clock: options.clock, givenUp, carry });
+      let fetched = await attemptBy(overDatagram);
+      if (fetched?.answer.truncated) fetched = await attemptBy(overStream);
       if (!fetched) continue;
       if (fetched.answer.rcode === "NOERROR" || fetched.answer.rcode === "NXDOMAIN") {
         preferred = index;
@@ -61,7 +63,13 @@ interface Server {
 /** Sends `bytes`; calls `message` for whatever comes back, `failed` when nothing more will. Answers how to close it. */
 type Carry = (server: Server, bytes: Buffer, message: (bytes: Buffer) => void, failed: () => void) => () => void;
 
-function askOnce(question: Question, server: Server, clock: Clock, carry: Carry): Promise<Fetched | null> {
+interface Attempt {
+  readonly clock: Clock;
+  readonly givenUp: AbortSignal;
+  readonly carry: Carry;
+}
+
+function askOnce(question: Question, server: Server, { clock, givenUp, carry }: Attempt): Promise<Fetched | null> {
   return new Promise((resolve) => {
     const query = writeUpstreamQuery(question);
     let close: (() => void) | null = null;
@@ -70,10 +78,13 @@ function askOnce(question: Question, server: Server, clock: Clock, carry: Carry)
       if (ended) return;
       ended = true;
       cancel();
+      givenUp.removeEventListener("abort", giveUp);
       close?.();
       resolve(fetched);
     };
-    const cancel = clock.after(resolverLimits.attemptMs, () => end(null));
+    const giveUp = (): void => end(null);
+    const cancel = clock.after(resolverLimits.attemptMs, giveUp);
+    givenUp.addEventListener("abort", giveUp);
     close = carry(
       server,
       query.bytes,

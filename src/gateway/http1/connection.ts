@@ -1,6 +1,7 @@
 // One client's connection: bytes to requests by llhttp, answers in the requests' order, and when it is over.
 
 import type { Socket } from "node:net";
+import type { Place } from "#lib/shares.ts";
 import type { Clock } from "#model/clock.ts";
 import { httpLimits } from "#model/limits.ts";
 import { Exchange, type ExchangeOwner } from "./exchange.ts";
@@ -25,6 +26,8 @@ export const headTimeout = "ERR_HTTP_REQUEST_TIMEOUT";
 export class Connection implements ExchangeOwner, RequestEvents {
   readonly peer: string;
   readonly #socket: Socket;
+  /** Among all connections: it rests while it carries no request, and may be lost then. */
+  readonly #place: Place<Socket>;
   readonly #server: RequestServer;
   readonly #clock: Clock;
   readonly #parser: RequestParser;
@@ -45,8 +48,9 @@ export class Connection implements ExchangeOwner, RequestEvents {
   #paused = false;
   #closed = false;
 
-  constructor(socket: Socket, server: RequestServer, clock: Clock) {
+  constructor(socket: Socket, place: Place<Socket>, server: RequestServer, clock: Clock) {
     this.#socket = socket;
+    this.#place = place;
     this.#server = server;
     this.#clock = clock;
     this.peer = socket.remoteAddress ?? "";
@@ -54,6 +58,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
     this.#parser = new RequestParser(this, httpLimits.requestHeadBytes);
     socket.on("data", this.#onData).on("end", this.#onEnd).on("drain", this.#onDrain);
     socket.on("error", this.#onError).on("close", this.#onClose);
+    place.rest();
     this.#parser.consume(socket, this.#onFed);
   }
 
@@ -103,8 +108,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
     if (!head.keepAlive || head.method === "CONNECT") this.#last = true;
     const exchange = new Exchange(head, this);
     this.#receiving = exchange;
-    this.#exchanges.push(exchange);
-    if (this.#exchanges.length === 1) exchange.takeTurn();
+    this.#carry(exchange);
     if (!this.#server.request(exchange, this)) return false;
     this.#leaving = exchange;
     return true;
@@ -151,8 +155,12 @@ export class Connection implements ExchangeOwner, RequestEvents {
     }
     // What still comes of its body is nobody's.
     if (!exchange.complete) exchange.discardBody();
-    if (next !== undefined) next.takeTurn();
-    else this.#quietSinceUs = this.#clock.monotonicUs();
+    if (next !== undefined) {
+      next.takeTurn();
+    } else {
+      this.#quietSinceUs = this.#clock.monotonicUs();
+      this.#restIfIdle();
+    }
     this.flowChanged();
   }
 
@@ -182,6 +190,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
 
   readonly #onDrain = (): void => {
     this.#exchanges[0]?.drained();
+    this.#restIfIdle();
   };
 
   readonly #onError = (): void => {
@@ -192,6 +201,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
     if (this.#closed) return;
     this.#closed = true;
     this.#deaf = true;
+    this.#place.leave();
     for (const exchange of this.#exchanges.splice(0)) exchange.gone();
     this.#receiving?.gone();
     this.#parser.close();
@@ -225,9 +235,20 @@ export class Connection implements ExchangeOwner, RequestEvents {
   close(answer: (exchange: Exchange) => void): void {
     const exchange = new Exchange(unreadableHead, this);
     exchange.arrivedWhole();
-    this.#exchanges.push(exchange);
-    if (this.#exchanges.length === 1) exchange.takeTurn();
+    this.#carry(exchange);
     answer(exchange);
+  }
+
+  #carry(exchange: Exchange): void {
+    this.#exchanges.push(exchange);
+    if (this.#exchanges.length > 1) return;
+    this.#place.work();
+    exchange.takeTurn();
+  }
+
+  /** What is still to be sent of an answer is work as well. */
+  #restIfIdle(): void {
+    if (this.idle && this.#leaving === null && this.#socket.writableLength === 0) this.#place.rest();
   }
 }
 

@@ -112,7 +112,7 @@ export async function ownReader(): Promise<Reader> {
         connection.close((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));
       },
     },
-    systemClock,
+    { clock: systemClock, partyOf: () => "x", connections: { inAll: 100, each: 100 } },
   );
   const port = await server.listen("127.0.0.1", 0);
   return {

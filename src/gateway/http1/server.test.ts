@@ -14,24 +14,32 @@ let clock: VirtualClock;
 let server: Http1Server;
 let port: number;
 let closing: boolean;
+/** Every request asks to become another protocol's. */
+let upgrading: boolean;
 let exchanges: Exchange[];
-let gone: number;
+/** Exchanges whose client has gone, of this test's server alone. */
+let gone: () => number;
+/** Whose connections they are, in the order in which they come; then "x". */
+let parties: (string | null)[];
 const sockets: Socket[] = [];
 
 beforeEach(async () => {
   clock = new VirtualClock();
   closing = false;
+  upgrading = false;
   exchanges = [];
-  gone = 0;
+  const told = { gone: 0 };
+  gone = () => told.gone;
+  parties = [];
   server = new Http1Server(
     {
       get closing() {
         return closing;
       },
       request(exchange) {
-        exchange.answeredBy({ drained() {}, gone: () => void gone++ });
+        exchange.answeredBy({ drained() {}, gone: () => void told.gone++ });
         exchanges.push(exchange);
-        return false;
+        return upgrading;
       },
       upgrade() {},
       unreadable(code, exchange, connection) {
@@ -39,7 +47,7 @@ beforeEach(async () => {
         else connection.close((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));
       },
     },
-    clock,
+    { clock, partyOf: () => (parties.length > 0 ? parties.shift()! : "x"), connections: { inAll: 6, each: 3 } },
   );
   port = await server.listen("127.0.0.1", 0);
 });
@@ -152,7 +160,7 @@ test("answers that are ready early wait for their turn; the one that closes is t
     .map((answer) => answer.slice(answer.indexOf("\r\n\r\n") + 4));
   assert.deepEqual(bodies, ["one", "two", "3\r\nthr\r\n2\r\nee\r\n0\r\n\r\n", "four"]);
   assert.equal(received().match(/connection: close/g)!.length, 1);
-  assert.equal(gone, 0);
+  assert.equal(gone(), 0);
 });
 
 test("what a client asked behind an answer that closes is dropped, and whoever answers it is told", async () => {
@@ -162,7 +170,7 @@ test("what a client asked behind an answer that closes is dropped, and whoever a
   exchanges[0]!.send(400, [], Buffer.from("no"), true);
   await ended;
   assert.equal(received().match(/HTTP\/1\.1/g)!.length, 1);
-  assert.equal(gone, 1);
+  assert.equal(gone(), 1);
 });
 
 test("a body stays in the client's socket until somebody takes it", async () => {
@@ -214,7 +222,7 @@ test("a client that goes ends its exchanges, and a body that was on its way fail
   });
   socket.destroy();
   assert.match((await failed).message, /closed the connection before its body was complete/);
-  assert.equal(gone, 1);
+  assert.equal(gone(), 1);
 });
 
 test("while it closes, answers under way go out and end their connections, and idle ones end at once", async () => {
@@ -245,4 +253,97 @@ test("a crowd of requests on one connection is not read further than it is answe
     await arrivedAtLeast(answered + 1);
     ok(exchanges[answered]!, "x");
   }
+});
+
+/** A client whose first request has been answered. */
+async function rested(party: string | null): Promise<Client> {
+  const client = await asking(party);
+  ok(exchanges.at(-1)!, "rests");
+  await until(() => client.received().endsWith("rests"), "the answer");
+  return client;
+}
+
+/** A client whose request waits for its answer. */
+async function asking(party: string | null): Promise<Client> {
+  const before = exchanges.length;
+  parties.push(party);
+  const client = await open();
+  client.socket.write(get("/"));
+  await arrived(before + 1);
+  return client;
+}
+
+/** Those that are open, as indices: what ended is known to the client a moment later. */
+const openOf = (clients: readonly Client[]): number[] =>
+  clients.flatMap(({ socket }, i) => (socket.destroyed ? [] : [i]));
+
+test("when all connections are taken, the one that carries no request for longest gives way", async () => {
+  const clients: Client[] = [];
+  for (const party of ["a", "b", "c", "d", "e"]) clients.push(await rested(party));
+  clients.push(await asking("f"));
+  clients[0]!.socket.write(get("/again"));
+  await arrived(7);
+  ok(exchanges[6]!, "again");
+  await until(() => clients[0]!.received().endsWith("again"), "the second answer");
+  await rested("g");
+  await clients[1]!.ended;
+  assert.deepEqual(openOf(clients), [0, 2, 3, 4, 5]);
+  assert.equal(gone(), 0);
+});
+
+test("a connection whose head is still on its way carries no request", async () => {
+  parties.push("slow");
+  const slow = await open();
+  slow.socket.write("GET / HT");
+  await known();
+  for (const party of ["a", "b", "c", "d", "e"]) await asking(party);
+  await asking("f");
+  await slow.ended;
+  assert.equal(gone(), 0);
+});
+
+test("who has more than a share gives way first, even where others rest for longer; and then what is at work there", async () => {
+  const small = await rested("small");
+  const greedy = [await asking("greedy"), await rested("greedy")];
+  for (let i = 0; i < 3; i++) greedy.push(await asking("greedy"));
+  const others = [await asking("a")];
+  await greedy[1]!.ended;
+  others.push(await asking("b"));
+  await small.ended;
+  others.push(await asking("c"));
+  await greedy[0]!.ended;
+  assert.equal(gone(), 1);
+  parties.push("d");
+  const refused = await open();
+  await refused.ended;
+  assert.deepEqual(
+    [openOf(greedy), openOf(others)],
+    [
+      [2, 3, 4],
+      [0, 1, 2],
+    ],
+  );
+});
+
+test("one client that opens more than there are gets no others' place, and keeps those that it has", async () => {
+  const other = await rested("other");
+  const greedy: Client[] = [];
+  for (let i = 0; i < 5; i++) greedy.push(await asking("greedy"));
+  parties.push("greedy");
+  const refused = await open();
+  await refused.ended;
+  assert.deepEqual(openOf([other, ...greedy]), [0, 1, 2, 3, 4, 5]);
+});
+
+test("a connection that has become another protocol's does not count as resting", async () => {
+  upgrading = true;
+  const web = await asking("web");
+  upgrading = false;
+  ok(exchanges[0]!, "switched");
+  await until(() => web.received().endsWith("switched"), "the answer");
+  for (const party of ["a", "b", "c", "d", "e"]) await asking(party);
+  parties.push("f");
+  const refused = await open();
+  await refused.ended;
+  assert.equal(web.socket.destroyed, false);
 });

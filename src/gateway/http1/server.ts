@@ -1,19 +1,31 @@
-// A listener for HTTP/1.1: its connections, and their end. It has a timer only while it has connections.
+// A listener for HTTP/1.1: its connections, whose they may be, and their end. It has a timer only while it has connections.
 
-import { createServer, type AddressInfo, type Server } from "node:net";
+import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { Shares, type SharesBounds } from "#lib/shares.ts";
 import type { Cancel, Clock } from "#model/clock.ts";
-import { httpLimits } from "#model/limits.ts";
 import { Connection, type RequestServer } from "./connection.ts";
+
+export interface Http1ServerOptions {
+  readonly clock: Clock;
+  /** Who shares places: of the address of a client, whose they count as; null: nobody's, and never too many. */
+  readonly partyOf: (peer: string) => string | null;
+  readonly connections: SharesBounds;
+}
 
 export class Http1Server {
   readonly #listener: Server;
   readonly #serves: RequestServer;
   readonly #clock: Clock;
+  readonly #partyOf: Http1ServerOptions["partyOf"];
+  /** Those that carry no request rest. */
+  readonly #places: Shares<Socket>;
   readonly #connections = new Set<Connection>();
   #sweep: Cancel | null = null;
 
-  constructor(serves: Omit<RequestServer, "closed">, clock: Clock) {
+  constructor(serves: Omit<RequestServer, "closed">, { clock, partyOf, connections }: Http1ServerOptions) {
     this.#clock = clock;
+    this.#partyOf = partyOf;
+    this.#places = new Shares(connections);
     this.#serves = {
       get closing() {
         return serves.closing;
@@ -23,11 +35,7 @@ export class Http1Server {
       unreadable: (code, exchange, connection) => serves.unreadable(code, exchange, connection),
       closed: (connection) => void this.#connections.delete(connection),
     };
-    this.#listener = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
-      this.#connections.add(new Connection(socket, this.#serves, clock));
-      this.#sweep ??= clock.after(sweepEveryMs, this.#onSweep);
-    });
-    this.#listener.maxConnections = httpLimits.connections;
+    this.#listener = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#admit(socket));
   }
 
   /** Resolves with the port that is really listened on; rejects with the system's error. */
@@ -51,6 +59,14 @@ export class Http1Server {
   /** Breaks off those that are left. */
   destroyAll(): void {
     for (const connection of this.#connections) connection.destroy();
+  }
+
+  #admit(socket: Socket): void {
+    const taken = this.#places.take(this.#partyOf(socket.remoteAddress ?? ""), socket);
+    if (taken === null) return void socket.destroy();
+    taken.displaced?.destroy();
+    this.#connections.add(new Connection(socket, taken.place, this.#serves, this.#clock));
+    this.#sweep ??= this.#clock.after(sweepEveryMs, this.#onSweep);
   }
 
   readonly #onSweep = (): void => {
