@@ -243,7 +243,9 @@ export const resolverLimits = {
   upstreamBytes: 16 * 1024,
   records: 128,
   queriesPerSecond: 5_000,
-  queriesPerSourcePerSecond: 400,
+  /** Of one sandbox in the long run, so that it takes many to use up what all may ask; and at once. */
+  queriesPerSourcePerSecond: 100,
+  queriesPerSourceBurst: 400,
   /** Questions that wait for the host's resolvers, each by a socket of its own at most: when they are all taken, the project with most gives way. */
   waiting: 1_024,
   waitingPerSource: 64,

@@ -71,7 +71,7 @@ table inet ${name} {
     drop
   }
   chain ask {
-    update @asking { ip saddr limit rate over ${resolverLimits.queriesPerSourcePerSecond}/second burst ${resolverLimits.queriesPerSourcePerSecond} packets } drop
+    update @asking { ip saddr limit rate over ${resolverLimits.queriesPerSourcePerSecond}/second burst ${resolverLimits.queriesPerSourceBurst} packets } drop
     limit rate over ${resolverLimits.queriesPerSecond}/second burst ${resolverLimits.queriesPerSecond} packets drop
     accept
   }

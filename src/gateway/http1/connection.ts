@@ -45,6 +45,8 @@ export class Connection implements ExchangeOwner, RequestEvents {
   #headSinceUs: number | null;
   /** Monotonic us of the last sign of life. */
   #quietSinceUs: number;
+  /** As it was at the last sweep. */
+  #sentBytes = 0;
   #paused = false;
   #closed = false;
 
@@ -85,9 +87,20 @@ export class Connection implements ExchangeOwner, RequestEvents {
     if (this.#headSinceUs !== null && this.#receiving === null) {
       if (nowUs - this.#headSinceUs < httpLimits.headersTimeoutMs * 1_000) return;
       this.#unreadable(headTimeout);
+    } else if (this.#socket.writableLength > 0 && this.#sends()) {
+      // To a client that reads slowly: as long as it reads it is there.
+      this.#quietSinceUs = nowUs;
     } else if (nowUs - this.#quietSinceUs >= (httpLimits.keepAliveTimeoutMs + keepAliveMarginMs) * 1_000) {
       this.destroy();
     }
+  }
+
+  /** Something has gone out since this was asked last. */
+  #sends(): boolean {
+    const sentBytes = this.#socket.bytesWritten - this.#socket.writableLength;
+    const sends = sentBytes !== this.#sentBytes;
+    this.#sentBytes = sentBytes;
+    return sends;
   }
 
   // --- for node:http's own objects, which answer over the socket itself

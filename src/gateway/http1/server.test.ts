@@ -142,6 +142,22 @@ test("an answer may take as long as it takes, and a connection that is kept ends
   await ended;
 });
 
+test("a client that does not read the rest of its answer is cut off, like one that says nothing", async () => {
+  const { socket, ended } = await open();
+  socket.pause();
+  socket.write(get("/"));
+  await arrived(1);
+  exchanges[0]!.start(200, [], null, false);
+  const piece = Buffer.alloc(64 * 1024);
+  while (exchanges[0]!.write(piece)) await new Promise((resolve) => setImmediate(resolve));
+  exchanges[0]!.end();
+  await clock.advance(60_000);
+  assert.equal(gone(), 0);
+  await clock.advance(20_000);
+  socket.resume();
+  await ended;
+});
+
 test("answers that are ready early wait for their turn; the one that closes is the last, also when others are ready behind it", async () => {
   const { socket, received, ended } = await open();
   socket.write(get("/1") + get("/2") + get("/3") + get("/4", "connection: close\r\n"));
