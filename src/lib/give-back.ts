@@ -1,9 +1,12 @@
 // Gives memory back to the machine. V8 collects when it needs room and malloc keeps what was freed: at rest neither does anything.
 
-/** Of the thread that calls it, and of every thread's malloc. Blocks for a full collection: 20 to 50 ms where much lives. */
-export function giveBack(): void {
-  // Called plainly: the flavour "last-resort" gives back more, and blocks for 80 to 180 ms.
-  globalThis.gc?.();
+/**
+ * Of the thread that calls it, and of every thread's malloc. Blocks for a full collection: 20 to 50 ms where much lives.
+ * `thoroughly`: for several of them, which give back more: not where somebody may be waiting.
+ */
+export function giveBack({ thoroughly = false } = {}): void {
+  if (thoroughly) globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
+  else globalThis.gc?.();
   trim ??= findTrim();
   trim();
 }

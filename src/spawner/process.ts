@@ -106,7 +106,7 @@ async function perform(request: Request): Promise<unknown> {
     case "owe":
       return owe(daemonOwner, request.undo);
     case "rest":
-      return giveBack();
+      return giveBack({ thoroughly: true });
     case "stop":
       await end();
       return undefined;

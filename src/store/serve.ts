@@ -56,7 +56,7 @@ export async function serveStore({ port, driver, keep }: ServeOptions): Promise<
   };
   const rest = async (): Promise<void> => {
     await driver.rest().catch((error: unknown) => failed("store: rest", error));
-    giveBack();
+    giveBack({ thoroughly: true });
   };
   const stop = async (): Promise<void> => {
     let problem: unknown = null;

@@ -72,7 +72,7 @@ export class TelemetryServer {
         this.#followers.delete(message.id);
         return;
       case "rest":
-        return giveBack();
+        return giveBack({ thoroughly: true });
       case "stop":
         void this.#stop();
     }
