@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import type { Exit } from "#sandbox/door.ts";
-import type { Breakage } from "./connection.ts";
+import type { Breakage } from "./instance-connection.ts";
 import {
   exitError,
   exitOutcome,

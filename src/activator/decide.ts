@@ -5,7 +5,7 @@ import type { Failure } from "#model/instance.ts";
 import type { Outcome } from "#model/invocation.ts";
 import type { Revision } from "#model/workload.ts";
 import type { Exit } from "#sandbox/door.ts";
-import type { Breakage } from "./connection.ts";
+import type { Breakage } from "./instance-connection.ts";
 
 /** What stands in the way of an instance, as fleet told it last. */
 export type Obstacle = "capacity" | "over_quota" | null;

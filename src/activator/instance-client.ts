@@ -3,7 +3,7 @@
 import type { Duplex } from "node:stream";
 import type { Clock } from "#model/clock.ts";
 import type { SocketReader } from "#sandbox/door.ts";
-import { Connection, type ConnectionKeeper } from "./connection.ts";
+import { InstanceConnection, type ConnectionKeeper } from "./instance-connection.ts";
 
 // A server that says nothing about how long it keeps a connection: shorter than the usual five seconds.
 const silentKeepAliveMs = 4_000;
@@ -14,8 +14,8 @@ const keepAliveMarginMs = 1_000;
 export class InstanceClient implements ConnectionKeeper {
   readonly #connect: (reader?: SocketReader) => Duplex;
   readonly #clock: Clock;
-  readonly #idle: Connection[] = [];
-  readonly #all = new Set<Connection>();
+  readonly #idle: InstanceConnection[] = [];
+  readonly #all = new Set<InstanceConnection>();
 
   constructor(connect: (reader?: SocketReader) => Duplex, clock: Clock) {
     this.#connect = connect;
@@ -23,25 +23,25 @@ export class InstanceClient implements ConnectionKeeper {
   }
 
   /** A connection that carries nothing; `fresh`: one that never has. */
-  take(nowUs: number, fresh: boolean): Connection {
+  take(nowUs: number, fresh: boolean): InstanceConnection {
     for (let kept = fresh ? undefined : this.#idle.pop(); kept !== undefined; kept = this.#idle.pop()) {
       if (kept.usable && nowUs < kept.idleUntilUs) return kept;
       kept.cut();
     }
-    return this.#add(new Connection((reader) => this.#connect(reader), this));
+    return this.#add(new InstanceConnection((reader) => this.#connect(reader), this));
   }
 
   /** One of its own for an exchange that may become another protocol's: its socket is handed on as it is. */
-  takeToLeave(): Connection {
-    return this.#add(new Connection(() => this.#connect(), this));
+  takeToLeave(): InstanceConnection {
+    return this.#add(new InstanceConnection(() => this.#connect(), this));
   }
 
-  #add(connection: Connection): Connection {
+  #add(connection: InstanceConnection): InstanceConnection {
     this.#all.add(connection);
     return connection;
   }
 
-  free(connection: Connection, keepAliveMs: number | null): void {
+  free(connection: InstanceConnection, keepAliveMs: number | null): void {
     const forMs =
       keepAliveMs === null ? silentKeepAliveMs : Math.min(keepAliveMs - keepAliveMarginMs, longestKeepAliveMs);
     if (forMs <= 0) return connection.cut();
@@ -49,7 +49,7 @@ export class InstanceClient implements ConnectionKeeper {
     this.#idle.push(connection);
   }
 
-  closed(connection: Connection): void {
+  closed(connection: InstanceConnection): void {
     this.#all.delete(connection);
     const at = this.#idle.indexOf(connection);
     if (at >= 0) this.#idle.splice(at, 1);

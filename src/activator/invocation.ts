@@ -6,7 +6,7 @@ import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Outcome } from "#model/invocation.ts";
 import type { Exit } from "#sandbox/door.ts";
-import type { Breakage, Connection, Exchange } from "./connection.ts";
+import type { Breakage, InstanceConnection, InstanceExchange } from "./instance-connection.ts";
 import { badResponseError, exitError, exitOutcome, mayRetry, outcomeOfStatus, timeoutError } from "./decide.ts";
 import type { Call, Invocation, ReplyHead, ReplySink } from "./door.ts";
 import type { Lane } from "./lane.ts";
@@ -48,7 +48,7 @@ type Answer =
   | { readonly kind: "end"; readonly head: ReplyHead | null; readonly last: Buffer | null }
   | { readonly kind: "failed"; readonly error: EbbError; readonly headSent: boolean };
 
-export class ActiveInvocation implements Invocation, Exchange, Waiter, Marked {
+export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, Marked {
   readonly call: Call;
   readonly lane: Lane;
   readonly timeMs: number;
@@ -62,7 +62,7 @@ export class ActiveInvocation implements Invocation, Exchange, Waiter, Marked {
   #sink: ReplySink | null;
   #live: LiveInstance | null = null;
   #meter: InvocationMeter | null = null;
-  #connection: Connection | null = null;
+  #connection: InstanceConnection | null = null;
   /** After a 101: what both sides are joined by. */
   #upgraded: Duplex | null = null;
   #requestText = "";

@@ -351,48 +351,33 @@ test("a body of 2 MiB goes through both ways, and the connection is kept", async
   assert.ok(text.length > 2 * size);
 });
 
-test("a WebSocket passes the same steps, then joins both sides", async () => {
-  const revision = front.world.deploy(testRevision({}, 1, "socket"));
-  await front.world.start(revision, (request, response) => {
-    const socket = response as unknown as import("node:net").Socket;
-    if (request.url === "/no") socket.end("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
-    else
-      socket.write(
-        `HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nx-saw: ${request.headers["upgrade"]}\r\n\r\n`,
-      );
-    if (request.url !== "/no") socket.pipe(socket);
-  });
-  const ask = (path: string, host = "socket.localhost"): string =>
-    `GET ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n`;
-  const socket = front.open();
-  let received = "";
-  socket.on("data", (chunk: Buffer) => void (received += chunk.toString()));
-  socket.write(`${ask("/")}early`);
-  await until(() => received.endsWith("early"), "what came with the head");
-  assert.match(received, /^HTTP\/1\.1 101 [^]*connection: upgrade[^]*x-saw: websocket/);
-  socket.write(" late");
-  await until(() => received.endsWith("early late"), "echo");
-  socket.destroy();
-  await until(() => front.world.activator.load(revision).active === 0, "ended");
-  assert.match(await front.raw(ask("/no")), /^HTTP\/1\.1 403 [^]*no$/);
-  assert.match(await front.raw(ask("/", "secret.localhost")), /^HTTP\/1\.1 401/);
-  assert.match(await front.raw(ask("/", "foo.example.com")), /^HTTP\/1\.1 421/);
-  assert.match(await front.raw(ask("/api/v1", "localhost")), /^HTTP\/1\.1 400/);
+test("a stop lets what is answered go out to its end", async () => {
+  const stopping = await new Front().listen();
+  try {
+    const size = 4_000_000;
+    const revision = stopping.world.deploy(testRevision({ concurrency: 10 }, 1, "large"));
+    await stopping.world.start(revision, (_request, response) => response.end(Buffer.alloc(size, "a")));
+    const socket = stopping.open();
+    socket.pause();
+    socket.write("GET / HTTP/1.1\r\nhost: large.localhost\r\n\r\n");
+    await until(() => stopping.world.marks.begun.size === 1, "it has begun");
+    let bytes = 0;
+    const stopped = Promise.withResolvers<void>();
+    const stop = once(socket, "stop").then(() => stopping.gateway.close(20_000).then(stopped.resolve, stopped.reject));
+    socket.on("data", (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (stopping.world.activator.load(revision).active === 0) socket.emit("stop");
+    });
+    socket.resume();
+    await once(socket, "close");
+    await Promise.all([stop, stopped.promise]);
+    assert.ok(bytes > size, `${bytes} bytes came`);
+  } finally {
+    await stopping.stop();
+  }
 });
 
-test("a WebSocket that is asked for behind an answer that is owed is answered as it is, in its turn", async () => {
-  const text = await front.raw(
-    `GET /1 HTTP/1.1\r\n${H}\r\nGET /2 HTTP/1.1\r\n${H}connection: Upgrade\r\nupgrade: websocket\r\n\r\n`,
-    { answers: 2 },
-  );
-  assert.deepEqual(
-    [...text.matchAll(/"url":"(\/\d)"/g)].map((match) => match[1]),
-    ["/1", "/2"],
-  );
-});
-
-test("h2c is not switched to: the request is answered as it is", async () => {
-  const answer = await front.get("/", { connection: "upgrade, http2-settings", upgrade: "h2c", "http2-settings": "x" });
-  assert.equal(answer.status, 200);
-  assert.doesNotMatch(answer.body, /h2c|http2-settings/);
+test("HTTP/1.0 is not told to go on with its body", async () => {
+  const text = await front.raw(`POST / HTTP/1.0\r\n${H}expect: 100-continue\r\ncontent-length: 3\r\n\r\nabc`);
+  assert.match(text, /^HTTP\/1\.1 200/);
 });

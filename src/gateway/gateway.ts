@@ -125,7 +125,7 @@ class HttpGateway implements Gateway {
   /** `exchange`: whose body it is in; null: it is in no request. */
   #unreadable(code: string, exchange: Exchange | null, connection: Connection): void {
     const problem = parserError(code);
-    if (exchange === null) connection.close((last) => sendProblem(last, problem, { close: true }));
+    if (exchange === null) connection.lastWords((last) => sendProblem(last, problem, { close: true }));
     else exchange.bodyFailed(problem);
   }
 

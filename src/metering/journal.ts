@@ -79,7 +79,7 @@ export class Journal {
 
   stop(): void {
     if (this.#fd < 0) return;
-    this.flush();
+    while (this.#added.length > 0) this.flush();
     this.#payOwed();
     fs.fdatasyncSync(this.#fd);
     fs.closeSync(this.#fd);
@@ -92,7 +92,7 @@ export class Journal {
    */
   add(frame: Frame, reserveBytes: number, marked: Marked | null): EbbError | null {
     const out = this.#out;
-    if (out.full) this.flush();
+    while (out.full) this.flush();
     const before = out.length;
     out.push(frame);
     if (!this.#fits(reserveBytes)) {
@@ -101,6 +101,7 @@ export class Journal {
       this.flush();
       const problem = this.#fits(needBytes) ? null : this.#roll(needBytes + out.length);
       if (problem) return problem;
+      while (out.full) this.flush();
       out.push(frame);
     }
     this.#reservedBytes += reserveBytes;
@@ -110,7 +111,7 @@ export class Journal {
 
   /** Adds a mark for which room was kept, and gives that room back when it is written. */
   addReserved(frame: Frame, usedBytes: number, marked: Marked | null): void {
-    if (this.#out.full) this.flush();
+    while (this.#out.full) this.flush();
     this.#out.push(frame);
     this.#wait({ endBytes: this.#out.length, keptBytes: 0, usedBytes, marked });
   }
@@ -175,10 +176,12 @@ export class Journal {
 
   #put(out: FrameBuffer): EbbError | null {
     out.seal(this.#segment, this.#positionBytes);
+    let written = 0;
     try {
-      for (let written = 0; written < out.length;)
+      while (written < out.length)
         written += fs.writeSync(this.#fd, out.bytes, written, out.length - written, this.#positionBytes + written);
     } catch (error) {
+      this.#wipe(written);
       // The position has not moved: the next write covers what this one left.
       return this.#refuse("written", error);
     }
@@ -186,6 +189,16 @@ export class Journal {
     this.#shared.moved(this.#positionBytes);
     if (this.#shared.wake()) this.#link.wake();
     return null;
+  }
+
+  /** Whole frames before a tear would be believed after a kill, though their invocations were refused. */
+  #wipe(bytes: number): void {
+    if (bytes === 0) return;
+    try {
+      fs.writeSync(this.#fd, Buffer.alloc(bytes), 0, bytes, this.#positionBytes);
+    } catch {
+      // A disk that takes nothing any more: the next write covers it, if there is one.
+    }
   }
 
   /** Goes on in the next segment: the keeper's, or one made here if the keeper is late. Null: there is room now. */

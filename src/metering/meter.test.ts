@@ -339,6 +339,44 @@ describe("meter", () => {
       assert.equal(ledger.damagedBytes, 0);
     });
 
+    it("of which the disk took a part are not believed after a kill", async () => {
+      const marks = instance();
+      marks.begin(beginMark("before"));
+      endTurn();
+      const { writeSync } = fs;
+      let torn = false;
+      const write = mock.method(fs, "writeSync", ((
+        fd: number,
+        bytes: Buffer,
+        offset: number,
+        length: number,
+        at: number,
+      ) => {
+        if (torn) return writeSync(fd, bytes, offset, length, at);
+        if (offset > 0) {
+          torn = true;
+          throw Object.assign(new Error("EIO: i/o error, write"), { code: "EIO" });
+        }
+        return writeSync(fd, bytes, offset, length - 10, at);
+      }) as typeof fs.writeSync);
+      syncBuiltinESMExports();
+      marks.begin(beginMark("b"), waiting("b"));
+      marks.begin(beginMark("c"), waiting("c"));
+      endTurn();
+      write.mock.restore();
+      syncBuiltinESMExports();
+      assert.deepEqual(told, ["b storage_full", "c storage_full"]);
+      // Killed here; the next daemon finds what is in the file.
+      open();
+      defer = atOnce;
+      await meter.start();
+      await loader.load();
+      assert.deepEqual(
+        ledger.records.map((one) => one.id),
+        ["before"],
+      );
+    });
+
     it("that are more than the buffer holds are written in between, none lost and none twice", async () => {
       const marks = Array.from({ length: 40 }, (_, n) => instance(`i${n}`));
       for (let n = 0; n < 4_000; n++) assert.equal(marks[n % 40]!.begin(beginMark(`id-${n}`), waiting(`${n}`)), null);

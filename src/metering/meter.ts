@@ -163,7 +163,7 @@ class Marks {
   #markTick(): void {
     this.#tick = null;
     if (this.provisioned.size === 0) return;
-    for (const instance of this.provisioned) instance.released();
+    for (const instance of this.provisioned) instance.countIdle();
     this.optional({ kind: "tick", atUs: this.clock.monotonicUs(), wallMs: this.clock.wallMs() });
     this.#tick = this.clock.after(journalLimits.tickEveryMs, () => this.#markTick());
   }
@@ -244,6 +244,7 @@ class InstanceMarks implements InstanceMeter {
     const instance = this.#instance;
     const begun = new InvocationMarks(id, this, marked);
     this.#begun.add(begun);
+    if (first) this.#marks.becameActive(this);
     const problem = this.#marks.journal.add(
       { kind: "begin", instance, atUs, id, trigger, timeMs, queuedUs, startUs, cold, cpuNs },
       begun.reservedBytes,
@@ -253,11 +254,15 @@ class InstanceMarks implements InstanceMeter {
       this.notBegun(begun);
       return problem;
     }
-    if (first) this.#marks.becameActive(this);
     return begun;
   }
 
   released(): void {
+    this.countIdle();
+  }
+
+  /** What it has burnt while nothing is active in it. */
+  countIdle(): void {
     if (this.#declared && this.#begun.size === 0) this.#marks.optional(this.alive());
   }
 

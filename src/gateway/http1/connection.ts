@@ -48,6 +48,8 @@ export class Connection implements ExchangeOwner, RequestEvents {
   /** As it was at the last sweep. */
   #sentBytes = 0;
   #paused = false;
+  /** It asks on, and does not read what it was answered: it is read on when it has. */
+  #unread = false;
   #closed = false;
 
   constructor(socket: Socket, place: Place<Socket>, server: RequestServer, clock: Clock) {
@@ -77,13 +79,20 @@ export class Connection implements ExchangeOwner, RequestEvents {
     this.#last = true;
   }
 
-  destroy(): void {
-    this.#socket.destroy();
+  destroy(reset = false): void {
+    if (reset) this.#socket.resetAndDestroy();
+    else this.#socket.destroy();
+  }
+
+  /** Nothing more is read, and it ends when what was answered has gone out. */
+  endWhenSent(): void {
+    this.#deaf = true;
+    this.#socket.destroySoon();
   }
 
   /** Ends it if it waits for too long; asked every few seconds. */
   sweep(nowUs: number): void {
-    if (!this.idle || this.#leaving !== null) return;
+    if (!this.idle) return;
     if (this.#headSinceUs !== null && this.#receiving === null) {
       if (nowUs - this.#headSinceUs < httpLimits.headersTimeoutMs * 1_000) return;
       this.#unreadable(headTimeout);
@@ -118,6 +127,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
   head(head: RequestHead): boolean {
     if (this.#deaf) return false;
     this.#headSinceUs = null;
+    if (this.#socket.writableNeedDrain) this.#unread = true;
     if (!head.keepAlive || head.method === "CONNECT") this.#last = true;
     const exchange = new Exchange(head, this);
     this.#receiving = exchange;
@@ -150,7 +160,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
   }
 
   flowChanged(): void {
-    const wait = this.#receiving?.bodyBlocked === true || this.#exchanges.length > pipelinedMax;
+    const wait = this.#unread || this.#receiving?.bodyBlocked === true || this.#exchanges.length > pipelinedMax;
     if (wait === this.#paused || this.#leaving !== null) return;
     this.#paused = wait;
     this.#parser.flow(this.#socket, !wait);
@@ -203,6 +213,8 @@ export class Connection implements ExchangeOwner, RequestEvents {
 
   readonly #onDrain = (): void => {
     this.#exchanges[0]?.drained();
+    this.#unread = false;
+    this.flowChanged();
     this.#restIfIdle();
   };
 
@@ -231,7 +243,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
     const socket = this.#socket;
     this.#parser.release();
     socket.pause();
-    socket.off("data", this.#onData).off("end", this.#onEnd).off("drain", this.#onDrain);
+    socket.off("data", this.#onData).off("end", this.#onEnd);
     this.#server.upgrade(exchange, socket, early, this);
   }
 
@@ -244,8 +256,8 @@ export class Connection implements ExchangeOwner, RequestEvents {
     if (this.idle) this.#socket.destroySoon();
   }
 
-  /** Says something that answers no request, behind all answers that are owed, and ends. */
-  close(answer: (exchange: Exchange) => void): void {
+  /** Says something that answers no request, behind all answers that are owed: what ends the connection. */
+  lastWords(answer: (exchange: Exchange) => void): void {
     const exchange = new Exchange(unreadableHead, this);
     exchange.arrivedWhole();
     this.#carry(exchange);

@@ -75,7 +75,7 @@ test(
         },
         upgrade() {},
         unreadable(code, _exchange, connection) {
-          connection.close((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));
+          connection.lastWords((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));
         },
       },
       { clock, partyOf: () => "all", connections: { inAll: idle + slow + 1, each: idle } },

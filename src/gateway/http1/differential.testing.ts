@@ -109,7 +109,7 @@ export async function ownReader(): Promise<Reader> {
       upgrade: () => undefined,
       unreadable(code, exchange, connection) {
         if (exchange !== null) return exchange.bodyFailed(new Error(code));
-        connection.close((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));
+        connection.lastWords((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));
       },
     },
     { clock: systemClock, partyOf: () => "x", connections: { inAll: 100, each: 100 } },

@@ -19,8 +19,8 @@ export interface ExchangeOwner {
   flowChanged(): void;
   /** The answer is complete; `close`: it was the connection's last. */
   answered(exchange: Exchange, close: boolean): void;
-  /** Breaks the connection off. */
-  destroy(): void;
+  /** Breaks the connection off; `reset`: where its end alone would be the answer's. */
+  destroy(reset: boolean): void;
 }
 
 /** Who takes a request's body. */
@@ -119,6 +119,7 @@ export class Exchange {
     const early = this.#early;
     this.#early = [];
     this.#receiver = receiver;
+    this.bodyBlocked = false;
     for (const chunk of early) receiver.data(chunk);
     if (this.#bodyError !== null) {
       this.#receiver = null;
@@ -127,7 +128,7 @@ export class Exchange {
       this.#receiver = null;
       receiver.end();
     } else {
-      this.resumeBody();
+      this.#owner.flowChanged();
     }
   }
 
@@ -218,7 +219,7 @@ export class Exchange {
   destroy(): void {
     if (this.#state === "over") return;
     this.#state = "over";
-    this.#owner.destroy();
+    this.#owner.destroy(this.#framing === "close");
   }
 
   /** Something else answers over the connection itself when it is this exchange's turn, and says when it is done. */

@@ -35,6 +35,11 @@ class ExchangeRequest extends IncomingMessage implements BodyReceiver {
   failed(error: Error): void {
     this.destroy(error);
   }
+
+  /** Not node:http's, which breaks the connection off before anybody can answer. */
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    done(error);
+  }
 }
 
 /** As node:http joins them (RFC 9110, 5.3); two of what may stand once alone have been refused before. */
@@ -58,9 +63,14 @@ export function withNodeObjects(
     const response = new ServerResponse(request);
     response.shouldKeepAlive = exchange.head.keepAlive && !connection.isLast(exchange);
     response.assignSocket(connection.socket);
+    // What node:http's server does for its own responses: it tells one that waits when the socket is empty, and ends the
+    // connection where the head has said so (`_last`), whoever decided it.
+    const goOn = (): void => void (response.writableNeedDrain && response.emit("drain"));
+    connection.socket.on("drain", goOn);
     response.on("finish", () => {
+      connection.socket.off("drain", goOn);
       response.detachSocket(connection.socket);
-      exchange.doneElsewhere(!response.shouldKeepAlive);
+      exchange.doneElsewhere((response as unknown as { readonly _last: boolean })._last);
     });
     // A request that breaks off is told of by its end; nobody has to listen for its error.
     request.on("error", () => undefined);

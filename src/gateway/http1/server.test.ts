@@ -44,7 +44,7 @@ beforeEach(async () => {
       upgrade() {},
       unreadable(code, exchange, connection) {
         if (exchange !== null) exchange.bodyFailed(new Error(code));
-        else connection.close((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));
+        else connection.lastWords((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));
       },
     },
     { clock, partyOf: () => (parties.length > 0 ? parties.shift()! : "x"), connections: { inAll: 6, each: 3 } },
@@ -255,6 +255,30 @@ test("while it closes, answers under way go out and end their connections, and i
   await busy.ended;
   assert.match(busy.received(), /connection: close\r\n[^]*busy$/);
   await closed;
+});
+
+test("a client that asks on and on and reads nothing is not read on", async () => {
+  const { socket } = await open();
+  socket.pause();
+  const answer = Buffer.alloc(200, "a");
+  const serving = setInterval(() => {
+    for (const exchange of exchanges.splice(0)) exchange.send(200, [], answer, false);
+  });
+  const flood = Buffer.from(get("/").repeat(20_000));
+  try {
+    let taken = 0;
+    // So many turns without a byte taken: it is not read any more.
+    for (let still = 0; still < 300; still++) {
+      if (socket.writableLength === 0) socket.write(flood);
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      const now = socket.bytesWritten - socket.writableLength;
+      if (now !== taken) still = 0;
+      taken = now;
+      assert.ok(taken < 30_000_000, "it is read without bound");
+    }
+  } finally {
+    clearInterval(serving);
+  }
 });
 
 test("a crowd of requests on one connection is not read further than it is answered", async () => {

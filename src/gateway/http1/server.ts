@@ -51,7 +51,7 @@ export class Http1Server {
   async close(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#listener.close(() => resolve());
-    for (const connection of this.#connections) if (connection.idle) connection.destroy();
+    for (const connection of this.#connections) if (connection.idle) connection.endWhenSent();
     await promise;
     this.#sweep?.();
   }

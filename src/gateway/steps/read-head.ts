@@ -54,6 +54,8 @@ function note(inbound: Inbound, name: string, value: string): EbbError | null {
       known.upgrade = joined(known.upgrade, value);
       return null;
     case "expect":
+      // RFC 9110, 10.1.1: HTTP/1.0 has none.
+      if (inbound.request.versionMinor === 0) return null;
       known.expect = joined(known.expect, value);
       return known.expect.toLowerCase() === "100-continue"
         ? null

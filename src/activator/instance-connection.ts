@@ -22,10 +22,10 @@ export interface Breakage {
 }
 
 /** What one exchange hears, in order. Exactly one of end, upgraded and broken comes last, unless it was cut. */
-export interface Exchange {
+export interface InstanceExchange {
   /** `whole`: all of the response has arrived; its end comes at once. */
   head(head: ResponseHead, whole: boolean): void;
-  /** False: no more until `Connection.resume`. */
+  /** False: no more until `InstanceConnection.resume`. */
   data(chunk: Buffer): boolean;
   /** The connection is free again before this is called. */
   end(last: Buffer | null, done: boolean): void;
@@ -40,9 +40,9 @@ export interface Exchange {
 /** Who keeps the connections of an instance. */
 export interface ConnectionKeeper {
   /** The exchange is complete and the connection can carry another one. */
-  free(connection: Connection, keepAliveMs: number | null): void;
+  free(connection: InstanceConnection, keepAliveMs: number | null): void;
   /** It is gone. */
-  closed(connection: Connection): void;
+  closed(connection: InstanceConnection): void;
 }
 
 /** One for all connections: what is read is used up, or copied, before the next read. */
@@ -50,11 +50,11 @@ const readBuffer = Buffer.allocUnsafeSlow(64 * 1024);
 const crlf = Buffer.from("\r\n");
 const lastChunk = "0\r\n\r\n";
 
-export class Connection implements ResponseEvents {
+export class InstanceConnection implements ResponseEvents {
   readonly #socket: Duplex;
   readonly #keeper: ConnectionKeeper;
   readonly #parser = new ResponseParser(this);
-  #exchange: Exchange | null = null;
+  #exchange: InstanceExchange | null = null;
   #body: RequestBody | null = null;
   #bodyStarted = false;
   #bodySent = true;
@@ -84,7 +84,7 @@ export class Connection implements ResponseEvents {
     return this.#exchange === null && this.#socket.writable && !this.#socket.readableEnded;
   }
 
-  send(exchange: Exchange, method: string, head: string, body: RequestBody | null, upgrade: boolean): void {
+  send(exchange: InstanceExchange, method: string, head: string, body: RequestBody | null, upgrade: boolean): void {
     this.#exchange = exchange;
     this.#exchanges++;
     this.#mayLeave = upgrade;
@@ -258,10 +258,10 @@ export class Connection implements ResponseEvents {
 
 /** A body with a length: bytes as they come, and never more than were promised. */
 class PlainBody {
-  readonly #connection: Connection;
+  readonly #connection: InstanceConnection;
   #left: number;
 
-  constructor(connection: Connection, lengthBytes: number) {
+  constructor(connection: InstanceConnection, lengthBytes: number) {
     this.#connection = connection;
     this.#left = lengthBytes;
   }
@@ -288,9 +288,9 @@ class PlainBody {
 }
 
 class ChunkedBody {
-  readonly #connection: Connection;
+  readonly #connection: InstanceConnection;
 
-  constructor(connection: Connection) {
+  constructor(connection: InstanceConnection) {
     this.#connection = connection;
   }
 
