@@ -8,8 +8,8 @@ import { seedFunctions } from "./seed.ts";
 import type { World } from "./world.ts";
 
 const idleMiB = 150;
-/** Longer than ebb waits before it calls itself at rest. */
-const settleMs = 15_000;
+/** Ebb calls itself at rest after 10 s, takes some more to give memory back, and V8 unmaps what it pooled 8 s later. */
+const settleMs = 25_000;
 const watchedMs = 10_000;
 /** Below what a clock of 10 ms ticks can tell from nothing, for the threads of two processes. */
 const noCpuMs = 50;

@@ -74,15 +74,12 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     runningIn: (instance) => activator.runningIn(instance),
   });
   const log = createDaemonLog();
-  // The other threads and processes first: they are at it while this thread is.
-  const givesBack: Array<() => unknown> = [() => telemetry.rest()];
+  // This thread in two short pauses: the first leaves pages half empty that the second clears.
+  const restSteps: Array<() => unknown> = [giveBack, giveBack, () => telemetry.rest()];
   const rest = createRest({
     clock,
     allocatedBytes: () => getHeapStatistics().total_allocated_bytes,
-    giveBack: () => {
-      for (const each of givesBack) each();
-      giveBack();
-    },
+    steps: restSteps,
   });
   const tell: Tell = (fact) => {
     telemetry.tell(fact);
@@ -93,7 +90,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   const defect = (where: string, error: unknown): void => tell({ kind: "defect", errorId: newErrorId(), where, error });
   const { store, mirror, journal, rest: restStore } = createStore({ directory, clock, tell, fatal });
   await stages.begin(store);
-  givesBack.push(restStore);
+  restSteps.push(restStore);
 
   // --- what makes sandboxes. The spawner ends what earlier daemons left before anything else begins: nothing runs on unbilled.
   const allocator = createAllocator(isolated ? {} : { root: join(tmpdir(), `ebb-${process.getuid?.() ?? 0}`) });
@@ -104,7 +101,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     gaveUp: fatal,
   });
   await stages.begin(telemetry, spawner);
-  givesBack.push(() => spawner.rest());
+  restSteps.push(() => spawner.rest());
   /** Which instance is behind a link's address, by the credential that it was assigned. */
   const identifyLink = (address: string): Identity | null => {
     const credential = driver.credentialAt(address);

@@ -10,14 +10,18 @@ const MiB = 1024 * 1024;
 const ended: Fact = { kind: "invocation_ended", record: { id: "i", project: "default", workload: "w" } };
 const started: Fact = { kind: "instance_starting", instance: "i", project: "default", workload: "w", revision: 1 };
 
-/** Whose start has allocated 25 MiB, and where each fact allocates `eachBytes`. `given` is how often memory was given back since. */
+/** Whose start has allocated 25 MiB, and where each fact allocates `eachBytes`. `given` counts the steps since. */
 async function rested(
   eachBytes: number,
 ): Promise<{ clock: VirtualClock; hear: (fact: Fact) => void; given: () => number }> {
   const clock = new VirtualClock();
   let allocatedBytes = 25 * MiB;
   let given = 0;
-  const rest = createRest({ clock, allocatedBytes: () => allocatedBytes, giveBack: () => given++ });
+  const rest = createRest({
+    clock,
+    allocatedBytes: () => allocatedBytes,
+    steps: [() => given++, () => given++],
+  });
   await clock.advance(9_999);
   assert.equal(given, 0);
   await clock.advance(1);
@@ -37,7 +41,7 @@ test("what the start left behind is given back, though nothing ever happens", as
   assert.deepEqual([given(), clock.pending()], [0, 0]);
 });
 
-test("memory is given back in two passes, ten seconds after the last thing that happened", async () => {
+test("memory is given back step by step, from ten seconds after the last thing that happened", async () => {
   for (const fact of [ended, started]) {
     const { clock, hear, given } = await rested(MiB);
     for (let i = 0; i < 10; i++) hear(fact);
@@ -54,7 +58,7 @@ test("memory is given back in two passes, ten seconds after the last thing that 
   }
 });
 
-test("a call between the passes is not held up by the second, which comes after the next rest", async () => {
+test("a call between the steps is not held up by those to come, which wait for the next rest", async () => {
   const { clock, hear, given } = await rested(MiB);
   hear(ended);
   await clock.advance(10_500);

@@ -6,9 +6,8 @@ import type { Fact } from "#model/fact.ts";
 const quietMs = 10_000;
 /** Less is not worth 20 to 50 ms of the main loop, which a call might meet after all: some 40 calls, or the end of 15 instances. */
 const worthwhileBytes = 1024 * 1024;
-/** Two short pauses give back what one of 80 to 180 ms would: the first leaves pages half empty that the second clears. */
-const passes = 2;
-const betweenPassesMs = 1_000;
+/** One at a time: collections that run at once lengthen each other, the main thread's to 200 ms on two cores. */
+const betweenStepsMs = 1_000;
 
 export interface RestOptions {
   readonly clock: Clock;
@@ -17,11 +16,12 @@ export interface RestOptions {
    * the last instances was there when the burst of them was over, and the heap does not grow by it.
    */
   readonly allocatedBytes: () => number;
-  readonly giveBack: () => void;
+  /** Each gives back something of its own. */
+  readonly steps: ReadonlyArray<() => unknown>;
 }
 
 /** Told every fact, the start of ebb being the first. At rest it has no timer. */
-export function createRest({ clock, allocatedBytes, giveBack }: RestOptions): (fact: Fact) => void {
+export function createRest({ clock, allocatedBytes, steps }: RestOptions): (fact: Fact) => void {
   let lastUs = clock.monotonicUs();
   let waiting = true;
   /** Of what was allocated until then, what was garbage has been given back. */
@@ -31,16 +31,14 @@ export function createRest({ clock, allocatedBytes, giveBack }: RestOptions): (f
     waiting = restMs > 0;
     if (waiting) return void clock.after(restMs, look);
     if (allocatedBytes() - doneBytes < worthwhileBytes) return;
-    collect(passes);
+    step(0, lastUs);
   };
-  const collect = (left: number): void => {
-    giveBack();
-    doneBytes = allocatedBytes();
-    if (left === 1) return;
-    const knownUs = lastUs;
-    clock.after(betweenPassesMs, () => {
-      if (lastUs === knownUs) collect(left - 1);
-    });
+  /** Stops where something happens meanwhile: the next rest begins again. */
+  const step = (index: number, restingSinceUs: number): void => {
+    if (lastUs !== restingSinceUs) return;
+    steps[index]?.();
+    if (index + 1 === steps.length) doneBytes = allocatedBytes();
+    else clock.after(betweenStepsMs, () => step(index + 1, restingSinceUs));
   };
   clock.after(quietMs, look);
   return () => {
