@@ -14,7 +14,7 @@ const servesMs = 1_000;
 const rounds = 10;
 const workload = "saved";
 
-const app = `functions:\n  ${workload}: { source: ./code, public: true, memoryMb: 128, idleSeconds: 600 }\n`;
+const app = `functions:\n  ${workload}: { source: ./code, public: true, memoryMb: 128, idleSeconds: 1 }\n`;
 /** TypeScript, so that its transpiling is within the time. */
 const source = (round: number): string =>
   `const round: number = ${round};\nexport default () => new Response(\`\${round}\`);\n`;

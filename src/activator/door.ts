@@ -53,10 +53,12 @@ export interface ReplyHead {
 }
 
 /**
- * Where the answer goes. Exactly one of `end`, `failed` and `upgraded` is called last, once; perhaps before `invoke` has
+ * Where the answer goes. Exactly one of `whole`, `end`, `failed` and `upgraded` is called last, once; perhaps before `invoke` has
  * returned; nothing after `abort`.
  */
 export interface ReplySink {
+  /** All of an answer that is there at once, in place of head, data and end. */
+  whole?(head: ReplyHead, body: Uint8Array | null): void;
   head(head: ReplyHead): void;
   /** False: full; the activator waits for `drained` of its Invocation. */
   data(chunk: Uint8Array): boolean;

@@ -151,8 +151,10 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
     const sink = this.#take();
     if (sink === null) return;
     if (answer.kind === "failed") return sink.failed(answer.error, answer.headSent);
-    if (answer.head !== null) sink.head(answer.head);
-    if (answer.last !== null) sink.data(answer.last);
+    const { head, last } = answer;
+    if (head !== null && sink.whole !== undefined) return sink.whole(head, last);
+    if (head !== null) sink.head(head);
+    if (last !== null) sink.data(last);
     sink.end();
   }
 

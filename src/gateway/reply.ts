@@ -27,10 +27,8 @@ export class Reply implements ReplySink, Answerer {
   readonly #options: ReplyOptions;
   #invocation: Invocation | null = null;
   #over = false;
-  /** Held back for a moment: where all of the body is there, both go out as one. */
+  /** Held back for a moment, so that it goes out with the first of the body. */
   #head: { readonly status: number; readonly headers: string[]; readonly lengthBytes: number | null } | null = null;
-  /** All of the body. */
-  #whole: Uint8Array | null = null;
   /** Small chunks of this turn, to go out as one; a turn brings at most what one read of a socket does. */
   #small: Uint8Array[] = [];
   /** The client takes no more for now. */
@@ -49,6 +47,16 @@ export class Reply implements ReplySink, Answerer {
     if (!this.#over) this.#invocation = invocation;
   }
 
+  whole(head: ReplyHead, body: Uint8Array | null): void {
+    this.#over = true;
+    const headers = responseHeaders(head, this.#options);
+    if (body !== null || head.lengthBytes === 0)
+      return this.#exchange.send(head.status, headers, body ?? noBytes, this.#mustClose);
+    // To a HEAD, or a 304: what a body would have.
+    this.#exchange.start(head.status, headers, head.lengthBytes, this.#mustClose);
+    this.#exchange.end();
+  }
+
   head(head: ReplyHead): void {
     this.#head = { status: head.status, headers: responseHeaders(head, this.#options), lengthBytes: head.lengthBytes };
     // It waits for the first bytes, which have mostly come along with it, but not beyond this turn.
@@ -56,10 +64,6 @@ export class Reply implements ReplySink, Answerer {
   }
 
   data(chunk: Uint8Array): boolean {
-    if (this.#head !== null && chunk.length === this.#head.lengthBytes) {
-      this.#whole = chunk;
-      return true;
-    }
     this.#writeHead();
     if (chunk.length >= smallBytes) {
       this.#writeSmall();
@@ -71,13 +75,8 @@ export class Reply implements ReplySink, Answerer {
 
   end(): void {
     this.#over = true;
-    this.#writeSmall();
-    const head = this.#head;
-    if (head !== null && (this.#whole !== null || head.lengthBytes === 0)) {
-      this.#head = null;
-      return this.#exchange.send(head.status, head.headers, this.#whole ?? noBytes, this.#mustClose);
-    }
     this.#writeHead();
+    this.#writeSmall();
     this.#exchange.end();
   }
 
@@ -120,9 +119,6 @@ export class Reply implements ReplySink, Answerer {
     if (head === null) return;
     this.#head = null;
     this.#exchange.start(head.status, head.headers, head.lengthBytes, this.#mustClose);
-    const whole = this.#whole;
-    this.#whole = null;
-    if (whole !== null) this.#write(whole);
   }
 
   #write(chunk: Uint8Array): boolean {

@@ -48,10 +48,11 @@ table inet ${name} {
 
   chain entering {
     type filter hook prerouting priority -310; policy accept;
+    iifname "lo" accept
     iifname "${name}" meta nfproto ipv6 drop
     iifname "${name}" ip saddr != ${subnet} drop
-    iifname != { "${name}", "lo" } ip saddr ${subnet} drop
-    iifname != { "${name}", "lo" } ip daddr ${subnet} drop
+    iifname != "${name}" ip saddr ${subnet} drop
+    iifname != "${name}" ip daddr ${subnet} drop
   }
   chain redirecting {
     type nat hook prerouting priority -105; policy accept;
