@@ -137,6 +137,26 @@ test("nothing is served behind a request that could not be read, though it has a
   assert.equal(front.world.marks.begun.size, begun);
 });
 
+test("nothing is served behind a request that could not be read, also where it waited for its turn to be served", async () => {
+  const ask = (path: string): string => `GET ${path} HTTP/1.1\r\n${H}\r\n`;
+  const text = await front.raw(
+    ask("/1") +
+      ask("/2") +
+      ask("/3") +
+      ask("/4") +
+      ask("/5") +
+      `GET /6 HTTP/1.1\r\n${H}${H}\r\n` +
+      ask("/7") +
+      ask("/8"),
+    { answers: 9 },
+  );
+  assert.deepEqual(
+    [...text.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map((match) => match[1]),
+    ["200", "200", "200", "200", "200", "400"],
+  );
+  assert.doesNotMatch(text, /"url":"\/[78]"/);
+});
+
 test("a function sees the request as it was, with what ebb knows and without what it may not see", async () => {
   const { json } = await front.get("/a%2Fb/../c?x=%zz", {
     "User-Agent": "t",

@@ -151,7 +151,7 @@ class HttpGateway implements Gateway {
     if (exchange.started) return exchange.destroy();
     const anyOrigin = inbound.host.kind === "workload" || inbound.destination?.kind === "workload";
     const distrusted = unreadable.has(problem.status);
-    if (distrusted) connection.distrust();
+    if (distrusted) connection.distrust(exchange);
     // Where leave to send the body was asked for and not given, nobody knows whether it comes.
     const close = distrusted || inbound.known.expect !== null || inbound.upgrade;
     sendProblem(exchange, problem, { anyOrigin, close });

@@ -100,7 +100,10 @@ describe("store client", () => {
 
   it("answers store_unavailable when its worker dies, and is back by itself with what was committed", async () => {
     const { store, mirror } = create();
+    const startedMs = performance.now();
     await store.start();
+    // What a thread takes here to start at all: the restart is one, and what it waits for beside it is bounded.
+    const startMs = performance.now() - startedMs;
     const outcomes = { done: 0, unknown: 0 };
     let heard = 0;
     mirror.onChange((mutations) => (heard += mutations.length));
@@ -119,7 +122,8 @@ describe("store client", () => {
     const diedMs = performance.now();
     await Promise.all(under);
     await answers(store);
-    assert.ok(performance.now() - diedMs < 1_000);
+    const backMs = performance.now() - diedMs;
+    assert.ok(backMs < 1_000 + 3 * startMs, `back after ${backMs} ms, a start takes ${startMs} ms`);
     assert.ok(outcomes.done >= 21 && outcomes.unknown > 0, JSON.stringify(outcomes));
     const { projects } = await store.load();
     assert.ok(projects.length >= outcomes.done);

@@ -74,7 +74,13 @@ export class Connection implements ExchangeOwner, RequestEvents {
   }
 
   /** What has been read behind this is not served: nobody knows where it begins. */
-  distrust(): void {
+  distrust(exchange: Exchange): void {
+    this.#hearNoMore();
+    const at = this.#exchanges.indexOf(exchange);
+    if (at >= 0) for (const behind of this.#exchanges.splice(at + 1)) behind.gone();
+  }
+
+  #hearNoMore(): void {
     this.#deaf = true;
     this.#last = true;
   }
@@ -132,6 +138,8 @@ export class Connection implements ExchangeOwner, RequestEvents {
     const exchange = new Exchange(head, this);
     this.#receiving = exchange;
     this.#carry(exchange);
+    // It is served when some before it are answered.
+    if (this.#exchanges.length > servedAtOnce) return false;
     if (!this.#server.request(exchange, this)) return false;
     this.#leaving = exchange;
     return true;
@@ -178,6 +186,8 @@ export class Connection implements ExchangeOwner, RequestEvents {
     }
     // What still comes of its body is nobody's.
     if (!exchange.complete) exchange.discardBody();
+    const due = this.#exchanges[servedAtOnce - 1];
+    if (due !== undefined && !due.started) this.#server.request(due, this);
     if (next !== undefined) {
       next.takeTurn();
     } else {
@@ -237,7 +247,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
     const exchange = this.#leaving;
     // A CONNECT, which is answered and over.
     if (exchange === null) {
-      this.distrust();
+      this.#hearNoMore();
       return;
     }
     const socket = this.#socket;
@@ -248,7 +258,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
   }
 
   #unreadable(code: string): void {
-    this.distrust();
+    this.#hearNoMore();
     const exchange = this.#receiving;
     this.#receiving = null;
     this.#server.unreadable(code, exchange, this);
@@ -277,6 +287,8 @@ export class Connection implements ExchangeOwner, RequestEvents {
   }
 }
 
+/** Of the requests that a connection sends ahead of their answers; one client's must not take the places of many. */
+const servedAtOnce = 4;
 /** Requests that a connection may have ahead of their answers before it is read no further. */
 const pipelinedMax = 16;
 /** What a client's and our timers may differ by: it should be the client that closes. */

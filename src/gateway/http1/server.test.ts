@@ -179,6 +179,22 @@ test("answers that are ready early wait for their turn; the one that closes is t
   assert.equal(gone(), 0);
 });
 
+test("of the requests that a client sends ahead four are served at once, and the others in their turn", async () => {
+  const { socket, received } = await open();
+  socket.write(Array.from({ length: 10 }, (_, n) => get(`/${n}`)).join(""));
+  await arrived(4);
+  for (let n = 0; n < 10; n++) {
+    await arrivedAtLeast(Math.min(10, n + 4));
+    assert.equal(exchanges.length, Math.min(10, n + 4));
+    ok(exchanges[n]!, `answer ${n}`);
+  }
+  await until(() => received().endsWith("answer 9"), "the last answer");
+  assert.deepEqual(
+    exchanges.map(({ head }) => head.target),
+    Array.from({ length: 10 }, (_, n) => `/${n}`),
+  );
+});
+
 test("what a client asked behind an answer that closes is dropped, and whoever answers it is told", async () => {
   const { socket, received, ended } = await open();
   socket.write(get("/1") + get("/2"));
