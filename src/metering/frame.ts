@@ -8,6 +8,7 @@
 // The seed makes a frame valid only where it was written: bytes that a failing disk put elsewhere are not believed.
 
 import type { Outcome, TriggerKind } from "#model/invocation.ts";
+import { crc32 } from "./crc32.ts";
 
 export const headerBytes = 8;
 const maxPayloadBytes = 255;
@@ -54,6 +55,8 @@ export interface InstanceFrame {
 export interface BeginFrame {
   readonly kind: "begin";
   readonly instance: number;
+  /** What its later marks call it. */
+  readonly invocation: number;
   readonly atUs: number;
   readonly id: string;
   readonly trigger: TriggerKind;
@@ -67,8 +70,8 @@ export interface BeginFrame {
 export interface AnsweredFrame {
   readonly kind: "answered";
   readonly instance: number;
+  readonly invocation: number;
   readonly atUs: number;
-  readonly id: string;
   readonly status: number | null;
   readonly bytesIn: number;
   readonly bytesOut: number;
@@ -76,8 +79,8 @@ export interface AnsweredFrame {
 export interface EndFrame {
   readonly kind: "end";
   readonly instance: number;
+  readonly invocation: number;
   readonly atUs: number;
-  readonly id: string;
   readonly outcome: Outcome;
   readonly status: number | null;
   readonly bytesIn: number;
@@ -132,12 +135,8 @@ export type Frame =
   | TickFrame;
 
 /** Room that a begun invocation still needs: for its `answered`, and for its `end`. */
-export function answeredReserveBytes(id: string): number {
-  return headerBytes + 4 + 8 + 2 + 8 + 8 + 1 + Math.min(id.length, textMaxBytes);
-}
-export function endReserveBytes(id: string): number {
-  return headerBytes + 4 + 8 + 8 + 1 + 2 + 8 + 8 + 1 + Math.min(id.length, textMaxBytes);
-}
+export const answeredReserveBytes = headerBytes + 4 + 4 + 8 + 2 + 8 + 8;
+export const endReserveBytes = headerBytes + 4 + 4 + 8 + 8 + 1 + 2 + 8 + 8;
 /** Room that an open instance still needs: its `close`. */
 export const closeReserveBytes = headerBytes + 4 + 8;
 
@@ -200,6 +199,7 @@ export class FrameBuffer {
     switch (frame.kind) {
       case "begin":
         this.#u32(frame.instance);
+        this.#u32(frame.invocation);
         this.#f64(frame.atUs);
         this.#u8(triggers.indexOf(frame.trigger) | (frame.cold ? 0x80 : 0));
         this.#f64(frame.timeMs);
@@ -209,16 +209,16 @@ export class FrameBuffer {
         return this.#text(frame.id);
       case "end":
         this.#u32(frame.instance);
+        this.#u32(frame.invocation);
         this.#f64(frame.atUs);
         this.#f64(frame.cpuNs ?? -1);
         this.#u8(outcomes.indexOf(frame.outcome));
-        this.#answer(frame);
-        return this.#text(frame.id);
+        return this.#answer(frame);
       case "answered":
         this.#u32(frame.instance);
+        this.#u32(frame.invocation);
         this.#f64(frame.atUs);
-        this.#answer(frame);
-        return this.#text(frame.id);
+        return this.#answer(frame);
       case "alive":
         this.#u32(frame.instance);
         this.#f64(frame.atUs);
@@ -289,22 +289,6 @@ function checksum(bytes: Buffer, at: number, size: number, segment: number, offs
   return crc32(bytes, at + headerBytes, at + size, first);
 }
 
-/**
- * The CRC-32 of zlib (ISO 3309), here because a frame has 80 bytes: the two calls into zlib that each would take cost several
- * times what the loop does.
- */
-function crc32(bytes: Buffer, from: number, to: number, seed: number): number {
-  let crc = ~seed;
-  for (let at = from; at < to; at++) crc = crcTable[(crc ^ bytes[at]!) & 0xff]! ^ (crc >>> 8);
-  return ~crc >>> 0;
-}
-
-const crcTable = Int32Array.from({ length: 256 }, (_, byte) => {
-  let crc = byte;
-  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
-  return crc;
-});
-
 /** Reads the frames of one stretch of a segment, in place. */
 export class FrameReader {
   readonly #bytes: Buffer;
@@ -352,26 +336,44 @@ export class FrameReader {
     switch (kind) {
       case "begin": {
         const instance = this.#u32();
+        const invocation = this.#u32();
         const atUs = this.#f64();
         const flags = this.#u8();
-        const times = { timeMs: this.#f64(), queuedUs: this.#f64(), startUs: this.#f64() };
+        const timeMs = this.#f64();
+        const queuedUs = this.#f64();
+        const startUs = this.#f64();
         const cpuNs = this.#counter();
         const id = this.#text();
-        return { kind, instance, atUs, id, trigger: trigger(flags), cold: flags >= 0x80, ...times, cpuNs };
+        const cold = flags >= 0x80;
+        return {
+          kind,
+          instance,
+          invocation,
+          atUs,
+          id,
+          trigger: trigger(flags),
+          cold,
+          timeMs,
+          queuedUs,
+          startUs,
+          cpuNs,
+        };
       }
       case "end": {
         const instance = this.#u32();
+        const invocation = this.#u32();
         const atUs = this.#f64();
         const cpuNs = this.#counter();
         const outcome = outcomeOf(this.#u8());
-        const answer = this.#answer();
-        return { kind, instance, atUs, id: this.#text(), outcome, ...answer, cpuNs };
+        const { status, bytesIn, bytesOut } = this.#answer();
+        return { kind, instance, invocation, atUs, outcome, status, bytesIn, bytesOut, cpuNs };
       }
       case "answered": {
         const instance = this.#u32();
+        const invocation = this.#u32();
         const atUs = this.#f64();
-        const answer = this.#answer();
-        return { kind, instance, atUs, id: this.#text(), ...answer };
+        const { status, bytesIn, bytesOut } = this.#answer();
+        return { kind, instance, invocation, atUs, status, bytesIn, bytesOut };
       }
       case "alive":
         return { kind, instance: this.#u32(), atUs: this.#f64(), cpuNs: this.#counter() };

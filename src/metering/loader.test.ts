@@ -23,17 +23,17 @@ const begun = {
   cold: fc.boolean(),
 };
 const inInstance = { instance: fc.nat(), atUs: count };
+const inInvocation = { ...inInstance, invocation: fc.nat() };
 const frames = fc.oneof(
-  fc.record({ kind: fc.constant("begin"), ...inInstance, ...begun, id: text, cpuNs: fc.option(count) }),
+  fc.record({ kind: fc.constant("begin"), ...inInvocation, ...begun, id: text, cpuNs: fc.option(count) }),
   fc.record({
     kind: fc.constant("end"),
-    ...inInstance,
-    id: text,
+    ...inInvocation,
     outcome: fc.constantFrom("ok", "interrupted"),
     ...answer,
     cpuNs: fc.option(count),
   }),
-  fc.record({ kind: fc.constant("answered"), ...inInstance, id: text, ...answer }),
+  fc.record({ kind: fc.constant("answered"), ...inInvocation, ...answer }),
   fc.record({ kind: fc.constant("alive"), ...inInstance, cpuNs: fc.option(count) }),
   fc.record({ kind: fc.constant("close"), ...inInstance }),
   fc.record({ kind: fc.constant("tick"), atUs: count, wallMs: count }),

@@ -105,7 +105,8 @@ class Marks {
   readonly active = new Set<InstanceMarks>();
   /** Kept by `min`. */
   readonly provisioned = new Set<InstanceMarks>();
-  #numbers = 0;
+  #instances = 0;
+  #invocations = 0;
   #alive: Cancel | null = null;
   #tick: Cancel | null = null;
   /** Marks left out since the disk is full, told once until one is written again. */
@@ -117,8 +118,13 @@ class Marks {
     this.tell = tell;
   }
 
-  nextNumber(): number {
-    return ++this.#numbers;
+  nextInstance(): number {
+    return ++this.#instances;
+  }
+
+  /** Of 32 bits: it comes round long after its namesake has ended. */
+  nextInvocation(): number {
+    return (this.#invocations = (this.#invocations + 1) >>> 0);
   }
 
   /** A mark without which the bill is still right: where there is no room, it is left out. */
@@ -178,17 +184,16 @@ class Marks {
 
 /** An invocation from its begin to its end, and the room that is kept for its marks. */
 class InvocationMarks implements InvocationMeter, Marked {
-  readonly id: string;
+  readonly invocation: number;
   /** What `answered` used is no longer in it. */
-  reservedBytes: number;
+  reservedBytes = answeredReserveBytes + endReserveBytes;
   readonly #of: InstanceMarks;
   readonly #begun: Marked | undefined;
   #answered = false;
   #over = false;
 
-  constructor(id: string, of: InstanceMarks, begun: Marked | undefined) {
-    this.id = id;
-    this.reservedBytes = answeredReserveBytes(id) + endReserveBytes(id);
+  constructor(invocation: number, of: InstanceMarks, begun: Marked | undefined) {
+    this.invocation = invocation;
     this.#of = of;
     this.#begun = begun;
   }
@@ -202,13 +207,12 @@ class InvocationMarks implements InvocationMeter, Marked {
   answered(mark: AnsweredMark, marked?: Marked): void {
     if (this.#answered || this.#over) return;
     this.#answered = true;
-    const usedBytes = answeredReserveBytes(this.id);
-    this.reservedBytes -= usedBytes;
-    this.#of.answered(this.id, mark, usedBytes, marked);
+    this.reservedBytes -= answeredReserveBytes;
+    this.#of.answered(this, mark, marked);
   }
 
   end(mark: EndMark, marked?: Marked): void {
-    if (this.#over) return this.#of.endedTwice(this.id);
+    if (this.#over) return this.#of.endedTwice(this);
     this.#over = true;
     this.#of.ended(this, mark, marked);
   }
@@ -226,7 +230,7 @@ class InstanceMarks implements InstanceMeter {
   constructor(marks: Marks, options: InstanceOptions) {
     this.#marks = marks;
     this.#options = options;
-    this.#instance = marks.nextNumber();
+    this.#instance = marks.nextInstance();
     // An instance that nobody calls matters only where it is kept on purpose; others are declared by their first call.
     if (options.revision.settings.min === 0) return;
     marks.becameProvisioned(this);
@@ -242,11 +246,12 @@ class InstanceMarks implements InstanceMeter {
     const cpuNs = first ? this.#cpuNs() : null;
     const atUs = this.#marks.clock.monotonicUs();
     const instance = this.#instance;
-    const begun = new InvocationMarks(id, this, marked);
+    const invocation = this.#marks.nextInvocation();
+    const begun = new InvocationMarks(invocation, this, marked);
     this.#begun.add(begun);
     if (first) this.#marks.becameActive(this);
     const problem = this.#marks.journal.add(
-      { kind: "begin", instance, atUs, id, trigger, timeMs, queuedUs, startUs, cold, cpuNs },
+      { kind: "begin", instance, invocation, atUs, id, trigger, timeMs, queuedUs, startUs, cold, cpuNs },
       begun.reservedBytes,
       begun,
     );
@@ -284,27 +289,28 @@ class InstanceMarks implements InstanceMeter {
     if (this.#begun.size === 0) this.#marks.active.delete(this);
   }
 
-  answered(id: string, { status, bytesIn, bytesOut }: AnsweredMark, usedBytes: number, marked?: Marked): void {
+  answered({ invocation }: InvocationMarks, { status, bytesIn, bytesOut }: AnsweredMark, marked?: Marked): void {
     const atUs = this.#marks.clock.monotonicUs();
-    const frame = { kind: "answered", instance: this.#instance, atUs, id, status, bytesIn, bytesOut } as const;
-    this.#marks.journal.addReserved(frame, usedBytes, marked ?? null);
+    const instance = this.#instance;
+    const frame = { kind: "answered", instance, invocation, atUs, status, bytesIn, bytesOut } as const;
+    this.#marks.journal.addReserved(frame, answeredReserveBytes, marked ?? null);
   }
 
-  ended(invocation: InvocationMarks, { outcome, status, bytesIn, bytesOut }: EndMark, marked?: Marked): void {
-    this.#begun.delete(invocation);
+  ended(ended: InvocationMarks, { outcome, status, bytesIn, bytesOut }: EndMark, marked?: Marked): void {
+    this.#begun.delete(ended);
     const last = this.#begun.size === 0;
     // The last one closes the span: its counter is the span's, also where records cannot tell whose it was.
     const cpuNs = last ? this.#cpuNs() : null;
     const atUs = this.#marks.clock.monotonicUs();
-    const { id, reservedBytes } = invocation;
+    const { invocation, reservedBytes } = ended;
     const instance = this.#instance;
-    const frame = { kind: "end", instance, atUs, id, outcome, status, bytesIn, bytesOut, cpuNs } as const;
+    const frame = { kind: "end", instance, invocation, atUs, outcome, status, bytesIn, bytesOut, cpuNs } as const;
     if (last) this.#marks.active.delete(this);
     this.#marks.journal.addReserved(frame, reservedBytes, marked ?? null);
   }
 
-  endedTwice(id: string): void {
-    this.#marks.defect("metering: an invocation ended twice", new Error(`invocation ${id}`));
+  endedTwice({ invocation }: InvocationMarks): void {
+    this.#marks.defect("metering: an invocation ended twice", new Error(`invocation ${invocation} of this start`));
   }
 
   alive(): { kind: "alive"; instance: number; atUs: number; cpuNs: number | null } {

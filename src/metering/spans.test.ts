@@ -18,9 +18,17 @@ const instance = (n: number, min = 0, atUs = 0): Frame => ({
   memoryMb: 128,
   min,
 });
+/** One number for each name, as the meter gives each invocation one. */
+const numbers = new Map<string, number>();
+function numberOf(id: string): number {
+  const known = numbers.get(id) ?? numbers.size + 1;
+  numbers.set(id, known);
+  return known;
+}
 const begin = (n: number, id: string, atUs: number, cpuNs: number | null = null): Frame => ({
   kind: "begin",
   instance: n,
+  invocation: numberOf(id),
   atUs,
   id,
   trigger: "http",
@@ -30,11 +38,20 @@ const begin = (n: number, id: string, atUs: number, cpuNs: number | null = null)
   cold: false,
   cpuNs,
 });
+const answered = (n: number, id: string, atUs: number, status: number, bytesIn = 0, bytesOut = 0): Frame => ({
+  kind: "answered",
+  instance: n,
+  invocation: numberOf(id),
+  atUs,
+  status,
+  bytesIn,
+  bytesOut,
+});
 const end = (n: number, id: string, atUs: number, cpuNs: number | null = null): Frame => ({
   kind: "end",
   instance: n,
+  invocation: numberOf(id),
   atUs,
-  id,
   outcome: "ok",
   status: 200,
   bytesIn: 0,
@@ -91,7 +108,7 @@ describe("spans", () => {
       { kind: "alive", instance: 1, atUs: 4_000, cpuNs: 900 },
       instance(2),
       begin(2, "b", 5_000),
-      { kind: "answered", instance: 2, atUs: 6_500, id: "b", status: 201, bytesIn: 7, bytesOut: 8 },
+      answered(2, "b", 6_500, 201, 7, 8),
       { ...open, atUs: 10 },
     ];
     const { records } = fold(frames);
@@ -263,7 +280,7 @@ function walk(steps: readonly Step[]): {
     } else {
       lastUs.set(n, us);
       if (what === "alive") folding.apply({ kind: "alive", instance: n, atUs, cpuNs: null });
-      else folding.apply({ kind: "answered", instance: n, atUs, id: name, status: 200, bytesIn: 0, bytesOut: 0 });
+      else folding.apply(answered(n, name, atUs, 200));
     }
   }
   take();

@@ -24,8 +24,8 @@ interface ActiveInvocation {
 
 interface OpenInstance {
   readonly of: InstanceFrame;
-  /** By invocation id, in the order of beginning. */
-  readonly active: Map<string, ActiveInvocation>;
+  /** By the number that its marks call it, in the order of beginning. */
+  readonly active: Map<number, ActiveInvocation>;
   spanStartUs: number;
   /** The span is divided up to here. */
   dividedUs: number;
@@ -65,6 +65,7 @@ export class SpanFold {
   #lastMarkUs = 0;
   #records: InvocationRecord[] = [];
   #totals = new Map<string, Total>();
+  #lastTotal: Total | null = null;
   /** Marks that belong to nothing known: their beginning was damaged. */
   strayMarks = 0;
   /** Sum of all closed spans so far, rounded: what the records must come to. */
@@ -81,7 +82,7 @@ export class SpanFold {
         ...instance,
         // A state from before idle CPU was counted does not have it.
         idleFreeNs: instance.idleFreeNs ?? 0,
-        active: new Map(active.map((one) => [one.begin.id, one])),
+        active: new Map(active.map((one) => [one.begin.invocation, one])),
       });
   }
 
@@ -102,6 +103,7 @@ export class SpanFold {
     const taken = { records: this.#records, totals: [...this.#totals.values()] };
     this.#records = [];
     this.#totals = new Map();
+    this.#lastTotal = null;
     return taken;
   }
 
@@ -142,7 +144,7 @@ export class SpanFold {
       case "begin":
         return this.#begin(instance, frame, atUs);
       case "answered": {
-        const active = instance.active.get(frame.id);
+        const active = instance.active.get(frame.invocation);
         if (active) active.answered = frame;
         else this.strayMarks++;
         return;
@@ -191,7 +193,7 @@ export class SpanFold {
   }
 
   #begin(instance: OpenInstance, frame: BeginFrame, atUs: number): void {
-    if (instance.active.has(frame.id)) {
+    if (instance.active.has(frame.invocation)) {
       this.strayMarks++;
       return;
     }
@@ -207,11 +209,11 @@ export class SpanFold {
       divide(instance, atUs);
       instance.overlapped = true;
     }
-    instance.active.set(frame.id, { begin: frame, shareAtBegin: instance.share, answered: null });
+    instance.active.set(frame.invocation, { begin: frame, shareAtBegin: instance.share, answered: null });
   }
 
   #end(instance: OpenInstance, frame: EndFrame, atUs: number): void {
-    const active = instance.active.get(frame.id);
+    const active = instance.active.get(frame.invocation);
     if (!active) {
       this.strayMarks++;
       return;
@@ -240,7 +242,7 @@ export class SpanFold {
   ): void {
     divide(instance, atUs);
     const { begin } = active;
-    instance.active.delete(begin.id);
+    instance.active.delete(begin.invocation);
     let billedUs = instance.share - active.shareAtBegin;
     if (instance.active.size === 0) {
       const spanUs = instance.dividedUs - instance.spanStartUs;
@@ -360,6 +362,9 @@ export class SpanFold {
 
   #total(project: string, workload: string, wallMs: number): Total {
     const hour = Math.floor(wallMs / hourMs) * hourMs;
+    // Marks come in crowds: the one before is mostly of the same, and a key made anew costs more than all the adding.
+    const last = this.#lastTotal;
+    if (last?.hourMs === hour && last.workload === workload && last.project === project) return last;
     const key = `${project}/${workload}/${hour}`;
     let total = this.#totals.get(key);
     if (!total) {
@@ -379,6 +384,7 @@ export class SpanFold {
       };
       this.#totals.set(key, total);
     }
+    this.#lastTotal = total;
     return total;
   }
 }
