@@ -14,7 +14,8 @@ const lingerBytes = 16 * 1024 * 1024;
 const lingerMs = 2_000;
 
 const requestLine = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!-~\x80-\xff]+) HTTP\/1\.1\r\n/;
-const fieldLine = /([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*)\r\n/y;
+/** One pass over the whole head: no control characters, and CR and LF only as a pair. */
+const wellFormed = /^(?:[\t -~\x80-\xff]|\r\n)*$/;
 const headEnd = Buffer.from("\r\n\r\n");
 const lastChunk = "0\r\n\r\n";
 const fieldName = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
@@ -339,14 +340,33 @@ export class Connection {
 function parseFields(head, from) {
   /** @type {FlatHeaders} */
   const headers = [];
-  fieldLine.lastIndex = from;
-  while (fieldLine.lastIndex < head.length) {
-    const field = fieldLine.exec(head);
-    if (field === null) return "a header line is malformed";
-    headers.push(/** @type {string} */ (field[1]).toLowerCase(), /** @type {string} */ (field[2]).trimEnd());
+  if (!wellFormed.test(head)) return "a header line is malformed";
+  for (let start = from; start < head.length;) {
+    const end = head.indexOf("\r\n", start);
+    const colon = head.indexOf(":", start);
+    if (colon < 0 || colon > end) return "a header line is malformed";
+    const name = head.slice(start, colon).toLowerCase();
+    if (!fieldName.test(name)) return "a header line is malformed";
+    headers.push(name, fieldValueOf(head, colon + 1, end));
     if (headers.length > 2 * headerCount) return "too many headers";
+    start = end + 2;
   }
   return headers;
+}
+
+/**
+ * Without the blanks around it: spaces and tabs only, since what `trim` takes as well can be a byte of a character (RFC 9110, 5.5).
+ * @param {string} head @param {number} start @param {number} end
+ */
+function fieldValueOf(head, start, end) {
+  while (start < end && isBlank(head.charCodeAt(start))) start++;
+  while (end > start && isBlank(head.charCodeAt(end - 1))) end--;
+  return head.slice(start, end);
+}
+
+/** @param {number} code */
+function isBlank(code) {
+  return code === 0x20 || code === 0x09;
 }
 
 /** @param {FlatHeaders} headers @returns {number | string} bytes, or `chunked`, or in words what is wrong */

@@ -32,6 +32,14 @@ export function behaviourSuite(runtime: Runtime): void {
       assert.equal(header(answer, "x-in"), "yes");
     });
 
+    it("takes spaces and tabs from around a header's value, and no byte of it", async (t) => {
+      const instance = await serving(t, runtime, code);
+      // UTF-8 on the wire: the last byte is 0xa0, which in Latin-1 is a blank of another kind.
+      const value = Buffer.from("à déjà").toString("latin1");
+      const answer = await instance.request({ target: "/echo", headers: [["x-in", ` \t${value}\t `]] });
+      assert.equal(header(answer, "x-in"), value);
+    });
+
     it("carries binary bodies unchanged", async (t) => {
       const instance = await serving(t, runtime, code);
       const bytes = Buffer.from(Array.from({ length: 100_000 }, (_, index) => index % 256));

@@ -107,7 +107,7 @@ export class ClientConnection {
     const status = Number(/^HTTP\/1\.1 (\d{3}) ?/.exec(lines[0] ?? "")?.[1]);
     const headers = lines.slice(1).map((line): [string, string] => {
       const colon = line.indexOf(":");
-      return [line.slice(0, colon), line.slice(colon + 1).trim()];
+      return [line.slice(0, colon), line.slice(colon + 1).replaceAll(/^[\t ]+|[\t ]+$/g, "")];
     });
     return status === 100 ? this.responseHead() : { status, headers };
   }

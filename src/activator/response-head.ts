@@ -62,16 +62,16 @@ export function parseResponseHead(text: string, method: string): ResponseHead {
     lineEnd = text.indexOf("\r\n", start);
     if (++count > httpLimits.responseHeaderCount)
       throw new BadResponse(`it has more than ${httpLimits.responseHeaderCount} headers`);
-    readHeader(draft, lineEnd < 0 ? text.slice(start) : text.slice(start, lineEnd));
+    readHeader(draft, text, start, lineEnd < 0 ? text.length : lineEnd);
   }
   return finish(draft, status, method, first[1] === "1");
 }
 
-function readHeader(draft: Draft, line: string): void {
-  const colon = line.indexOf(":");
-  const name = line.slice(0, Math.max(colon, 0)).toLowerCase();
+function readHeader(draft: Draft, text: string, start: number, end: number): void {
+  const colon = text.indexOf(":", start);
+  const name = colon < 0 || colon > end ? "" : text.slice(start, colon).toLowerCase();
   if (!token.test(name)) throw new BadResponse("it has a header line that is not `name: value`");
-  const value = line.slice(colon + 1).trim();
+  const value = fieldValueOf(text, colon + 1, end);
   switch (name) {
     case "content-length":
       if (draft.length !== null) throw new BadResponse("it has two content-length headers");
@@ -100,6 +100,17 @@ function readHeader(draft: Draft, line: string): void {
     default:
       if (!name.startsWith("ebb-")) draft.headers.push(name, value);
   }
+}
+
+/** Without the spaces and tabs around it; what `trim` takes as well can be a byte of a character (RFC 9110, 5.5). */
+function fieldValueOf(text: string, start: number, end: number): string {
+  while (start < end && isBlank(text.charCodeAt(start))) start++;
+  while (end > start && isBlank(text.charCodeAt(end - 1))) end--;
+  return text.slice(start, end);
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
 }
 
 function keepAliveMs(value: string): number | null {

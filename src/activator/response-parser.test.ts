@@ -213,6 +213,32 @@ test("where a response is cut into pieces changes nothing", () => {
   );
 });
 
+test("a value loses the spaces and tabs around it, and no byte of its own", () => {
+  const value = Buffer.from("\u00a0 déjà").toString("latin1");
+  const seen = parse(one(`HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-word:\t ${value} \t\r\n\r\n`));
+  assert.deepEqual(seen.headers, ["x-word", value]);
+});
+
+test("a head like the one before is read like it, whatever the method asked for", () => {
+  const heads: ResponseHead[] = [];
+  const nothing = () => {};
+  const parser = new ResponseParser({
+    head: (head) => void heads.push(head),
+    data: nothing,
+    end: nothing,
+    upgrade: nothing,
+  });
+  for (const method of ["GET", "HEAD", "GET", "GET"]) {
+    parser.expect(method, false);
+    parser.feed(one("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n")[0]!);
+    if (method === "GET") parser.feed(one("a")[0]!);
+  }
+  assert.deepEqual(
+    heads.map((head) => head.framing),
+    [1, 0, 1, 1],
+  );
+});
+
 test("hostile bytes end in a refusal or in nothing, never in a crash or in two answers", () => {
   const pieces = [
     "HTTP/1.1 200 OK",

@@ -21,6 +21,8 @@ const lineEnd = Buffer.from("\r\n");
 const chunkSizeLine = /^([0-9a-fA-F]{1,13})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?$/;
 const chunkSizeLineBytes = 1_024;
 const interimResponsesMax = 16;
+/** What each connection may keep of the last head. */
+const rememberedHeadBytes = 1_024;
 
 export class ResponseParser {
   readonly #events: ResponseEvents;
@@ -33,6 +35,9 @@ export class ResponseParser {
   /** Bytes of an unfinished head, size line or trailer, and how many of them were searched for its end. */
   #partial: Buffer | null = null;
   #partialLength = 0;
+  #lastText = "";
+  #lastMethod = "";
+  #lastHead: ResponseHead | null = null;
   /** Something of the current response has arrived. */
   started = false;
 
@@ -92,7 +97,7 @@ export class ResponseParser {
   #head(rest: Buffer): Buffer {
     const [text, after] = this.#until(rest, headEnd, httpLimits.responseHeadBytes, "its head");
     if (text === null) return after;
-    const head = parseResponseHead(text, this.#method);
+    const head = this.#parsed(text);
     if (head.status < 200) return this.#interimResponse(head, after);
     this.#events.head(head, head.framing === after.length);
     if (head.framing === "chunked") this.#state = "chunk-size";
@@ -103,6 +108,17 @@ export class ResponseParser {
       this.#left = head.framing;
     }
     return after;
+  }
+
+  /** A function's answers mostly have the head of the one before, to the byte. */
+  #parsed(text: string): ResponseHead {
+    if (text === this.#lastText && this.#method === this.#lastMethod) return this.#lastHead!;
+    const head = parseResponseHead(text, this.#method);
+    if (text.length > rememberedHeadBytes) return head;
+    this.#lastText = text;
+    this.#lastMethod = this.#method;
+    this.#lastHead = head;
+    return head;
   }
 
   #interimResponse(head: ResponseHead, after: Buffer): Buffer {
@@ -121,7 +137,8 @@ export class ResponseParser {
       this.#left -= rest.length;
       this.#events.data(rest);
     } else {
-      this.#complete(rest.subarray(0, this.#left), rest.length - this.#left, false);
+      const last = rest.length === this.#left ? rest : rest.subarray(0, this.#left);
+      this.#complete(last, rest.length - this.#left, false);
     }
   }
 
