@@ -85,9 +85,13 @@ export class Connection implements ExchangeOwner, RequestEvents {
     this.#last = true;
   }
 
-  destroy(reset = false): void {
-    if (reset) this.#socket.resetAndDestroy();
-    else this.#socket.destroy();
+  destroy(): void {
+    this.#socket.destroy();
+  }
+  reset(): void {
+    // While its end is on its way there is no reset: libuv refuses it, and Node then never closes the socket.
+    if (this.#socket.writableEnded && this.#socket.writableLength === 0) this.#socket.destroy();
+    else this.#socket.resetAndDestroy();
   }
 
   /** Nothing more is read, and it ends when what was answered has gone out. */

@@ -17,10 +17,10 @@ export interface ExchangeOwner {
   uncork(): void;
   /** `bodyBlocked` of the exchange has changed. */
   flowChanged(): void;
-  /** The answer is complete; `close`: it was the connection's last. */
+  /** Nothing more comes of the answer; `close`: it was the connection's last, or is not complete. */
   answered(exchange: Exchange, close: boolean): void;
-  /** Breaks the connection off; `reset`: where its end alone would be the answer's. */
-  destroy(reset: boolean): void;
+  /** Breaks the connection off in a way that nobody takes for its end. */
+  reset(): void;
 }
 
 /** Who takes a request's body. */
@@ -218,8 +218,13 @@ export class Exchange {
   /** The answer cannot be completed: the client must not take it for whole. */
   destroy(): void {
     if (this.#state === "over") return;
-    this.#state = "over";
-    this.#owner.destroy(this.#framing === "close");
+    // The connection's end would complete it.
+    if (this.#turn && this.#framing === "close") this.#owner.reset();
+    // Where it is not its turn nothing of it has gone out, and nothing will.
+    this.#waiting = [];
+    this.#onTurn = null;
+    this.#close = true;
+    this.#finish();
   }
 
   /** Something else answers over the connection itself when it is this exchange's turn, and says when it is done. */
