@@ -8,7 +8,7 @@ import type { Revision, WorkloadKey } from "#model/workload.ts";
 /** Names and values in turn, as node:http's rawHeaders; already normalised (gateway/steps). */
 export type FlatHeaders = readonly string[];
 
-/** A request body that is pulled with back-pressure; bytes stay in the client's socket until an instance takes them. */
+/** A request body that is pulled with back-pressure; until an instance takes them bytes stay in the client's socket, but for the first. */
 export interface RequestBody {
   /** From content-length; null: chunked. */
   readonly lengthBytes: number | null;

@@ -1,6 +1,7 @@
 // How invocations end that do not end well: deadlines, timeouts and deaths of instances.
 
 import assert from "node:assert/strict";
+import type { Socket } from "node:net";
 import test, { afterEach, beforeEach } from "node:test";
 import { VirtualClock } from "#lib/virtual-clock.ts";
 import { EbbError } from "#model/errors.ts";
@@ -190,4 +191,16 @@ test("a caller that leaves after its answer was marked and before it was sent ge
   };
   await until(() => end(call.id) !== undefined, "it ended");
   assert.deepEqual([end(call.id)!.outcome, end(call.id)!.status], ["ok", 200]);
+});
+
+test("a caller that leaves while the instance thinks about a switch has left, also where the switch comes then", async () => {
+  const revision = world.deploy(testRevision());
+  const held = Promise.withResolvers<Socket>();
+  await world.startRaw(revision, (socket) => void socket.once("data", () => held.resolve(socket)));
+  const left = world.call({ upgrade: true, headers: ["host", "h", "upgrade", "websocket"] });
+  const socket = await held.promise;
+  left.invocation.abort();
+  socket.write("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+  await until(() => end(left.id) !== undefined, "it ended");
+  assert.equal(end(left.id)!.outcome, "client_gone");
 });

@@ -275,7 +275,11 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
   upgraded(head: ResponseHead, socket: Duplex): void {
     this.#connection = null;
     const sink = this.#sink;
-    if (sink?.upgraded === undefined) {
+    if (sink === null) {
+      socket.destroy();
+      return this.#finish();
+    }
+    if (sink.upgraded === undefined) {
       socket.destroy();
       return this.#fail(new EbbError("bad_request", "This caller cannot switch protocols."), "error");
     }

@@ -1,6 +1,5 @@
 // The room: listeners, and what becomes of a request when it has passed the steps.
 
-import type { Socket } from "node:net";
 import type { Activator, Call } from "#activator/door.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Tell } from "#model/fact.ts";
@@ -8,7 +7,7 @@ import { newErrorId, newInvocationId } from "#model/ids.ts";
 import type { Gateway, PlatformHandler } from "./door.ts";
 import { plainAddress, TrustedProxies } from "./forwarded.ts";
 import { AuthorityCache } from "./host.ts";
-import type { Connection } from "./http1/connection.ts";
+import type { Connection, TakeSocket } from "./http1/connection.ts";
 import type { Exchange } from "./http1/exchange.ts";
 import { Http1Server } from "./http1/server.ts";
 import { type Destination, Inbound, type StepContext } from "./inbound.ts";
@@ -36,12 +35,6 @@ export interface GatewayOptions extends Pick<StepContext, "access" | "mirror" | 
 
 export function createGateway(options: GatewayOptions): Gateway {
   return new HttpGateway(options);
-}
-
-/** A client's socket that leaves HTTP, and what was read of what comes then. */
-interface Upgrade {
-  readonly socket: Socket;
-  readonly early: Buffer;
 }
 
 class HttpGateway implements Gateway {
@@ -94,9 +87,7 @@ class HttpGateway implements Gateway {
           if (!leaves) this.#serve(exchange, connection, internal, null);
           return leaves;
         },
-        upgrade: (exchange, socket, early, connection) => {
-          this.#serve(exchange, connection, internal, { socket, early });
-        },
+        upgrade: (exchange, take, connection) => this.#serve(exchange, connection, internal, take),
         unreadable: (code, exchange, connection) => this.#unreadable(code, exchange, connection),
       },
       {
@@ -129,7 +120,7 @@ class HttpGateway implements Gateway {
     else exchange.bodyFailed(problem);
   }
 
-  #serve(exchange: Exchange, connection: Connection, internal: boolean, upgrade: Upgrade | null): void {
+  #serve(exchange: Exchange, connection: Connection, internal: boolean, upgrade: TakeSocket | null): void {
     const options = { internal, upgrade: upgrade !== null };
     const inbound = new Inbound(exchange.head, connection.peer, this.#context, options);
     try {
@@ -161,7 +152,7 @@ class HttpGateway implements Gateway {
     inbound: Inbound,
     destination: Extract<Destination, { kind: "workload" }>,
     exchange: Exchange,
-    upgrade: Upgrade | null,
+    upgrade: TakeSocket | null,
   ): void {
     const { clock, activator } = this.#options;
     const { request, bodyBytes } = inbound;

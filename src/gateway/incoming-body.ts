@@ -1,4 +1,4 @@
-// A request's body as the activator pulls it: bytes stay in the client's socket until an instance takes them.
+// A request's body as the activator pulls it: until an instance takes them bytes stay in the client's socket, but for the first.
 
 import type { RequestBody } from "#activator/door.ts";
 import { EbbError } from "#model/errors.ts";

@@ -1,9 +1,9 @@
 // A workload's answer on its way to the client: an exchange's answer as the activator's sink.
 
-import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Invocation, ReplyHead, ReplySink } from "#activator/door.ts";
 import { EbbError } from "#model/errors.ts";
+import type { TakeSocket } from "./http1/connection.ts";
 import type { Answerer, Exchange } from "./http1/exchange.ts";
 import type { IncomingBody } from "./incoming-body.ts";
 import { sendProblem } from "./problem.ts";
@@ -16,8 +16,8 @@ export interface ReplyOptions extends ResponseRules {
   readonly body: IncomingBody | null;
   /** Something that is no EbbError: the caller gets what this makes of it. */
   readonly defect: (error: Error) => EbbError;
-  /** Where the client asked for another protocol: its socket, and what it sent behind its head. */
-  readonly upgrade: { readonly socket: Socket; readonly early: Buffer } | null;
+  /** Where the client asked for another protocol: its socket. */
+  readonly upgrade: TakeSocket | null;
 }
 
 const noBytes = new Uint8Array(0);
@@ -92,9 +92,8 @@ export class Reply implements ReplySink, Answerer {
     this.#over = true;
     const { upgrade } = this.#options;
     if (upgrade === null || this.#exchange.over) return void instance.destroy();
-    const { socket, early } = upgrade;
+    const socket = upgrade();
     socket.write(switchingHead(responseHeaders(head, this.#options)), "latin1");
-    if (early.length > 0) socket.unshift(early);
     join(socket, instance);
   }
 

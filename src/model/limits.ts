@@ -36,6 +36,13 @@ export const httpLimits = {
   /** 0 would be unlimited; this is "as large as a disk", refused early by content-length and late by count. */
   requestBodyBytes: 1024 * GiB,
   bufferedBodyBytes: 6 * MiB,
+  /**
+   * Of what a client sends behind its head while nobody takes it yet: so much is read, for its end is seen by reading alone;
+   * more stays in its socket. One read may bring as much again.
+   */
+  sentAheadBytes: 64 * 1024,
+  /** What a piece of it counts for beside its bytes. */
+  sentAheadPieceBytes: 128,
   apiBodyBytes: 1 * MiB,
   headersTimeoutMs: 20_000,
   keepAliveTimeoutMs: 65_000,

@@ -12,13 +12,16 @@ export interface RequestServer {
   readonly closing: boolean;
   /** A head is there. True: the connection is to become another protocol's; `upgrade` follows. */
   request(exchange: Exchange, connection: Connection): boolean;
-  /** Of the exchange that asked for it: `socket` is paused and no longer this connection's. */
-  upgrade(exchange: Exchange, socket: Socket, early: Buffer, connection: Connection): void;
+  /** Of the exchange that asked for it. */
+  upgrade(exchange: Exchange, take: TakeSocket, connection: Connection): void;
   /** What came is not HTTP/1.1 (llhttp's code), or its head did not come in time. Nothing more is read. */
   unreadable(code: string, exchange: Exchange | null, connection: Connection): void;
   /** It is over. */
   closed(connection: Connection): void;
 }
+
+/** Once: the client's socket is paused and no longer the connection's, and what was read behind the head is in it again. */
+export type TakeSocket = () => Socket;
 
 /** Its head did not come in time: the code of what `node:http` says then. */
 export const headTimeout = "ERR_HTTP_REQUEST_TIMEOUT";
@@ -256,9 +259,22 @@ export class Connection implements ExchangeOwner, RequestEvents {
     }
     const socket = this.#socket;
     this.#parser.release();
-    socket.pause();
-    socket.off("data", this.#onData).off("end", this.#onEnd);
-    this.#server.upgrade(exchange, socket, early, this);
+    // Until it is taken it is read, within bounds: that the client has gone is seen by reading alone.
+    const ahead: Buffer[] = [];
+    let aheadBytes = 0;
+    const keep = (chunk: Buffer): void => {
+      ahead.push(chunk);
+      aheadBytes += chunk.length + httpLimits.sentAheadPieceBytes;
+      if (aheadBytes >= httpLimits.sentAheadBytes) socket.pause();
+    };
+    socket.off("data", this.#onData).on("data", keep).resume();
+    if (early.length > 0) keep(early);
+    const take = (): Socket => {
+      socket.off("data", keep).off("end", this.#onEnd).pause();
+      if (ahead.length > 0) socket.unshift(Buffer.concat(ahead));
+      return socket;
+    };
+    this.#server.upgrade(exchange, take, this);
   }
 
   #unreadable(code: string): void {

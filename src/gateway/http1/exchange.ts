@@ -15,7 +15,7 @@ export interface ExchangeOwner {
   /** What is written until `uncork` goes out together. */
   cork(): void;
   uncork(): void;
-  /** `bodyBlocked` of the exchange has changed. */
+  /** `bodyBlocked` of the exchange, which is asked after each read, has changed. */
   flowChanged(): void;
   /** Nothing more comes of the answer; `close`: it was the connection's last, or is not complete. */
   answered(exchange: Exchange, close: boolean): void;
@@ -47,10 +47,11 @@ export class Exchange {
   // --- the request's body
   #receiver: BodyReceiver | null = null;
   #discarded = false;
-  /** The body's bytes are not wanted yet, or not for now: they stay in the client's socket. */
-  bodyBlocked = true;
-  /** Came before anybody wanted it: at most what one read of the socket brings. */
+  /** Its receiver takes no more for now. */
+  #bodyPaused = false;
+  /** Came before anybody wanted it. */
   #early: Buffer[] = [];
+  #earlyBytes = 0;
   #complete = false;
   #bodyError: Error | null = null;
   // --- the answer
@@ -91,9 +92,19 @@ export class Exchange {
 
   // --- the request's body, from the connection
 
+  /** No more of the body is wanted for now: it stays in the client's socket. */
+  get bodyBlocked(): boolean {
+    return this.#receiver === null ? this.#earlyBytes >= httpLimits.sentAheadBytes : this.#bodyPaused;
+  }
+
   arrived(chunk: Buffer): void {
     if (this.#receiver !== null) this.#receiver.data(chunk);
-    else if (!this.#discarded) this.#early.push(chunk);
+    else if (!this.#discarded) this.#keep(chunk);
+  }
+
+  #keep(chunk: Buffer): void {
+    this.#early.push(chunk);
+    this.#earlyBytes += chunk.length + httpLimits.sentAheadPieceBytes;
   }
 
   arrivedWhole(): void {
@@ -118,8 +129,9 @@ export class Exchange {
   receive(receiver: BodyReceiver): void {
     const early = this.#early;
     this.#early = [];
+    this.#earlyBytes = 0;
     this.#receiver = receiver;
-    this.bodyBlocked = false;
+    this.#bodyPaused = false;
     for (const chunk of early) receiver.data(chunk);
     if (this.#bodyError !== null) {
       this.#receiver = null;
@@ -133,11 +145,11 @@ export class Exchange {
   }
 
   pauseBody(): void {
-    this.bodyBlocked = true;
+    this.#bodyPaused = true;
     this.#owner.flowChanged();
   }
   resumeBody(): void {
-    this.bodyBlocked = false;
+    this.#bodyPaused = false;
     this.#owner.flowChanged();
   }
 
@@ -145,6 +157,7 @@ export class Exchange {
   discardBody(): void {
     this.#receiver = null;
     this.#early = [];
+    this.#earlyBytes = 0;
     this.#discarded = true;
     this.resumeBody();
   }

@@ -31,7 +31,7 @@ export class Http1Server {
         return serves.closing;
       },
       request: (exchange, connection) => serves.request(exchange, connection),
-      upgrade: (exchange, socket, early, connection) => serves.upgrade(exchange, socket, early, connection),
+      upgrade: (exchange, take, connection) => serves.upgrade(exchange, take, connection),
       unreadable: (code, exchange, connection) => serves.unreadable(code, exchange, connection),
       closed: (connection) => void this.#connections.delete(connection),
     };
