@@ -5,6 +5,11 @@ import { IncomingMessage, ServerResponse } from "#lib/http.ts";
 import type { Connection } from "./connection.ts";
 import type { BodyReceiver, Exchange } from "./exchange.ts";
 
+/** What node:http's parser tells a request of its headers by: which of them are joined, and which are kept once, is Node's to say. */
+interface HeaderTaker {
+  _addHeaderLines(rawHeaders: string[], count: number): void;
+}
+
 /** node:http's request, with the exchange's body. */
 class ExchangeRequest extends IncomingMessage implements BodyReceiver {
   readonly #exchange: Exchange;
@@ -15,8 +20,7 @@ class ExchangeRequest extends IncomingMessage implements BodyReceiver {
     const { method, target, rawHeaders, versionMajor, versionMinor } = exchange.head;
     Object.assign(this, { method, url: target, httpVersionMajor: versionMajor, httpVersionMinor: versionMinor });
     this.httpVersion = `${versionMajor}.${versionMinor}`;
-    this.rawHeaders = [...rawHeaders];
-    for (let i = 0; i < rawHeaders.length; i += 2) addHeader(this.headers, rawHeaders[i]!, rawHeaders[i + 1]!);
+    (this as unknown as HeaderTaker)._addHeaderLines([...rawHeaders], rawHeaders.length);
   }
 
   override _read(): void {
@@ -40,14 +44,6 @@ class ExchangeRequest extends IncomingMessage implements BodyReceiver {
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     done(error);
   }
-}
-
-/** As node:http joins them (RFC 9110, 5.3); two of what may stand once alone have been refused before. */
-function addHeader(headers: http.IncomingMessage["headers"], rawName: string, value: string): void {
-  const name = rawName.toLowerCase();
-  const before = headers[name];
-  if (name === "set-cookie") headers[name] = [...(headers[name] ?? []), value];
-  else headers[name] = before === undefined ? value : `${String(before)}${name === "cookie" ? "; " : ", "}${value}`;
 }
 
 /** Serves it when it is its turn; the connection goes on when the response is finished. */
