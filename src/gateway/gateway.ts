@@ -141,7 +141,7 @@ class HttpGateway implements Gateway {
   #refuse(inbound: Inbound, exchange: Exchange, connection: Connection, problem: EbbError): void {
     if (exchange.started) return exchange.destroy();
     const anyOrigin = inbound.host.kind === "workload" || inbound.destination?.kind === "workload";
-    const distrusted = unreadable.has(problem.status);
+    const distrusted = distrustedStatuses.has(problem.status);
     if (distrusted) connection.distrust(exchange);
     // Where leave to send the body was asked for and not given, nobody knows whether it comes.
     const close = distrusted || inbound.known.expect !== null || inbound.upgrade;
@@ -200,7 +200,7 @@ class HttpGateway implements Gateway {
 }
 
 /** Statuses of requests that could not be read as one thing. */
-const unreadable = new Set([400, 413, 414, 431]);
+const distrustedStatuses = new Set([400, 413, 414, 431]);
 
 function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
   switch (error.code) {

@@ -108,7 +108,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
     if (!this.idle) return;
     if (this.#headSinceUs !== null && this.#receiving === null) {
       if (nowUs - this.#headSinceUs < httpLimits.headersTimeoutMs * 1_000) return;
-      this.#unreadable(headTimeout);
+      this.#giveUp(headTimeout);
     } else if (this.#socket.writableLength > 0 && this.#sends()) {
       // To a client that reads slowly: as long as it reads it is there.
       this.#quietSinceUs = nowUs;
@@ -216,14 +216,13 @@ export class Connection implements ExchangeOwner, RequestEvents {
     this.#quietSinceUs = this.#clock.monotonicUs();
     if (fed.kind === "left") return this.#leave(fed.rest);
     // Behind a request that was its last a client may send what it likes.
-    if (fed.kind === "failed" && !(fed.code === "HPE_CLOSED_CONNECTION" && this.#last))
-      return this.#unreadable(fed.code);
+    if (fed.kind === "failed" && !(fed.code === "HPE_CLOSED_CONNECTION" && this.#last)) return this.#giveUp(fed.code);
     this.flowChanged();
   };
 
   readonly #onEnd = (): void => {
     const code = this.#deaf ? null : this.#parser.finish();
-    if (code !== null && this.#headSinceUs !== null && this.idle) return this.#unreadable(code);
+    if (code !== null && this.#headSinceUs !== null && this.idle) return this.#giveUp(code);
     // As with node:http, a client that ends its side is one that has gone.
     this.#socket.end();
   };
@@ -277,7 +276,8 @@ export class Connection implements ExchangeOwner, RequestEvents {
     this.#server.upgrade(exchange, take, this);
   }
 
-  #unreadable(code: string): void {
+  /** What still comes cannot be read as requests. */
+  #giveUp(code: string): void {
     this.#hearNoMore();
     const exchange = this.#receiving;
     this.#receiving = null;
@@ -288,7 +288,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
 
   /** Says something that answers no request, behind all answers that are owed: what ends the connection. */
   lastWords(answer: (exchange: Exchange) => void): void {
-    const exchange = new Exchange(unreadableHead, this);
+    const exchange = new Exchange(noHead, this);
     exchange.arrivedWhole();
     this.#carry(exchange);
     answer(exchange);
@@ -314,7 +314,8 @@ const pipelinedMax = 16;
 /** What a client's and our timers may differ by: it should be the client that closes. */
 const keepAliveMarginMs = 1_000;
 
-const unreadableHead: RequestHead = {
+/** Of what answers no request. */
+const noHead: RequestHead = {
   method: "",
   target: "",
   rawHeaders: [],
