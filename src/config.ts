@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { homedir, totalmem } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { poolLimits } from "#model/limits.ts";
 
 /** What `ebb up` may be told; everything has a default. Generated into docs/reference/configuration.md. */
 export const daemonKeys = {
@@ -38,6 +39,12 @@ export const daemonKeys = {
     fallback: "container",
     meaning: "none: functions run as plain processes; development only, loopback only",
   },
+  pool: {
+    flag: "--pool MIB",
+    env: "EBB_POOL_MIB",
+    fallback: "2% of the machine's memory",
+    meaning: "what sandboxes that are started ahead of the calls may use together; 0: none is",
+  },
 } as const;
 
 export interface DaemonOptions {
@@ -46,6 +53,7 @@ export interface DaemonOptions {
   readonly url?: string | undefined;
   readonly trustProxy?: readonly string[] | undefined;
   readonly isolation?: string | undefined;
+  readonly pool?: string | undefined;
 }
 
 export interface DaemonConfig {
@@ -62,6 +70,8 @@ export interface DaemonConfig {
   /** The pinned Node. */
   readonly node: string;
   readonly machineMemoryBytes: number;
+  /** What sandboxes that are started ahead may use. */
+  readonly poolBytes: number;
   /** Files and sockets that the process may have open at a time. */
   readonly openFilesMax: number;
   /** Who owns credentials.json: the user behind sudo. */
@@ -72,6 +82,8 @@ export interface DaemonConfig {
   /** What npm needs to reach the operator's registry; no secret, since arguments can be seen. */
   readonly npmEnvironment: Readonly<Record<string, string>>;
 }
+
+const MiB = 1024 * 1024;
 
 /** A wrong option or variable: one clear sentence, exit code 2. */
 export class ConfigError extends Error {}
@@ -99,6 +111,7 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
     installation,
     node: process.execPath,
     machineMemoryBytes: totalmem(),
+    poolBytes: readPoolBytes(options.pool ?? environment["EBB_POOL_MIB"]),
     openFilesMax: readOpenFilesMax(),
     owner: readOwner(environment),
     ebbVersion: readVersion(),
@@ -111,6 +124,16 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
       "npm_config_cafile",
     ]),
   };
+}
+
+function readPoolBytes(text: string | undefined): number {
+  if (text === undefined) return Math.floor(totalmem() * poolLimits.budgetShare);
+  const mostMib = Math.floor(totalmem() / 2 / MiB);
+  if (!/^\d{1,7}$/.test(text) || Number(text) > mostMib)
+    throw new ConfigError(
+      `--pool: expected a number of MiB, at most half of the machine's memory (${mostMib}), found "${text}"`,
+    );
+  return Number(text) * MiB;
 }
 
 /** The data directory of a daemon or of a command that looks for one. */

@@ -172,6 +172,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     quotas: (project) => mirror.project(project)?.quotas ?? null,
     internalUrl: (credential) => (isolated ? "http://ebb.internal" : `${internal.url}/_/${credential}`),
     memoryBytes: config.machineMemoryBytes,
+    poolBytes: config.poolBytes,
     clock,
     tell,
   });

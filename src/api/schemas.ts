@@ -240,6 +240,8 @@ export const Status = Type.Object({
   instances: Type.Object({ running: Count, starting: Count }),
   memoryBytes: Type.Number(),
   memoryLimitBytes: Type.Number(),
+  /** Sandboxes that are started ahead, without code; their memory is apart from the rest. */
+  pool: Type.Object({ sandboxes: Count, memoryBytes: Type.Number() }),
 });
 export const LoopDelayQuery = Type.Object(
   { seconds: Type.Optional(Type.Integer({ minimum: 1, maximum: 60 })) },

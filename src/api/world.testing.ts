@@ -32,7 +32,13 @@ export async function createApiWorld(): Promise<ApiWorld> {
     activator: { load: () => ({ waiting: 0, active: 0, ready: 0, lastActiveMs: world.clock.nowMs - 180_000 }) },
     fleet: {
       instances: () => [],
-      state: () => ({ running: 1, starting: 0, memoryBytes: 1, memoryLimitBytes: 2 }),
+      state: () => ({
+        running: 1,
+        starting: 0,
+        memoryBytes: 1,
+        memoryLimitBytes: 2,
+        pool: { sandboxes: 0, memoryBytes: 0 },
+      }),
       workloadState: () => ({ ready: 0, starting: 0, draining: 0, state: "ready", lastFailure: null }),
     },
     store: {

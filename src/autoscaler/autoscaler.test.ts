@@ -32,6 +32,7 @@ function setup(): {
         onWant.run?.();
       },
       eased: () => undefined,
+      expect: () => undefined,
       workloadState: (): WorkloadFleetState => ({
         ready: 0,
         starting: state.starting,

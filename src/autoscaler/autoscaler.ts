@@ -21,10 +21,12 @@ interface State {
   again: boolean;
   /** A report of a revision that has not become the current one yet. */
   early: Load | null;
+  /** It serves, and the fleet expects its calls. */
+  expected: boolean;
 }
 
 export interface AutoscalerOptions {
-  readonly fleet: Pick<Fleet, "want" | "workloadState" | "eased">;
+  readonly fleet: Pick<Fleet, "want" | "expect" | "workloadState" | "eased">;
   readonly clock: Clock;
   readonly tell: Tell;
   readonly machine?: MachineView;
@@ -63,8 +65,11 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   function changed(project: string, workload: string, revision: Revision | null): void {
     const key = { project, workload };
     const before = states.get(key);
+    const expected = before?.expected === true ? before.revision : null;
     if (before && revision && before.revision.number === revision.number) {
       before.revision = revision;
+      if (!before.expected) fleet.expect(null, revision);
+      before.expected = true;
       if (running) settle(key, before);
       return;
     }
@@ -73,8 +78,10 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
       states.delete(key);
       if (before.wanted > 0) fleet.want(before.revision, 0, [revision ? "another revision serves" : "removed"]);
     }
+    if (revision !== null || expected !== null) fleet.expect(expected, revision);
     if (!revision) return;
     const state = fresh(revision);
+    state.expected = true;
     if (before?.early?.revision.number === revision.number) state.load = before.early;
     states.set(key, state);
     if (running) settle(key, state);
@@ -176,5 +183,6 @@ function fresh(revision: Revision): State {
     deciding: false,
     again: false,
     early: null,
+    expected: false,
   };
 }

@@ -18,6 +18,7 @@ export async function runDaemon(
     listen: options.text("listen") ?? undefined,
     url: options.text("url") ?? undefined,
     isolation: options.text("isolation") ?? undefined,
+    pool: options.text("pool") ?? undefined,
     trustProxy: trustProxy.length > 0 ? trustProxy : undefined,
   });
   // Listened for before anything is started: a signal while it starts must not leave half of it behind.

@@ -9,6 +9,7 @@ const daemonOptions: Record<string, OptionSpec> = {
   listen: { value: "HOST:PORT", help: "where to listen (127.0.0.1:8080)" },
   url: { value: "URL", help: "the URL that users see, as https://fn.example.com" },
   "trust-proxy": { value: "CIDR", several: true, help: "peers whose X-Forwarded-* headers count" },
+  pool: { value: "MIB", help: "memory for sandboxes that are started ahead of the calls; 0: none" },
   isolation: { value: "none", help: "run functions as plain processes: development only, loopback only" },
 };
 

@@ -55,6 +55,7 @@ export function assignmentOf(
     readonly credential: string;
     readonly nonce: string;
     readonly check: boolean;
+    readonly takeWithinMs: number | null;
   },
 ): Assignment {
   const { settings } = revision;
@@ -78,6 +79,7 @@ export function assignmentOf(
     credential: options.credential,
     nonce: options.nonce,
     check: options.check,
+    takeWithinMs: options.takeWithinMs,
   };
 }
 

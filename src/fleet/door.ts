@@ -39,6 +39,8 @@ export interface FleetState {
   readonly starting: number;
   readonly memoryBytes: number;
   readonly memoryLimitBytes: number;
+  /** Started ahead, without code; their memory is apart from the rest. */
+  readonly pool: { readonly sandboxes: number; readonly memoryBytes: number };
 }
 
 export interface WorkloadFleetState {
@@ -57,6 +59,8 @@ export interface Fleet {
   want(revision: Revision, count: number, reasons: readonly string[]): void;
   /** Drains every instance of the workload that is not of `keep` (null: all), and replaces nothing by itself. */
   retire(workload: WorkloadKey, keep: Revision | null, reason: string): void;
+  /** The autoscaler: `after` serves from now on in the place of `before`, and may be called: its kind of sandbox is kept ready. */
+  expect(before: Revision | null, after: Revision | null): void;
   /** The autoscaler: less runs than before, something may be idle now; those that wait for memory are looked at again. */
   eased(): void;
   /** The activator: nothing runs in a released instance any more. */

@@ -1,13 +1,14 @@
 // Makes "wanted" true: starts, drains and ends instances; keeps the machine's memory; says what failed and when it tries again.
 
 import type { Activator } from "#activator/door.ts";
-import { newErrorId, newInstanceId, type InstanceId, type SandboxId } from "#model/ids.ts";
+import { newErrorId, type InstanceId, type SandboxId } from "#model/ids.ts";
 import type { Failure, InstanceView } from "#model/instance.ts";
 import { machineLimits, sandboxLimits } from "#model/limits.ts";
 import type { ProjectQuotas, Revision, WorkloadKey } from "#model/workload.ts";
 import type { Exit, OneOff, OneOffResult, Ready } from "#sandbox/door.ts";
 import { Admission } from "./admission.ts";
 import { poolKeyOf } from "./assignment.ts";
+import { check, type Checked } from "./check.ts";
 import {
   crashLoopFailures,
   endedLikeACrash,
@@ -19,12 +20,12 @@ import {
 import type { Fleet, FleetState, InstanceUser, WorkloadFleetState } from "./door.ts";
 import { idleInstances } from "./idle.ts";
 import { launch, type LaunchContext } from "./launch.ts";
-import { failureOfExit, isLive, liveOf, projectOf, viewOf, type Group, type Member } from "./member.ts";
+import { failureOfExit, isLive, liveOf, newMember, projectOf, viewOf, type Group, type Member } from "./member.ts";
+import { Pool } from "./pool.ts";
 import { Registry } from "./registry.ts";
 
 const MiB = 1024 * 1024;
 const stopAttempts = 5;
-const tailLines = 100;
 const noQuotas: ProjectQuotas = { memoryMb: null, instances: null, ratePerSecond: null };
 
 /** The activator, as far as the fleet needs it. */
@@ -38,6 +39,8 @@ export interface FleetOptions extends LaunchContext {
   /** Of the whole machine. */
   readonly memoryBytes: number;
   readonly concurrentStarts?: number;
+  /** What sandboxes that are started ahead may use of it; 0: none is. */
+  readonly poolBytes?: number;
   /** In [0, 1); for the jitter of back-offs. */
   readonly chance?: () => number;
 }
@@ -53,12 +56,16 @@ class SandboxFleet implements Fleet {
   readonly #registry: Registry;
   readonly #members = new Map<InstanceId, Member>();
   readonly #oneOffs = new Set<Promise<unknown>>();
+  readonly #pool: Pool;
   #stopping = false;
 
   constructor(options: FleetOptions) {
     this.#options = options;
     this.#registry = new Registry(options.clock, options.chance ?? Math.random);
-    this.#limitBytes = sandboxMemoryBytes(options.memoryBytes);
+    const { driver, clock, tell, poolBytes: budgetBytes = 0 } = options;
+    this.#limitBytes = sandboxMemoryBytes(options.memoryBytes) - budgetBytes;
+    const quiet = (): boolean => this.#admission.starting === 0;
+    this.#pool = new Pool({ driver, clock, tell, budgetBytes, quiet });
     this.#admission = new Admission({
       clock: options.clock,
       limitBytes: this.#limitBytes,
@@ -72,8 +79,9 @@ class SandboxFleet implements Fleet {
     });
   }
 
-  start(): Promise<void> {
-    return this.#options.driver.start();
+  async start(): Promise<void> {
+    await this.#options.driver.start();
+    this.#pool.start();
   }
 
   async stop(drainMs: number): Promise<void> {
@@ -83,6 +91,7 @@ class SandboxFleet implements Fleet {
       group.wanted = 0;
       this.#cancelRetry(group);
     }
+    const pool = this.#pool.stop();
     const members = [...this.#members.values()];
     for (const member of members) this.#letGo(member, "ebb is stopping");
     const cancel = this.#options.clock.after(drainMs, () => {
@@ -90,10 +99,16 @@ class SandboxFleet implements Fleet {
     });
     await Promise.all(members.map((member) => member.left.promise));
     cancel();
+    await pool;
     // What one-off programs are still at is ended by the driver's own stop.
     const programs = Promise.allSettled(this.#oneOffs);
     await this.#options.driver.stop();
     await programs;
+  }
+
+  expect(before: Revision | null, after: Revision | null): void {
+    if (after !== null) this.#pool.expect(poolKeyOf(after), 1);
+    if (before !== null) this.#pool.expect(poolKeyOf(before), -1);
   }
 
   want(revision: Revision, count: number, reasons: readonly string[]): void {
@@ -158,27 +173,20 @@ class SandboxFleet implements Fleet {
     this.#admission.freed();
   }
 
-  async check(
-    revision: Revision,
-  ): Promise<Ready | { readonly ok: false; readonly failure: Failure; readonly output: string }> {
-    const bytes = revision.settings.memoryMb * MiB;
-    await this.#admission.oneOff(bytes, true);
-    const member = this.#newMember(null, revision);
-    try {
-      const result = await launch(this.#options, member, this.#prepare(member), true);
-      if (result?.ok) return result;
-      const failure: Failure = result?.failure ?? {
-        fault: "platform",
-        message: member.reason ?? "the sandbox went away while the code was loaded",
-        stack: null,
-        hint: null,
-      };
-      const lines = await this.#options.telemetry.tail(member.id, tailLines).catch(() => []);
-      return { ok: false, failure, output: lines.map((line) => line.message).join("\n") };
-    } finally {
-      this.#admission.startOver();
-      this.#end(member, 0, "checked");
-    }
+  check(revision: Revision): Promise<Checked> {
+    return check(revision, {
+      ...this.#options,
+      admit: (bytes) => this.#admission.oneOff(bytes, true),
+      begin: (ahead) => {
+        const member = this.#newMember(null, revision);
+        return { member, preparing: this.#prepare(member, ahead) };
+      },
+      over: (member) => {
+        this.#admission.startOver();
+        this.#end(member, 0, "checked");
+        this.#pool.settle();
+      },
+    });
   }
 
   async run(spec: OneOff): Promise<OneOffResult> {
@@ -224,7 +232,7 @@ class SandboxFleet implements Fleet {
       else running++;
     }
     const memoryBytes = this.#admission.ledger.machine.bytes;
-    return { running, starting, memoryBytes, memoryLimitBytes: this.#limitBytes };
+    return { running, starting, memoryBytes, memoryLimitBytes: this.#limitBytes, pool: this.#pool.state() };
   }
 
   #start(group: Group): void {
@@ -232,16 +240,20 @@ class SandboxFleet implements Fleet {
     const member = this.#newMember(group, revision);
     const { project, workload, number } = revision;
     this.#options.tell({ kind: "instance_starting", instance: member.id, project, workload, revision: number });
-    void this.#launched(member, group, launch(this.#options, member, this.#prepare(member), false));
+    void this.#launched(member, group, launch(this.#options, member, this.#prepare(member, !group.afresh), false));
   }
 
   async #launched(member: Member, group: Group, launching: ReturnType<typeof launch>): Promise<void> {
     const result = await launching;
+    group.afresh = false;
     if (result?.ok && member.stage === "assigning") this.#becameReady(member, group, result);
+    else if (result?.ok === false && result.untouched && member.ahead && member.reason === null)
+      this.#startAfresh(member, group, result.failure);
     else if (result && member.reason === null)
       this.#startFailed(member, group, result.ok ? failureOfExit(member.exit) : result.failure);
     else this.#end(member, 0, "not wanted any more");
     this.#admission.startOver();
+    this.#pool.settle();
   }
 
   #becameReady(member: Member, group: Group, ready: Ready): void {
@@ -254,7 +266,8 @@ class SandboxFleet implements Fleet {
     this.#registry.succeeded(revision);
     this.#cancelRetry(group);
     const { project, workload, number } = revision;
-    tell({ kind: "instance_ready", instance: id, project, workload, revision: number, phases: ready.phases });
+    const of = { instance: id, project, workload, revision: number };
+    tell({ kind: "instance_ready", ...of, ahead: member.ahead, phases: ready.phases });
     user().ready({
       id,
       revision,
@@ -264,6 +277,15 @@ class SandboxFleet implements Fleet {
       connect: (reader) => driver.connect(sandbox, reader),
       usage: () => driver.usage(sandbox),
     });
+    if (group.wanted > liveOf(group)) this.#admission.enqueue(group);
+  }
+
+  /** What was started ahead was dead, or deaf: nobody's code is to blame, and nobody is told but the operator. */
+  #startAfresh(member: Member, group: Group, failure: Failure): void {
+    const error = new Error(`a sandbox that was started ahead: ${failure.message}`);
+    this.#options.tell({ kind: "defect", errorId: newErrorId(), where: "fleet.pool", error });
+    this.#end(member, 0, "its sandbox did not take the code");
+    group.afresh = true;
     if (group.wanted > liveOf(group)) this.#admission.enqueue(group);
   }
 
@@ -302,29 +324,14 @@ class SandboxFleet implements Fleet {
   }
 
   #newMember(group: Group | null, revision: Revision): Member {
-    const member: Member = {
-      id: newInstanceId(),
-      group,
-      revision,
-      memoryBytes: revision.settings.memoryMb * MiB,
-      startedMs: this.#options.clock.wallMs(),
-      startUs: this.#options.clock.monotonicUs(),
-      stage: "preparing",
-      sandbox: null,
-      preparing: null,
-      readyUs: 0,
-      told: false,
-      reason: null,
-      killed: false,
-      exit: null,
-      left: Promise.withResolvers(),
-    };
+    const member = newMember(group, revision, this.#options.clock);
     this.#members.set(member.id, member);
     group?.members.add(member);
     return member;
   }
 
-  #prepare(member: Member): Promise<SandboxId> {
+  /** `ahead`: one that was started ahead will do. */
+  #prepare(member: Member, ahead: boolean): Promise<SandboxId> {
     const { driver, user } = this.#options;
     const listener = {
       done: (invocation: string): void => {
@@ -332,8 +339,11 @@ class SandboxFleet implements Fleet {
       },
       exited: (exit: Exit): void => this.#gone(member, this.#stopping ? atStop(exit) : exit),
     };
+    const key = poolKeyOf(member.revision);
+    const ready = ahead ? this.#pool.take(key, listener) : null;
+    member.ahead = ready !== null;
     // A driver that throws at once fails the start like one that rejects.
-    member.preparing = (async () => driver.prepare(poolKeyOf(member.revision), listener))();
+    member.preparing = ready === null ? (async () => driver.prepare(key, listener))() : Promise.resolve(ready);
     member.preparing.catch(() => undefined);
     return member.preparing;
   }

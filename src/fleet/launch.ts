@@ -3,7 +3,7 @@
 import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import { newErrorId, randomHex, type SandboxId } from "#model/ids.ts";
-import { deployLimits, sandboxLimits } from "#model/limits.ts";
+import { deployLimits, poolLimits, sandboxLimits } from "#model/limits.ts";
 import type { Tell } from "#model/fact.ts";
 import type { Access } from "#access/door.ts";
 import type { Failed, Ready, SandboxDriver } from "#sandbox/door.ts";
@@ -49,7 +49,9 @@ export async function launch(
   try {
     return await Promise.race([steps(context, member, preparing, check), late.promise, end()]);
   } catch (error) {
-    return failureOf(context, error);
+    const failed = failureOf(context, error);
+    // The platform's failures come before any code is loaded.
+    return member.ahead && failed.failure.fault === "platform" ? { ...failed, untouched: true } : failed;
   } finally {
     over = true;
     giveUp();
@@ -81,7 +83,9 @@ async function steps(
   });
   const credential = access.mintCredential(id, revision.project);
   const env = environmentOf(revision, context.secrets, context.internalUrl(credential));
-  const result = await driver.assign(sandbox, assignmentOf(revision, { instance: id, env, credential, nonce, check }));
+  const takeWithinMs = member.ahead ? poolLimits.takeWithinMs : null;
+  const assignment = assignmentOf(revision, { instance: id, env, credential, nonce, check, takeWithinMs });
+  const result = await driver.assign(sandbox, assignment);
   // Whoever stopped it while it was assigned has its reasons already.
   return member.reason === null ? result : null;
 }

@@ -1,10 +1,13 @@
 // What the fleet knows of one sandbox of a revision, and how much of the machine all of them have taken.
 
-import type { InstanceId, SandboxId } from "#model/ids.ts";
+import type { Clock } from "#model/clock.ts";
+import { newInstanceId, type InstanceId, type SandboxId } from "#model/ids.ts";
 import type { Failure, InstanceState, InstanceView } from "#model/instance.ts";
 import type { Isolation, Revision } from "#model/workload.ts";
 import type { Exit } from "#sandbox/door.ts";
 import type { Taken } from "./decide.ts";
+
+const MiB = 1024 * 1024;
 
 /** All instances of one revision, and how many there shall be. */
 export interface Group {
@@ -17,6 +20,8 @@ export interface Group {
   /** It waits for memory: it takes its turn again when some is freed. */
   blocked: boolean;
   retry: (() => void) | null;
+  /** A sandbox that was started ahead has just been of no use: the next is not. */
+  afresh: boolean;
 }
 
 export interface Member {
@@ -29,6 +34,8 @@ export interface Member {
   readonly startUs: number;
   stage: "preparing" | "assigning" | "ready" | "draining" | "stopping" | "gone";
   sandbox: SandboxId | null;
+  /** Its sandbox was started ahead. */
+  ahead: boolean;
   /** The driver's answer to `prepare`; a member that ends before it waits for it. */
   preparing: Promise<SandboxId> | null;
   readyUs: number;
@@ -41,6 +48,27 @@ export interface Member {
   exit: Exit | null;
   /** Resolved when nothing of it is left. */
   readonly left: PromiseWithResolvers<void>;
+}
+
+export function newMember(group: Group | null, revision: Revision, clock: Clock): Member {
+  return {
+    id: newInstanceId(),
+    group,
+    revision,
+    memoryBytes: revision.settings.memoryMb * MiB,
+    startedMs: clock.wallMs(),
+    startUs: clock.monotonicUs(),
+    stage: "preparing",
+    sandbox: null,
+    ahead: false,
+    preparing: null,
+    readyUs: 0,
+    told: false,
+    reason: null,
+    killed: false,
+    exit: null,
+    left: Promise.withResolvers(),
+  };
 }
 
 export function isLive(member: Member): boolean {

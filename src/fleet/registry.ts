@@ -45,6 +45,7 @@ export class Registry {
       refused: null,
       blocked: false,
       retry: null,
+      afresh: false,
     };
     this.#groups.set(group.key, group);
     this.#entry(revision).groups.add(group);

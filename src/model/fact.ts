@@ -26,6 +26,8 @@ export type Fact =
       readonly project: string;
       readonly workload: string;
       readonly revision: number;
+      /** Its sandbox had been started before it was called for. */
+      readonly ahead: boolean;
       readonly phases: StartPhases;
     }
   | {

@@ -126,6 +126,26 @@ export const machineLimits = {
   concurrentStarts: 4,
 } as const;
 
+/** Sandboxes that are kept ready without code. */
+export const poolLimits = {
+  /** What one counts for while nobody has taken it: a Node that has loaded its shim, and its engine's process. */
+  sandboxBytes: 24 * MiB,
+  /** Of the machine's memory, where the operator says nothing. */
+  budgetShare: 0.02,
+  /** Of a kind that some revision would start. */
+  fewest: 1,
+  /** Starts within so long are a crowd, for which as many are kept. */
+  windowMs: 10_000,
+  /** After so long half a crowd is expected. */
+  halfLifeMs: 600_000,
+  lookAgainMs: 60_000,
+  /** How long one has to take its code; then it is thrown away, and another is started. */
+  takeWithinMs: 2_000,
+  /** Between two that are made; after a failure it doubles, up to the longest pause. */
+  paceMs: 100,
+  pauseMaxMs: 60_000,
+} as const;
+
 export const logLimits = {
   lineBytes: 16 * 1024,
   /** A frame's line on the third FIFO. */

@@ -41,6 +41,8 @@ export interface Assignment {
   readonly nonce: string;
   /** Only load it and say what it is: nothing is served. */
   readonly check: boolean;
+  /** How long one that was started ahead has to take this, before any code is loaded; null: as long as a start may take. */
+  readonly takeWithinMs: number | null;
 }
 
 export interface Ready {
@@ -56,6 +58,8 @@ export interface Ready {
 export interface Failed {
   readonly ok: false;
   readonly failure: Failure;
+  /** It ended, or its time was up, before it took the assignment: no code was touched, and another sandbox may do. */
+  readonly untouched?: boolean;
 }
 
 export interface Exit {

@@ -56,6 +56,8 @@ export class RuntimeLink {
   readonly #options: RuntimeLinkOptions;
   #request: ClientRequest | null = null;
   #answered: ((answer: Ready | Failed) => void) | null = null;
+  #taken = false;
+  #late: NodeJS.Timeout | undefined;
   /** What may still be heard at once; below zero, the rest waits in the sandbox's own socket. */
   #units: number = controlUnitsBurst;
   #refilledMs = 0;
@@ -65,10 +67,17 @@ export class RuntimeLink {
     this.#options = options;
   }
 
+  /** The runtime has begun to answer: from here on it loads code. */
+  get taken(): boolean {
+    return this.#taken;
+  }
+
   /** Answers the first line of the runtime; a connection that ends before it is null: look at how the sandbox ended. */
-  assign(body: string): Promise<Ready | Failed | null> {
+  assign(body: string, takeWithinMs: number | null = null): Promise<Ready | Failed | null> {
     return new Promise((resolve) => {
       this.#answered = resolve;
+      if (takeWithinMs !== null)
+        this.#late = setTimeout(() => this.#answer(nonsense(`took no code within ${takeWithinMs} ms`)), takeWithinMs);
       const lost = (): void => {
         if (!this.#answered) return;
         this.#answered = null;
@@ -96,6 +105,8 @@ export class RuntimeLink {
       this.#answer(nonsense(`answered ${response.statusCode} when it was told what to run`));
       return;
     }
+    this.#taken = true;
+    clearTimeout(this.#late);
     let held = "";
     response.setEncoding("utf8");
     response.on("error", () => {});
@@ -152,6 +163,7 @@ export class RuntimeLink {
   /** Lets go of the connection; an assign that still waits answers null. */
   close(): void {
     clearTimeout(this.#waiting);
+    clearTimeout(this.#late);
     this.#request?.destroy();
   }
 }

@@ -65,6 +65,7 @@ export function assignmentOf(codeDigest: string | null, over: Partial<Assignment
     credential: randomHex(16),
     nonce: randomHex(16),
     check: false,
+    takeWithinMs: null,
     ...over,
   };
 }
@@ -94,6 +95,13 @@ export async function prepare(driver: SandboxDriver, pool: PoolKey): Promise<Sta
     },
   });
   return { id, exited: promise, exits, done, told: told.promise };
+}
+
+/** One that is under way without any code when this resolves, as those of a pool are. */
+export async function startAhead(driver: SandboxDriver, pool: PoolKey): Promise<Started> {
+  const sandbox = await prepare(driver, pool);
+  await new Promise((resolve) => void setImmediate(() => setImmediate(resolve)));
+  return sandbox;
 }
 
 export function get(
@@ -157,13 +165,22 @@ function lifeTests(it: It, harness: () => Harness, started: StartedOf): void {
   it("what was started ahead without code serves the code that it is assigned later", async () => {
     const { driver, code } = harness();
     const digest = await code(programs.hello);
-    const sandbox = await prepare(driver, poolOf("node26"));
-    // A turn of the loop later it is under way without any.
-    await new Promise((resolve) => void setImmediate(() => setImmediate(resolve)));
+    const sandbox = await startAhead(driver, poolOf("node26"));
     const ready = await driver.assign(sandbox.id, assignmentOf(digest));
     assert.ok(ready.ok, ready.ok ? "" : ready.failure.message);
     assert.equal((await get(driver, sandbox.id)).status, 200);
     await driver.stopSandbox(sandbox.id, 0);
+  });
+
+  it("what was started ahead and is dead, or deaf, when its code comes is told apart from code that does not load", async () => {
+    const { driver, code } = harness();
+    const loads = await startAhead(driver, poolOf("node26"));
+    const failed = await driver.assign(loads.id, assignmentOf(await code(programs.throws), { takeWithinMs: 20_000 }));
+    assert.ok(!failed.ok && failed.untouched !== true);
+    const deaf = await startAhead(driver, poolOf("node26"));
+    const late = await driver.assign(deaf.id, assignmentOf(await code(programs.hello), { takeWithinMs: 1 }));
+    assert.ok(!late.ok && late.untouched === true);
+    await deaf.exited;
   });
 
   it("requests that come before it is up wait in its socket", async () => {

@@ -36,6 +36,7 @@ export class Metrics {
   readonly #workloads = new Map<string, Map<string, WorkloadCounts>>();
   #workloadCount = 0;
   readonly #ready = family("ebb_instances_ready_total", "Instances that became ready.", ["project", "workload"]);
+  readonly #ahead = family("ebb_instances_ahead_total", "Instances whose sandbox was started ahead.", []);
   readonly #failed = family("ebb_instances_failed_total", "Instances that failed.", ["project", "workload", "fault"]);
   readonly #restarts = family("ebb_restarts_total", "Parts of ebb that had to be started anew.", ["part"]);
   readonly #defects = family("ebb_defects_total", "Unexpected errors inside ebb.", []);
@@ -55,6 +56,7 @@ export class Metrics {
       }
       case "instance_ready": {
         add(this.#ready, [fact.project, fact.workload], 1);
+        if (fact.ahead) add(this.#ahead, [], 1);
         const seconds = Object.values(fact.phases).reduce((sum, ms) => sum + ms, 0) / 1000;
         const bucket = startBucketsSeconds.findIndex((limit) => seconds <= limit);
         this.#startCounts[bucket < 0 ? startBucketsSeconds.length : bucket]!++;
@@ -72,7 +74,14 @@ export class Metrics {
   }
 
   text(worker: WorkerCounters | null): string {
-    const families = [...this.#invocationFamilies(), this.#ready, this.#failed, this.#restarts, this.#defects];
+    const families = [
+      ...this.#invocationFamilies(),
+      this.#ready,
+      this.#ahead,
+      this.#failed,
+      this.#restarts,
+      this.#defects,
+    ];
     const log: readonly [string, string, number][] = worker
       ? [
           ["ebb_log_read_bytes_total", "Output read from instances.", worker.readBytes],

@@ -9,6 +9,7 @@ import { EbbError } from "#model/errors.ts";
 import { randomHex } from "#model/ids.ts";
 import type { RuntimeName } from "#model/workload.ts";
 import { ociOn, openGround, whyNot, type Ground } from "#sandbox/fixtures/harness.ts";
+import { oneCpu } from "#sandbox/oci/cgroups.ts";
 import { enginesHere } from "#sandbox/oci/engine.ts";
 import type { OciDriver } from "#sandbox/oci/oci.ts";
 import { emptyLayer } from "#sandbox/oci/roots.ts";
@@ -81,6 +82,7 @@ async function launch(ground: Ground, driver: OciDriver, runtime: Exclude<Runtim
     link: null,
     listen: true,
     input: false,
+    cpu: oneCpu,
     mounts: [],
   };
   const sandbox = await driver.begin(start, ({ stdout, stderr, frames }) => {
@@ -98,7 +100,7 @@ async function launch(ground: Ground, driver: OciDriver, runtime: Exclude<Runtim
       copyTree(code, source);
       const lower = [source, join(ground.dataDir, "roots", emptyLayer)].map((path) => relative(codeRoot, path));
       const overlay = { kind: "overlay" as const, base: codeRoot, lower, target: sandbox.codeTarget, source };
-      await sandbox.give([overlay], new AbortController().signal);
+      await sandbox.give([], [overlay], new AbortController().signal);
       return codeFolder;
     },
     signal(name) {

@@ -28,6 +28,8 @@ export interface Faults {
   readonly prepareThrows: number;
   readonly assignThrows: number;
   readonly assignFails: number;
+  /** Of those that were started ahead. */
+  readonly deaf: number;
   readonly diesAssigning: number;
   readonly stopThrows: number;
   readonly startMs: readonly [number, number];
@@ -87,10 +89,8 @@ export class FaultyDriver implements SandboxDriver {
     this.starting++;
     this.startingMost = Math.max(this.startingMost, this.starting);
     await this.#pause(1 + 4 * this.#chance());
-    if (this.#hits(this.#faults.prepareThrows)) {
-      this.starting--;
-      throw new Error("no sandbox today");
-    }
+    this.starting--;
+    if (this.#hits(this.#faults.prepareThrows)) throw new Error("no sandbox today");
     const sandbox: FakeSandbox = {
       id: newSandboxId(),
       pool,
@@ -99,12 +99,10 @@ export class FaultyDriver implements SandboxDriver {
       ready: false,
       stopping: false,
       gone: false,
-      starting: true,
+      starting: false,
       left: Promise.withResolvers(),
     };
     this.sandboxes.set(sandbox.id, sandbox);
-    this.memoryMb += pool.memoryMb;
-    this.memoryMbMost = Math.max(this.memoryMbMost, this.memoryMb);
     return sandbox.id;
   }
 
@@ -112,8 +110,19 @@ export class FaultyDriver implements SandboxDriver {
     const sandbox = this.#of(id);
     if (sandbox.assignment) throw new Error("assigned twice");
     sandbox.assignment = assignment;
+    sandbox.starting = true;
+    this.starting++;
+    this.startingMost = Math.max(this.startingMost, this.starting);
+    // One that was started ahead counts for little until here.
+    this.memoryMb += sandbox.pool.memoryMb;
+    this.memoryMbMost = Math.max(this.memoryMbMost, this.memoryMb);
     this.byInstance.set(assignment.instance, sandbox);
-    const { startMs, slowStart, diesAssigning, assignThrows, assignFails } = this.#faults;
+    const { startMs, slowStart, diesAssigning, assignThrows, assignFails, deaf } = this.#faults;
+    if (assignment.takeWithinMs !== null && this.#hits(deaf)) {
+      await this.#pause(assignment.takeWithinMs, sandbox);
+      this.#notStarting(sandbox);
+      return { ...failed("it took no code"), untouched: true };
+    }
     await this.#pause(this.#hits(slowStart) ? slowStartMs : between(startMs, this.#chance()), sandbox);
     this.#notStarting(sandbox);
     if (sandbox.gone || sandbox.stopping) return failed("it went away");
@@ -134,7 +143,7 @@ export class FaultyDriver implements SandboxDriver {
     this.sandboxes.delete(sandbox.id);
     if (sandbox.assignment) this.byInstance.delete(sandbox.assignment.instance);
     this.#notStarting(sandbox);
-    this.memoryMb -= sandbox.pool.memoryMb;
+    if (sandbox.assignment) this.memoryMb -= sandbox.pool.memoryMb;
     sandbox.left.resolve();
     sandbox.listener.exited(exit);
   }

@@ -9,6 +9,7 @@ export interface Story {
   readonly functions: number;
   readonly events: number;
   readonly memoryMb: number;
+  readonly poolMb?: number;
 }
 
 const lost: Exit = { reason: "lost", code: null, message: "the spawner was replaced" };
@@ -23,6 +24,7 @@ export async function tell(
     seed: story.seed,
     faults: story.seed % 3 === 0 ? noFaults : manyFaults,
     memoryMb: story.memoryMb,
+    poolMb: story.poolMb ?? 0,
     quotas: { small: { memoryMb: 1024, instances: 3, ratePerSecond: null } },
   });
   try {

@@ -44,8 +44,8 @@ export function instanceRoutes(app: Api, rooms: ApiRooms): void {
       schema: { summary: "Instances and memory of the whole machine", tags: ["ebb"], response: { 200: Status } },
     },
     () => {
-      const { running, starting, memoryBytes, memoryLimitBytes } = rooms.fleet.state();
-      return { version: rooms.version, instances: { running, starting }, memoryBytes, memoryLimitBytes };
+      const { running, starting, memoryBytes, memoryLimitBytes, pool } = rooms.fleet.state();
+      return { version: rooms.version, instances: { running, starting }, memoryBytes, memoryLimitBytes, pool };
     },
   );
 

@@ -15,6 +15,7 @@ export interface FileValue {
 export interface SandboxLimits {
   readonly memoryBytes: number;
   readonly pids: number;
+  readonly cpu: CpuLimits;
 }
 
 export interface CpuLimits {
@@ -50,8 +51,9 @@ export interface Cgroups {
 }
 
 const periodUs = 100_000;
-/** Of a sandbox that has no revision yet. */
-export const pooledCpu: CpuLimits = { cpu: 1, cpuStrict: false };
+/** Of a sandbox that has no revision yet: what it boots with is what nobody else wants. */
+export const leftOverCpu: CpuLimits = { cpu: 0, cpuStrict: false };
+export const oneCpu: CpuLimits = { cpu: 1, cpuStrict: false };
 
 function quotaUs({ cpu, cpuStrict }: CpuLimits): number {
   // The kernel takes no quota below 1 ms.
@@ -147,7 +149,7 @@ class CgroupsV1 implements Cgroups {
     return this.#own([id]);
   }
 
-  limits(id: string, { memoryBytes, pids }: SandboxLimits): FileValue[] {
+  limits(id: string, { memoryBytes, pids, cpu }: SandboxLimits): FileValue[] {
     const memory = (file: string): string => this.#path("memory", id, file);
     return [
       { kind: "write", path: memory("memory.limit_in_bytes"), value: String(memoryBytes) },
@@ -156,7 +158,7 @@ class CgroupsV1 implements Cgroups {
         ? [{ kind: "write" as const, path: memory("memory.memsw.limit_in_bytes"), value: String(memoryBytes) }]
         : [{ kind: "write" as const, path: memory("memory.swappiness"), value: "0" }]),
       { kind: "write", path: this.#path("pids", id, "pids.max"), value: String(pids) },
-      ...this.cpuLimits(id, pooledCpu),
+      ...this.cpuLimits(id, cpu),
     ];
   }
 
@@ -238,7 +240,7 @@ class CgroupsV2 implements Cgroups {
     return [this.#path(id)];
   }
 
-  limits(id: string, { memoryBytes, pids }: SandboxLimits): FileValue[] {
+  limits(id: string, { memoryBytes, pids, cpu }: SandboxLimits): FileValue[] {
     return [
       { kind: "write", path: this.#path(id, "memory.max"), value: String(memoryBytes) },
       ...(existsSync(this.#path("memory.swap.max"))
@@ -247,7 +249,7 @@ class CgroupsV2 implements Cgroups {
       // An instance of which the killer took a part is no instance.
       { kind: "write", path: this.#path(id, "memory.oom.group"), value: "1" },
       { kind: "write", path: this.#path(id, "pids.max"), value: String(pids) },
-      ...this.cpuLimits(id, pooledCpu),
+      ...this.cpuLimits(id, cpu),
     ];
   }
 

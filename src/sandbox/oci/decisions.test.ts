@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { exitOf } from "../end.ts";
 import { readAnswer } from "../runtime-link.ts";
 import { assignmentOf } from "../suite.ts";
-import { findCgroups } from "./cgroups.ts";
+import { findCgroups, oneCpu } from "./cgroups.ts";
 import { firstHostId, idRanges, idRangeSize, ociConfig } from "./config.ts";
 import { engineError } from "./engine.ts";
 import { programOrder } from "./program.ts";
@@ -20,7 +20,7 @@ const v1Table = ["memory", "cpu,cpuacct", "pids", "freezer"]
 test("cgroup v2: every limit is written, and what its kernel counted decides about memory", () => {
   const cgroups = findCgroups("ebb-x", v2Table);
   assert.equal(cgroups.version, 2);
-  const limits = cgroups.limits("s1", { memoryBytes: 1 << 28, pids: 512 });
+  const limits = cgroups.limits("s1", { memoryBytes: 1 << 28, pids: 512, cpu: oneCpu });
   const of = (file: string): string | undefined =>
     limits.find(({ path }) => path === `/sys/fs/cgroup/ebb-x/s1/${file}`)?.value;
   assert.deepEqual(["memory.max", "pids.max", "cpu.max", "memory.oom.group"].map(of), [

@@ -63,20 +63,21 @@ export function engineArgv(engine: Engine, options: RunOptions): string[] {
   ];
 }
 
-const settledPauseMs = 2;
+/** How often one that is waited for is looked at, and one that nobody waits for. */
+export const settledPauseMs = { waitedFor: 2, ahead: 20 } as const;
 
 /**
- * Resolves when the engine has finished and its process has become the program. An engine tells nobody, so this looks; only for
- * a sandbox that was started without code an instant ago.
+ * Resolves when the engine has finished and its process has become the program. An engine tells nobody, so this looks, at a
+ * sandbox that was started without code.
  */
-export async function becameProgram(pidFile: string, signal: AbortSignal): Promise<void> {
+export async function becameProgram(pidFile: string, pauseMs: number, signal: AbortSignal): Promise<void> {
   for (;;) {
     const pid = await readFile(pidFile, "latin1").catch(() => "");
     if (/^[0-9]+\s*$/.test(pid)) {
       const name = await readFile(`/proc/${pid.trim()}/comm`, "latin1").catch(() => "");
       if (name !== "" && !/^(crun|runc)/.test(name)) return;
     }
-    await sleep(settledPauseMs, undefined, { signal });
+    await sleep(pauseMs, undefined, { signal });
   }
 }
 

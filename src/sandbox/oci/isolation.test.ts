@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { openGround, ociOn, plainLinks, whyNot, type Ground } from "../fixtures/harness.ts";
 import { callsByNumber, dangerous, evaluates, otherAbis } from "../fixtures/probes.ts";
-import { assignmentOf, get, poolOf, prepare, type Started } from "../suite.ts";
+import { assignmentOf, get, poolOf, prepare, startAhead, type Started } from "../suite.ts";
 import type { OciDriver } from "./oci.ts";
 
 const EPERM = 1;
@@ -24,11 +24,11 @@ describe("from inside an oci sandbox", { skip: whyNot(["/usr/sbin/ip"]) ?? false
     ground = await openGround();
     driver = ociOn(ground, { network: links });
     await driver.start();
-    const js = await prepare(driver, poolOf("node26", 128));
+    const js = await startAhead(driver, poolOf("node26", 128));
     const env = { SECRET: "s3cr3t-of-the-revision" };
     assert.ok((await driver.assign(js.id, assignmentOf(await ground.code(evaluates), { env }))).ok);
     node = js.id;
-    const py = await prepare(driver, poolOf("python3", 128));
+    const py = await startAhead(driver, poolOf("python3", 128));
     const digest = await ground.code(callsByNumber, "main.py");
     assert.ok((await driver.assign(py.id, assignmentOf(digest, { entry: "main.py" }))).ok);
     python = py.id;

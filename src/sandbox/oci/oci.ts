@@ -27,7 +27,7 @@ import type {
 import { listens } from "../listens.ts";
 import { assignBody, codeFolder, RuntimeLink } from "../runtime-link.ts";
 import { baseEnv, readShims, type Shims } from "../shims.ts";
-import { describeCgroups, findCgroups, type Cgroups } from "./cgroups.ts";
+import { describeCgroups, findCgroups, leftOverCpu, type Cgroups, type CpuLimits } from "./cgroups.ts";
 import { firstHostId, idRanges, idRangeSize } from "./config.ts";
 import { enginesHere, noEngine, type Engine } from "./engine.ts";
 import { runOneOff } from "./one-off.ts";
@@ -68,6 +68,8 @@ export interface Start {
   readonly link: Link | null;
   readonly listen: boolean;
   readonly input: boolean;
+  /** Until it is assigned. */
+  readonly cpu: CpuLimits;
   readonly mounts: OneOff["mounts"];
 }
 
@@ -163,7 +165,7 @@ export class OciDriver implements SandboxDriver {
     const linkMs = performance.now() - startedMs;
     const args = pool.runtime === "custom" ? waitingArgs : this.#shims.argvOf(pool.runtime, pool.memoryMb);
     const sandbox = await this.#make(
-      { pool, args, env: baseEnv, link, listen: !custom, input: custom, mounts: [] },
+      { pool, args, env: baseEnv, link, listen: !custom, input: custom, cpu: leftOverCpu, mounts: [] },
       listener,
     );
     sandbox.phases = { link: linkMs, make: performance.now() - startedMs - linkMs };
@@ -228,7 +230,7 @@ export class OciDriver implements SandboxDriver {
     const startedMs = performance.now();
     let launchedMs = startedMs;
     const answer = await sandbox.within(sandboxLimits.startMs, async (signal) => {
-      await sandbox.give(this.#things(sandbox, assignment), signal);
+      await sandbox.give(this.#cgroups!.cpuLimits(sandbox.id, assignment), this.#code(sandbox, assignment), signal);
       launchedMs = performance.now();
       return sandbox.pool.runtime === "custom"
         ? this.#becomeProgram(sandbox, assignment, signal)
@@ -236,23 +238,25 @@ export class OciDriver implements SandboxDriver {
     });
     if (!answer.ok) {
       void sandbox.stop(0);
-      return answer;
+      return sandbox.runtimeLink?.taken === false ? { ...answer, untouched: true } : answer;
     }
-    const inside = Object.values(answer.phases).reduce((sum, ms) => sum + ms, 0);
-    const boot = Math.max(0, performance.now() - launchedMs - inside);
-    return { ...answer, phases: { ...sandbox.phases, launch: launchedMs - startedMs, boot, ...answer.phases } };
+    // What was started ahead has booted on nobody's time.
+    const ahead = assignment.takeWithinMs !== null;
+    const { bootMs = 0, ...loading } = answer.phases;
+    const inside = ahead ? loading : { bootMs, ...loading };
+    const insideMs = Object.values(inside).reduce((sum, ms) => sum + ms, 0);
+    const boot = Math.max(0, performance.now() - launchedMs - insideMs);
+    const made = ahead ? {} : sandbox.phases;
+    return { ...answer, phases: { ...made, launch: launchedMs - startedMs, boot, ...inside } };
   }
 
-  /** The code becomes visible, and the CPU becomes the revision's. */
-  #things(sandbox: OciSandbox, { codeDigest, cpu, cpuStrict }: Assignment): Make[] {
+  /** What makes the code visible. */
+  #code(sandbox: OciSandbox, { codeDigest }: Assignment): Make[] {
+    if (codeDigest === null) return [];
     const { codeRoot, folderOf, dataDir } = this.#options;
-    const things: Make[] = [...this.#cgroups!.cpuLimits(sandbox.id, { cpu, cpuStrict })];
-    if (codeDigest !== null) {
-      const source = folderOf(codeDigest);
-      const lower = [source, join(dataDir, "roots", emptyLayer)].map((path) => relative(codeRoot, path));
-      things.push({ kind: "overlay", base: codeRoot, lower, target: sandbox.codeTarget, source });
-    }
-    return things;
+    const source = folderOf(codeDigest);
+    const lower = [source, join(dataDir, "roots", emptyLayer)].map((path) => relative(codeRoot, path));
+    return [{ kind: "overlay", base: codeRoot, lower, target: sandbox.codeTarget, source }];
   }
 
   async #load(sandbox: OciSandbox, assignment: Assignment): Promise<Ready | Failed | null> {
@@ -261,7 +265,10 @@ export class OciDriver implements SandboxDriver {
       done: (invocation) => sandbox.listener?.done(invocation),
     });
     sandbox.runtimeLink = link;
-    return link.assign(assignBody(assignment, codeFolder, sandbox.pool.memoryMb));
+    const answer = link.assign(assignBody(assignment, codeFolder, sandbox.pool.memoryMb), assignment.takeWithinMs);
+    // The first call will want a connection: this one is made while the code loads. (A runtime's first is its control line.)
+    if (!assignment.check) sandbox.connectEarly();
+    return answer;
   }
 
   async #becomeProgram(
@@ -277,6 +284,8 @@ export class OciDriver implements SandboxDriver {
 
   connect(id: SandboxId, reader?: SocketReader): Duplex {
     const sandbox = this.#get(id);
+    const early = sandbox.takeEarly();
+    if (early !== null) return early;
     const onread = reader === undefined ? {} : { onread: reader };
     if (sandbox.socketPath !== null) return connect({ path: sandbox.socketPath, ...onread });
     return connect({ host: sandbox.link!.address, port: sandbox.programPort, noDelay: true, ...onread });

@@ -5,6 +5,7 @@ import { EbbError } from "#model/errors.ts";
 import type { OneOff, OneOffResult } from "../door.ts";
 import { oneOffResult, readFifo, type Reader } from "../one-off.ts";
 import { baseEnv } from "../shims.ts";
+import { oneCpu } from "./cgroups.ts";
 import { engineError } from "./engine.ts";
 import type { OciDriver } from "./oci.ts";
 
@@ -19,6 +20,7 @@ export async function runOneOff(driver: OciDriver, spec: OneOff): Promise<OneOff
     link: null,
     listen: false,
     input: false,
+    cpu: oneCpu,
     mounts: spec.mounts,
   };
   const sandbox = await driver.begin(start, (output) => {

@@ -1,16 +1,17 @@
 // One sandbox of the oci driver, from its launch until nothing of it is left.
 
 import { closeSync, openSync, readSync } from "node:fs";
+import { connect, type Socket } from "node:net";
 import { EbbError } from "#model/errors.ts";
 import type { SandboxId } from "#model/ids.ts";
 import type { StartPhases } from "#model/instance.ts";
 import type { Link } from "#network/door.ts";
-import type { LaunchSpec, Make, ProcessExit, Spawner } from "#spawner/door.ts";
+import type { LaunchSpec, Make, ProcessExit, Spawner, Undo } from "#spawner/door.ts";
 import type { Exit, Failed, PoolKey, Ready, SandboxListener, SandboxUsage } from "../door.ts";
 import { exitOf } from "../end.ts";
 import type { RuntimeLink } from "../runtime-link.ts";
-import type { Cgroups } from "./cgroups.ts";
-import { becameProgram, engineError } from "./engine.ts";
+import type { Cgroups, FileValue } from "./cgroups.ts";
+import { becameProgram, engineError, settledPauseMs } from "./engine.ts";
 import type { Start } from "./oci.ts";
 import type { StartPlan } from "./start.ts";
 
@@ -52,8 +53,12 @@ export class OciSandbox {
   readonly #over = Promise.withResolvers<End>();
   #soon: NodeJS.Immediate | null = null;
   #launching: Promise<void> | null = null;
+  /** Its process is the runtime's, no longer the engine's. */
+  #program = false;
   #sent: "SIGTERM" | "SIGKILL" | null = null;
   #ended = false;
+  #early: Socket | null = null;
+  readonly #gone = new AbortController();
   /** The counters of its cgroup, opened at their first use: read twice an invocation, and opening one costs more than reading it. */
   #counters: { readonly cpu: number; readonly peak: number } | null = null;
   #lastCpuNs: number | null = null;
@@ -77,7 +82,9 @@ export class OciSandbox {
   /** Launches it without code, unless something else does it in this turn of the loop. */
   launchSoon(): void {
     this.#soon = setImmediate(() => {
-      this.launch([]).catch(() => {});
+      this.launch([])
+        .then(() => this.#becameProgram(settledPauseMs.ahead, this.#gone.signal))
+        .catch(() => {});
     });
   }
 
@@ -104,16 +111,38 @@ export class OciSandbox {
     );
   }
 
-  /** Code and limits of its revision: before the process where that is still possible, or into the running sandbox. */
-  async give(things: readonly Make[], signal: AbortSignal): Promise<void> {
-    if (!this.#launching) {
-      await this.launch(things);
-      return;
+  /** Limits and code of its revision: before the process where that is still possible, or into the running sandbox. */
+  async give(limits: readonly FileValue[], code: readonly Make[], signal: AbortSignal): Promise<void> {
+    if (!this.#launching) return this.launch([...limits, ...code]);
+    const { spawner } = this.#options;
+    const undo: Undo[] = [{ kind: "unmount", path: this.codeTarget }];
+    let things = [...limits, ...code];
+    if (!this.#program) {
+      await this.#launching;
+      // It is still on its way, and not with what is left over any more.
+      await spawner.make({ owner: this.id, things: limits, undo: [] });
+      await this.#becameProgram(settledPauseMs.waitedFor, signal);
+      things = [...code];
     }
-    await this.#launching;
-    // While an engine sets up, its copy of the slot hears of no new mount: it must have become the program first.
-    await becameProgram(this.#options.plan.pidFile, signal);
-    await this.#options.spawner.make({ owner: this.id, things, undo: [{ kind: "unmount", path: this.codeTarget }] });
+    await spawner.make({ owner: this.id, things, undo });
+  }
+
+  /** While an engine sets up, its copy of the slot hears of no new mount: it must have become the program first. */
+  async #becameProgram(pauseMs: number, signal: AbortSignal): Promise<void> {
+    await becameProgram(this.#options.plan.pidFile, pauseMs, signal);
+    this.#program = true;
+  }
+
+  /** A connection that is there before anybody asks for one. */
+  connectEarly(): void {
+    // Until it is taken its errors are nobody's; its end comes with the sandbox's.
+    this.#early = connect(this.socketPath!).on("error", () => {});
+  }
+
+  takeEarly(): Socket | null {
+    const early = this.#early;
+    this.#early = null;
+    return early !== null && !early.destroyed ? early : null;
   }
 
   get over(): Promise<End> {
@@ -129,7 +158,9 @@ export class OciSandbox {
     const exit = words === undefined ? ended : { ...ended, message: words };
     this.#closeCounters();
     this.#ended = true;
+    this.#gone.abort();
     this.runtimeLink?.close();
+    this.#early?.destroy();
     this.#options.release();
     this.#over.resolve({ how, exit });
     this.listener?.exited(exit);

@@ -81,7 +81,7 @@ export function planStart(options: {
         { kind: "bind", source, target: mountPoint(i), readOnly: true },
       ]),
       ...cgroups.folders(id).map((path) => ({ kind: "folder" as const, path, mode: 0o755 })),
-      ...cgroups.limits(id, { memoryBytes: start.pool.memoryMb * MiB, pids: sandboxLimits.pids }),
+      ...cgroups.limits(id, { memoryBytes: start.pool.memoryMb * MiB, pids: sandboxLimits.pids, cpu: start.cpu }),
     ],
     undo: [
       { kind: "unmount", path: codeTarget },

@@ -180,8 +180,9 @@ class ProcessDriver implements SandboxDriver {
           ? this.#program(running, assignment, giveUp.signal)
           : this.#load(running, assignment);
       const answer = await Promise.race([work.then((said) => said ?? ended), ended, late.promise]);
-      if (!answer.ok) void this.stopSandbox(id, 0);
-      return answer.ok ? { ...answer, phases: { start: performance.now() - startedMs, ...answer.phases } } : answer;
+      if (answer.ok) return { ...answer, phases: { start: performance.now() - startedMs, ...answer.phases } };
+      void this.stopSandbox(id, 0);
+      return running.link?.taken === false ? { ...answer, untouched: true } : answer;
     } finally {
       clearTimeout(timer);
       giveUp.abort();
@@ -193,7 +194,8 @@ class ProcessDriver implements SandboxDriver {
       connect: () => this.connect(running.id),
       done: (invocation) => running.listener?.done(invocation),
     });
-    return running.link.assign(assignBody(assignment, this.#folderOf(assignment), running.pool.memoryMb));
+    const body = assignBody(assignment, this.#folderOf(assignment), running.pool.memoryMb);
+    return running.link.assign(body, assignment.takeWithinMs);
   }
 
   async #program(running: Running, assignment: Assignment, signal: AbortSignal): Promise<Ready | Failed | null> {

@@ -1,0 +1,47 @@
+// The load check of a deploy: a revision's code in a sandbox of its own, with its own settings; unbilled, and counted by no quota.
+
+import type { SandboxId } from "#model/ids.ts";
+import type { Failure } from "#model/instance.ts";
+import type { Revision } from "#model/workload.ts";
+import type { Fleet } from "./door.ts";
+import { launch, type LaunchContext } from "./launch.ts";
+import type { Member } from "./member.ts";
+
+export type Checked = Awaited<ReturnType<Fleet["check"]>>;
+
+export interface CheckContext extends LaunchContext {
+  /** Waits for memory and a turn, and takes both. */
+  readonly admit: (bytes: number) => Promise<void>;
+  /** `ahead`: a sandbox that was started ahead will do. */
+  readonly begin: (ahead: boolean) => { readonly member: Member; readonly preparing: Promise<SandboxId> };
+  /** Gives back what was admitted. */
+  readonly over: (member: Member) => void;
+}
+
+const MiB = 1024 * 1024;
+const tailLines = 100;
+
+export async function check(revision: Revision, context: CheckContext): Promise<Checked> {
+  return (await checkIn(revision, context, true)) ?? (await checkIn(revision, context, false))!;
+}
+
+/** Null: the sandbox that was started ahead was of no use. */
+async function checkIn(revision: Revision, context: CheckContext, ahead: boolean): Promise<Checked | null> {
+  await context.admit(revision.settings.memoryMb * MiB);
+  const { member, preparing } = context.begin(ahead);
+  try {
+    const result = await launch(context, member, preparing, true);
+    if (result?.ok) return result;
+    if (result?.untouched && member.ahead && member.reason === null) return null;
+    const failure: Failure = result?.failure ?? {
+      fault: "platform",
+      message: member.reason ?? "the sandbox went away while the code was loaded",
+      stack: null,
+      hint: null,
+    };
+    const lines = await context.telemetry.tail(member.id, tailLines).catch(() => []);
+    return { ok: false, failure, output: lines.map((line) => line.message).join("\n") };
+  } finally {
+    context.over(member);
+  }
+}

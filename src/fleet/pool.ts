@@ -1,0 +1,230 @@
+// Sandboxes that are started ahead, without code, so that a cold start takes one. How many of each kind is pool-size.ts.
+
+import type { Cancel, Clock } from "#model/clock.ts";
+import type { Tell } from "#model/fact.ts";
+import { newErrorId, type InvocationId, type SandboxId } from "#model/ids.ts";
+import { poolLimits } from "#model/limits.ts";
+import type { Exit, PoolKey, SandboxDriver, SandboxListener } from "#sandbox/door.ts";
+import { steadyMs } from "./decide.ts";
+import { decidePool, demandAfterStart, noDemand, type Demand } from "./pool-size.ts";
+
+export interface PoolOptions {
+  readonly driver: Pick<SandboxDriver, "prepare" | "stopSandbox">;
+  readonly clock: Clock;
+  readonly tell: Tell;
+  /** What all pooled sandboxes may count for together; 0: no pool. */
+  readonly budgetBytes: number;
+  /** Nobody waits for a start of his own: the pool may make one. */
+  readonly quiet: () => boolean;
+}
+
+export interface PoolState {
+  readonly sandboxes: number;
+  readonly memoryBytes: number;
+}
+
+/** One sandbox of the pool. From its taking on the taker hears what it tells. */
+class Pooled implements SandboxListener {
+  readonly shelf: Shelf;
+  sandbox: SandboxId | null = null;
+  taker: SandboxListener | null = null;
+  madeUs = 0;
+  gone = false;
+  readonly #left: (pooled: Pooled) => void;
+
+  constructor(shelf: Shelf, left: (pooled: Pooled) => void) {
+    this.shelf = shelf;
+    this.#left = left;
+  }
+
+  done(invocation: InvocationId): void {
+    this.taker?.done(invocation);
+  }
+
+  exited(exit: Exit): void {
+    this.gone = true;
+    if (this.taker === null) this.#left(this);
+    else this.taker.exited(exit);
+  }
+}
+
+interface Shelf {
+  readonly key: PoolKey;
+  demand: Demand;
+  /** Oldest first; what has been ready longest is taken first. */
+  readonly sandboxes: Pooled[];
+}
+
+export class Pool {
+  readonly #options: PoolOptions;
+  readonly #shelves = new Map<string, Shelf>();
+  readonly #ending = new Set<Promise<void>>();
+  #budgetBytes: number;
+  /** The next is made after it. */
+  #pause: Cancel | null = null;
+  #making: Promise<void> | null = null;
+  /** In a row: it could not be made, or ended soon. */
+  #failures = 0;
+  #look: Cancel | null = null;
+  #soon: Cancel | null = null;
+  #state: "new" | "running" | "stopped" = "new";
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+    this.#budgetBytes = options.budgetBytes;
+  }
+
+  state(): PoolState {
+    let sandboxes = 0;
+    for (const shelf of this.#shelves.values()) sandboxes += shelf.sandboxes.length;
+    return { sandboxes, memoryBytes: sandboxes * poolLimits.sandboxBytes };
+  }
+
+  /** The driver is ready: makes what is wanted so far. */
+  start(): void {
+    this.#state = "running";
+    this.settle();
+  }
+
+  /** The operator's budget has changed; what is too much goes at once. */
+  setBudget(bytes: number): void {
+    this.#budgetBytes = bytes;
+    this.settle();
+  }
+
+  /** A revision that would start such sandboxes has come to serve, or (-1) serves no longer. */
+  expect(key: PoolKey, change: 1 | -1): void {
+    const shelf = this.#shelf(key);
+    shelf.demand = { ...shelf.demand, revisions: Math.max(0, shelf.demand.revisions + change) };
+    // A start of ebb brings every revision there is.
+    if (this.#state === "running") this.#soon ??= this.#options.clock.after(0, () => this.settle());
+  }
+
+  /** For a start that has come. Null: none is ready. From here on the listener hears what it tells. */
+  take(key: PoolKey, listener: SandboxListener): SandboxId | null {
+    const shelf = this.#shelf(key);
+    shelf.demand = demandAfterStart(shelf.demand, this.#options.clock.monotonicUs());
+    const pooled = shelf.sandboxes.shift();
+    if (pooled === undefined) return null;
+    pooled.taker = listener;
+    this.#failures = 0;
+    return pooled.sandbox;
+  }
+
+  /** Lets go of what is too much, and soon makes what lacks. Called also when a start is over. */
+  settle(): void {
+    if (this.#state === "running" && this.#trim() !== null) this.#makeSoon();
+  }
+
+  /** Lets go of what is too much. Of the kinds that lack some, the one that has the fewest; null: nothing lacks. */
+  #trim(): Shelf | null {
+    this.#soon?.();
+    this.#soon = null;
+    const shelves = [...this.#shelves.values()];
+    const demands = shelves.map(({ demand }) => demand);
+    const { wanted, decideAgainAtUs } = decidePool(demands, this.#budgetBytes, this.#options.clock.monotonicUs());
+    let lacking: Shelf | null = null;
+    for (const [i, shelf] of shelves.entries()) {
+      const { sandboxes, demand, key } = shelf;
+      while (sandboxes.length > wanted[i]!) this.#letGo(sandboxes.pop()!);
+      if (demand.revisions === 0 && sandboxes.length === 0) this.#shelves.delete(textOf(key));
+      const fewest = lacking?.sandboxes.length ?? Infinity;
+      if (sandboxes.length < wanted[i]! && sandboxes.length < fewest) lacking = shelf;
+    }
+    this.#look?.();
+    this.#look = null;
+    if (decideAgainAtUs !== null) this.#lookAt(decideAgainAtUs);
+    return lacking;
+  }
+
+  async stop(): Promise<void> {
+    this.#state = "stopped";
+    this.#soon?.();
+    this.#look?.();
+    this.#pause?.();
+    await this.#making;
+    for (const { sandboxes } of this.#shelves.values()) for (const pooled of sandboxes.splice(0)) this.#letGo(pooled);
+    await Promise.all(this.#ending);
+  }
+
+  #shelf(key: PoolKey): Shelf {
+    const text = textOf(key);
+    let shelf = this.#shelves.get(text);
+    if (shelf === undefined) {
+      shelf = { key, demand: noDemand, sandboxes: [] };
+      this.#shelves.set(text, shelf);
+    }
+    return shelf;
+  }
+
+  #lookAt(atUs: number): void {
+    const inMs = Math.max(0, Math.ceil((atUs - this.#options.clock.monotonicUs()) / 1_000));
+    this.#look = this.#options.clock.after(inMs, () => {
+      this.#look = null;
+      this.settle();
+    });
+  }
+
+  /** Not at once: whoever has just been started has a request to answer. One at a time. */
+  #makeSoon(): void {
+    const pauseMs = Math.min(poolLimits.paceMs * 2 ** this.#failures, poolLimits.pauseMaxMs);
+    this.#pause ??= this.#options.clock.after(pauseMs, () => {
+      this.#pause = null;
+      const lacking = this.#trim();
+      // Where somebody waits for a start, its end settles this.
+      if (lacking === null || this.#making !== null || !this.#options.quiet()) return;
+      this.#making = this.#prepare(lacking).finally(() => {
+        this.#making = null;
+        this.settle();
+      });
+    });
+  }
+
+  async #prepare(shelf: Shelf): Promise<void> {
+    const { driver, tell, clock } = this.#options;
+    const pooled = new Pooled(shelf, (left) => this.#left(left));
+    try {
+      pooled.sandbox = await driver.prepare(shelf.key, pooled);
+    } catch (error) {
+      this.#failures++;
+      tell({ kind: "defect", errorId: newErrorId(), where: "fleet.pool", error });
+      return;
+    }
+    if (pooled.gone) {
+      this.#failures++;
+      return;
+    }
+    pooled.madeUs = clock.monotonicUs();
+    if (this.#state !== "running") this.#letGo(pooled);
+    else shelf.sandboxes.push(pooled);
+  }
+
+  /** It ended by itself before anybody took it: another is made in its place, in its time. */
+  #left(pooled: Pooled): void {
+    const { sandboxes } = pooled.shelf;
+    const at = sandboxes.indexOf(pooled);
+    if (at < 0) return;
+    sandboxes.splice(at, 1);
+    const livedMs = (this.#options.clock.monotonicUs() - pooled.madeUs) / 1_000;
+    this.#failures = livedMs < steadyMs ? this.#failures + 1 : 0;
+    this.settle();
+  }
+
+  #letGo(pooled: Pooled): void {
+    const ending = this.#end(pooled).finally(() => this.#ending.delete(ending));
+    this.#ending.add(ending);
+  }
+
+  async #end({ sandbox }: Pooled): Promise<void> {
+    const { driver, tell } = this.#options;
+    try {
+      await driver.stopSandbox(sandbox!, 0);
+    } catch (error) {
+      tell({ kind: "defect", errorId: newErrorId(), where: "fleet.pool", error });
+    }
+  }
+}
+
+function textOf({ runtime, memoryMb, tmpBytes, egress }: PoolKey): string {
+  return `${runtime} ${memoryMb} ${tmpBytes} ${JSON.stringify(egress)}`;
+}

@@ -1,0 +1,123 @@
+// Sandboxes that are started ahead, in a real ebb: taken by cold starts, replaced, shared by nobody, and gone with their daemon.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
+import { livesOf, nothingLeftOf, pids } from "./traces.ts";
+
+const code = folderOf({
+  "ebb.yaml": `functions:
+  hello: { source: ./hello, public: true, memoryMb: 128, idleSeconds: 0 }
+  python: { source: ./python, public: true, memoryMb: 128, idleSeconds: 0 }
+  large: { source: ./hello, public: true, memoryMb: 256, idleSeconds: 0 }
+`,
+  "hello/index.mjs": `let calls = 0;
+export default () => new Response(JSON.stringify({ calls: ++calls, name: process.env.EBB_WORKLOAD }));`,
+  "python/main.py": "def handler(event, context):\n    return {'statusCode': 200, 'body': context.function_name}\n",
+});
+
+let daemon: Daemon;
+
+before(async () => {
+  daemon = await startDaemon({ args: ["--pool", "240"] });
+  const { code: exit, stderr } = await daemon.ebb(["deploy", code]);
+  assert.equal(exit, 0, stderr);
+});
+after(async () => {
+  await daemon.stop();
+  removeDirectory(daemon.directory);
+  removeDirectory(code);
+});
+
+async function pooled(): Promise<number> {
+  const { text } = await daemon.fetch(null, "/api/v1/status", { headers: { authorization: `Bearer ${daemon.token}` } });
+  return (JSON.parse(text) as { pool: { sandboxes: number } }).pool.sandboxes;
+}
+
+/** One of each kind, and nothing else is running. */
+async function full(): Promise<void> {
+  await eventually("the pool is full and nothing else runs", async () => {
+    const rows = await daemon.json<{ instances: number }[]>(["ls"]);
+    return (await pooled()) >= 3 && rows.every(({ instances }) => instances === 0);
+  });
+}
+
+async function aheadSoFar(): Promise<number> {
+  const { text } = await daemon.fetch(null, "/metrics", { headers: { authorization: `Bearer ${daemon.token}` } });
+  return Number(/^ebb_instances_ahead_total (\d+)/m.exec(text)?.[1] ?? 0);
+}
+
+/** The shims of this daemon's sandboxes, as the machine numbers them. */
+function shims(): number[] {
+  const [life] = livesOf(daemon.process.pid ?? 0);
+  return pids().filter((pid) => {
+    try {
+      const [command, cgroup] = ["cmdline", "cgroup"].map((file) => readFileSync(`/proc/${pid}/${file}`, "latin1"));
+      return command!.includes("shim") && cgroup!.includes(`ebb-${life!.name}`);
+    } catch {
+      return false;
+    }
+  });
+}
+
+interface Hello {
+  readonly calls: number;
+  readonly name: string;
+}
+
+async function call(workload: string): Promise<Hello> {
+  const { status, text } = await daemon.fetch(`${workload}.localhost`, "/");
+  assert.equal(status, 200, text);
+  return workload === "python" ? { calls: 1, name: text } : (JSON.parse(text) as Hello);
+}
+
+test("cold starts of every kind take what was started ahead, and each gets one of its own", async () => {
+  await full();
+  const before = await aheadSoFar();
+  for (const workload of ["hello", "python", "large"]) {
+    assert.deepEqual(await call(workload), { calls: 1, name: workload });
+    await full();
+  }
+  assert.deepEqual(await call("hello"), { calls: 1, name: "hello" }, "nothing is used twice");
+  assert.equal((await aheadSoFar()) - before, 4);
+});
+
+test("a deploy that does not load says what its author did, in a sandbox that was started ahead too", async () => {
+  await full();
+  const broken = folderOf({ "index.mjs": "\nthrow new Error('no such luck');\nexport default () => null;\n" });
+  const { code: exit, stderr } = await daemon.ebb(["deploy", broken, "--name", "broken", "--memory", "128"]);
+  removeDirectory(broken);
+  assert.notEqual(exit, 0);
+  assert.match(stderr, /no such luck.*index\.mjs:2/s);
+});
+
+test("one that was killed, or stands still, is thrown away, and who called does not notice", async () => {
+  for (const signal of ["SIGKILL", "SIGSTOP"] as const) {
+    await full();
+    const hurt = shims();
+    assert.ok(hurt.length >= 3);
+    for (const pid of hurt) process.kill(pid, signal);
+    assert.deepEqual(await call("hello"), { calls: 1, name: "hello" }, signal);
+    for (const pid of hurt) if (signal === "SIGSTOP" && shims().includes(pid)) process.kill(pid, "SIGKILL");
+  }
+});
+
+test("a daemon that dies leaves none of them to the next, and the next has its own", async () => {
+  await full();
+  const lives = livesOf(daemon.process.pid ?? 0);
+  await daemon.kill();
+  daemon = await startDaemon({ directory: daemon.directory, args: ["--pool", "240"] });
+  await full();
+  await nothingLeftOf(lives);
+  const ahead = await aheadSoFar();
+  assert.deepEqual(await call("hello"), { calls: 1, name: "hello" });
+  assert.equal((await aheadSoFar()) - ahead, 1);
+});
+
+test("without memory for it there is no pool, and everything starts as it is called", async () => {
+  await daemon.stop();
+  daemon = await startDaemon({ directory: daemon.directory, args: ["--pool", "0"] });
+  assert.deepEqual(await call("hello"), { calls: 1, name: "hello" });
+  assert.deepEqual([await pooled(), await aheadSoFar()], [0, 0]);
+});
