@@ -6,6 +6,7 @@ import { installation } from "#config.ts";
 import { coldStart } from "./cold-start.ts";
 import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
+import { poolHit } from "./pool-hit.ts";
 import type { Row } from "./row.ts";
 import { throughput, warmOverhead } from "./warm-path.ts";
 import { createWorld } from "./world.ts";
@@ -13,6 +14,9 @@ import { createWorld } from "./world.ts";
 /** Of each cold start; everything else has rounds enough. */
 const rounds = Number(process.env["BENCH_ROUNDS"] ?? 25);
 if (!Number.isInteger(rounds) || rounds < 1) throw new RangeError("BENCH_ROUNDS is a number of rounds, 1 or more");
+
+/** For sandboxes that are started ahead, where they are measured. */
+const poolMib = 256;
 
 execFileSync("/bin/sh", [join(installation, "bench/hybrid-cgroups.sh")], { stdio: "inherit" });
 
@@ -32,6 +36,12 @@ try {
   await measure("at rest", () => atRest(world));
 } finally {
   await world.remove();
+}
+const pooled = await createWorld(poolMib);
+try {
+  await measure("cold start from the pool", () => poolHit(pooled, rounds));
+} finally {
+  await pooled.remove();
 }
 await measure("start with 1,000 functions", startWithThousand);
 

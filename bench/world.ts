@@ -10,6 +10,7 @@ import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from 
 const server =
   'import { createServer } from "node:http";\ncreateServer((q, s) => s.end("hello")).listen(process.env.PORT);\n';
 const web = "export default () => new Response('hello');\n";
+const python = 'def handler(event, context):\n    return {"statusCode": 200, "body": "hello"}\n';
 /** So slow that only as many instances as requests get through them in time. */
 const slow =
   "export default async () => (await new Promise((done) => setTimeout(done, 20_000)), new Response('hello'));\n";
@@ -18,6 +19,7 @@ const app = `
 functions:
   cold: { source: ./server, public: true, memoryMb: 128, idleSeconds: 0 }
   cold-web: { source: ./web, public: true, memoryMb: 128, idleSeconds: 0 }
+  cold-python: { source: ./python, public: true, memoryMb: 128, idleSeconds: 0 }
   warm: { source: ./server, public: true, memoryMb: 128, concurrency: 100, max: 1, idleSeconds: 600 }
   web: { source: ./web, public: true, memoryMb: 128, concurrency: 100, max: 1, idleSeconds: 600 }
   many: { source: ./slow, public: true, memoryMb: 64, max: 100, idleSeconds: 600 }
@@ -40,14 +42,16 @@ export interface World {
   remove(): Promise<void>;
 }
 
-export async function createWorld(): Promise<World> {
+/** `poolMib`: for sandboxes that are started ahead; without it there are none. */
+export async function createWorld(poolMib = 0): Promise<World> {
   const folder = folderOf({
     "ebb.yaml": app,
     "server/index.mjs": server,
     "web/index.mjs": web,
+    "python/main.py": python,
     "slow/index.mjs": slow,
   });
-  const daemon = await startDaemon();
+  const daemon = await startDaemon({ args: ["--pool", String(poolMib)] });
   const sockets = socketFolderOf(daemon.process.pid ?? 0);
   const world: World = {
     daemon,
