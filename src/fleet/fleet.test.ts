@@ -245,3 +245,39 @@ test("stop drains, ends at its time what is still open, and leaves nothing", asy
   assert.equal(w.fleet.state().memoryBytes, 0);
   assert.equal(long.end, "exited", "it was ended by ebb, and not for its own timeout");
 });
+
+test("a start takes what was started ahead, and the pool is full again a moment later", async () => {
+  const w = world({ poolMb: 64 });
+  const revision = revisionOf("hello");
+  w.deploy(revision);
+  await w.run(500);
+  assert.equal(w.fleet.state().pool.sandboxes, 1);
+  const [ahead] = w.driver.sandboxes.keys();
+  const request = w.crowd.send(revision, 10, null);
+  await w.run(500);
+  assert.equal(request.end, "ok");
+  assert.equal([...w.driver.byInstance.values()][0]?.id, ahead);
+  assert.equal(w.fleet.state().pool.sandboxes, 1);
+  await w.run(70_000);
+  w.checkZero();
+});
+
+test("what was started ahead and takes no code is thrown away, and the start is made afresh: nobody's failure, no back-off", async () => {
+  const w = world({ poolMb: 64, faults: { ...noFaults, deaf: 1000 } });
+  const revision = revisionOf("hello");
+  w.deploy(revision);
+  await w.run(500);
+  const request = w.crowd.send(revision, 10, null);
+  await w.run(2_500);
+  assert.equal(request.end, "ok");
+  assert.equal(w.fleet.workloadState(revision).lastFailure, null);
+  assert.deepEqual(
+    w.facts.filter(({ kind }) => kind === "defect" || kind === "instance_failed").map(({ kind }) => kind),
+    ["defect"],
+  );
+  const checking = w.fleet.check(revision);
+  await w.run(3_000);
+  assert.ok((await checking).ok, "a load check goes on in another as well");
+  await w.run(80_000);
+  w.checkZero();
+});
