@@ -108,7 +108,11 @@ describe("a full disk", () => {
       assert.equal((error as NodeJS.ErrnoException).code, "ENOSPC");
     }
     try {
-      const load = startLoad({ port: daemon.port, workloads: Array.from({ length: 8 }, () => "steady") });
+      const load = startLoad({
+        port: daemon.port,
+        workloads: Array.from({ length: 8 }, () => "steady"),
+        reuse: true,
+      });
       const refused = await eventually(
         "the journal is full",
         async () => load.complete().find((one) => one.status === 503),
