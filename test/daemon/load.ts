@@ -65,9 +65,9 @@ export function startLoad(options: LoadOptions): Load {
       await ask(port, agent, one, chance() < aborts ? chance() * abortWithinMs : null);
       one.tookMs = performance.now() - one.startedMs;
       if (once) return;
-      // A dead daemon refuses at once: not a thousand times a second.
+      // A dead daemon refuses at once: not a thousand times a second, from those who wait for the next.
       await new Promise((resolve) =>
-        setTimeout(resolve, one.ending === "unanswered" ? Math.max(10, pauseMs) : pauseMs),
+        setTimeout(resolve, one.ending === "unanswered" ? Math.max(50, pauseMs) : pauseMs),
       );
     }
   };
