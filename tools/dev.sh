@@ -14,6 +14,10 @@ check() {
   oxfmt --check . && oxlint --type-aware . && tsc -p . && "$node" tools/generate.ts --check
 }
 
+# The tests' processes and their threads are hundreds: each takes its compiled code from where the launcher keeps it (see there).
+cache=${XDG_CACHE_HOME:-${HOME:-}/.cache}
+case $cache in /.cache) ;; *) export NODE_COMPILE_CACHE="${NODE_COMPILE_CACHE:-$cache/ebb}" ;; esac
+
 verb=${1:-}
 [ $# -eq 0 ] || shift
 case "$verb" in

@@ -5,7 +5,7 @@ import path from "node:path";
 import { describe } from "node:test";
 import { header, headersOf } from "./client.ts";
 import { newId } from "./instance.ts";
-import { itOf, type Runtime, handlersFolder, serving } from "./support.ts";
+import { itOf, type Runtime, handlersFolder, serving, shared } from "./support.ts";
 
 const MiB = 1024 * 1024;
 
@@ -13,9 +13,11 @@ export function behaviourSuite(runtime: Runtime): void {
   const it = itOf(runtime);
   const code = path.join(handlersFolder, runtime.language, "behaviour");
 
-  describe(`${runtime.name}: requests`, () => {
-    it("hands the method, headers and body in, and status, headers and body out", async (t) => {
-      const instance = await serving(t, runtime, code);
+  describe(`${runtime.name}: requests`, { concurrency: 1 }, () => {
+    const plain = shared(runtime, code, { env: { SECRET: "s3cret" } });
+
+    it("hands the method, headers and body in, and status, headers and body out", async () => {
+      const instance = await plain();
       const answer = await instance.request({
         method: "PUT",
         target: "/echo",
@@ -32,37 +34,37 @@ export function behaviourSuite(runtime: Runtime): void {
       assert.equal(header(answer, "x-in"), "yes");
     });
 
-    it("takes spaces and tabs from around a header's value, and no byte of it", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("takes spaces and tabs from around a header's value, and no byte of it", async () => {
+      const instance = await plain();
       // UTF-8 on the wire: the last byte is 0xa0, which in Latin-1 is a blank of another kind.
       const value = Buffer.from("à déjà").toString("latin1");
       const answer = await instance.request({ target: "/echo", headers: [["x-in", ` \t${value}\t `]] });
       assert.equal(header(answer, "x-in"), value);
     });
 
-    it("carries binary bodies unchanged", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("carries binary bodies unchanged", async () => {
+      const instance = await plain();
       const bytes = Buffer.from(Array.from({ length: 100_000 }, (_, index) => index % 256));
       const answer = await instance.request({ target: "/echo", body: bytes });
       assert.deepEqual(answer.body, bytes);
     });
 
-    it("keeps repeated headers apart, and a status other than 200", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("keeps repeated headers apart, and a status other than 200", async () => {
+      const instance = await plain();
       const answer = await instance.request({ target: "/cookies" });
       assert.equal(answer.status, 201);
       assert.deepEqual(headersOf(answer, "set-cookie"), ["a=1", "b=2"]);
     });
 
-    it("serves one request after the other on one connection, also such as were sent ahead", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("serves one request after the other on one connection, also such as were sent ahead", async () => {
+      const instance = await plain();
       const connection = await instance.connect();
       for (const text of ["one", "two", "three"]) connection.send({ target: "/echo", body: text });
       for (const text of ["one", "two", "three"]) assert.equal((await connection.response()).text, text);
     });
 
-    it("answers HEAD and 204 without a body", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("answers HEAD and 204 without a body", async () => {
+      const instance = await plain();
       const connection = await instance.connect();
       const head = await connection.request({ method: "HEAD", target: "/cookies" });
       assert.equal(head.status, 201);
@@ -72,8 +74,8 @@ export function behaviourSuite(runtime: Runtime): void {
       assert.equal((await connection.request({ target: "/cookies" })).text, "created");
     });
 
-    it("streams both ways at once", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("streams both ways at once", async () => {
+      const instance = await plain();
       const id = newId();
       const connection = await instance.connect();
       connection.socket.write(
@@ -149,8 +151,8 @@ export function behaviourSuite(runtime: Runtime): void {
       assert.equal((await instance.request({ target: "/none" })).status, 204, "it goes on serving");
     });
 
-    it("cuts an answer that fails half-way, and is done with it", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("cuts an answer that fails half-way, and is done with it", async () => {
+      const instance = await plain();
       const id = newId();
       const answer = await instance.request({ target: "/throw-late", id });
       assert.equal(answer.cut, true);
@@ -158,8 +160,8 @@ export function behaviourSuite(runtime: Runtime): void {
       await instance.output.until((output) => output.stderr.includes("boom in the stream"));
     });
 
-    it("tells the handler when the client goes, and ebb when the handler is done with it", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("tells the handler when the client goes, and ebb when the handler is done with it", async () => {
+      const instance = await plain();
       const id = newId();
       const connection = await instance.connect();
       connection.send({ target: "/hang", id });
@@ -186,8 +188,8 @@ export function behaviourSuite(runtime: Runtime): void {
       assert.deepEqual(instance.told, [second]);
     });
 
-    it("says done again when the connection closes, for an ebb that had not read it", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("says done again when the connection closes, for an ebb that had not read it", async () => {
+      const instance = await plain();
       const id = newId();
       const connection = await instance.connect();
       assert.equal(header(await connection.request({ target: "/none", id }), "ebb-done"), "1");
@@ -195,15 +197,15 @@ export function behaviourSuite(runtime: Runtime): void {
       await instance.done(id);
     });
 
-    it("knows the environment of the assignment, and not the daemon's", async (t) => {
-      const instance = await serving(t, runtime, code, { env: { SECRET: "s3cret" } });
+    it("knows the environment of the assignment, and not the daemon's", async () => {
+      const instance = await plain();
       assert.equal((await instance.request({ target: "/env?name=SECRET" })).text, "s3cret");
       assert.equal((await instance.request({ target: "/env?name=EBB_WORKLOAD" })).text, "hello");
       assert.equal((await instance.request({ target: "/env?name=USER" })).text, "unset");
     });
 
-    it("closes the connection of a body that the handler did not read", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("closes the connection of a body that the handler did not read", async () => {
+      const instance = await plain();
       const connection = await instance.connect();
       connection.socket.write(connection.head({ method: "POST", target: "/none" }, `content-length: ${MiB}\r\n`));
       connection.socket.write(Buffer.alloc(1000));
@@ -213,7 +215,8 @@ export function behaviourSuite(runtime: Runtime): void {
     });
   });
 
-  describe(`${runtime.name}: what is not HTTP/1.1`, () => {
+  describe(`${runtime.name}: what is not HTTP/1.1`, { concurrency: 1 }, () => {
+    const plain = shared(runtime, code);
     const cases: Array<[string, string, number]> = [
       ["a bare LF", "GET / HTTP/1.1\nhost: a\r\n\r\n", 400],
       ["HTTP/1.0", "GET / HTTP/1.0\r\n\r\n", 400],
@@ -231,8 +234,8 @@ export function behaviourSuite(runtime: Runtime): void {
       ["a head without end", `GET / HTTP/1.1\r\n${"a: b\r\n".repeat(12_000)}`, 431],
     ];
     for (const [name, bytes, status] of cases) {
-      it(`refuses ${name}`, async (t) => {
-        const instance = await serving(t, runtime, code);
+      it(`refuses ${name}`, async () => {
+        const instance = await plain();
         const connection = await instance.connect();
         connection.socket.write(bytes, "latin1");
         assert.equal((await connection.response()).status, status);
@@ -240,8 +243,8 @@ export function behaviourSuite(runtime: Runtime): void {
       });
     }
 
-    it("refuses a malformed chunk under the handler's hands", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("refuses a malformed chunk under the handler's hands", async () => {
+      const instance = await plain();
       const connection = await instance.connect();
       connection.socket.write(connection.head({ method: "POST", target: "/echo" }, "transfer-encoding: chunked\r\n"));
       connection.socket.write("zz\r\nabc\r\n0\r\n\r\n");

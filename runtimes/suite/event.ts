@@ -5,7 +5,7 @@ import path from "node:path";
 import { describe } from "node:test";
 import { header, headersOf } from "./client.ts";
 import { newId } from "./instance.ts";
-import { itOf, type Runtime, handlersFolder, serving } from "./support.ts";
+import { itOf, type Runtime, handlersFolder, shared } from "./support.ts";
 
 const MiB = 1024 * 1024;
 
@@ -13,9 +13,11 @@ export function eventSuite(runtime: Runtime): void {
   const it = itOf(runtime);
   const code = path.join(handlersFolder, runtime.language, "event");
 
-  describe(`${runtime.name}: the event`, () => {
-    it("has the names of version 2.0 and those of version 1", async (t) => {
-      const instance = await serving(t, runtime, code);
+  describe(`${runtime.name}: the event`, { concurrency: 1 }, () => {
+    const plain = shared(runtime, code);
+
+    it("has the names of version 2.0 and those of version 1", async () => {
+      const instance = await plain();
       const id = newId();
       const headers = [
         ["cookie", "a=1; b=2"],
@@ -51,8 +53,8 @@ export function eventSuite(runtime: Runtime): void {
       assert.equal(event.isBase64Encoded, false);
     });
 
-    it("carries a body that is not text as base64, and no body as null", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("carries a body that is not text as base64, and no body as null", async () => {
+      const instance = await plain();
       const bytes = Buffer.from([0, 255, 254]);
       const binary = JSON.parse((await instance.request({ target: "/event", body: bytes })).text);
       assert.equal(binary.isBase64Encoded, true);
@@ -66,8 +68,8 @@ export function eventSuite(runtime: Runtime): void {
       assert.deepEqual(none.queryStringParameters, {});
     });
 
-    it("comes with a context that knows the invocation and its time", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("comes with a context that knows the invocation and its time", async () => {
+      const instance = await plain();
       const id = newId();
       const context = JSON.parse((await instance.request({ target: "/context", id, deadlineMs: 5_000 })).text);
       assert.equal(context.id, id);
@@ -76,8 +78,8 @@ export function eventSuite(runtime: Runtime): void {
       assert.ok(context.remaining > 0 && context.remaining <= 5_000);
     });
 
-    it("is the parsed body itself where another trigger sends it, and the result is JSON", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("is the parsed body itself where another trigger sends it, and the result is JSON", async () => {
+      const instance = await plain();
       const answer = await instance.request({
         trigger: "schedule",
         headers: [
@@ -97,8 +99,8 @@ export function eventSuite(runtime: Runtime): void {
       assert.deepEqual(JSON.parse(empty.text), { input: {}, trigger: "queue" });
     });
 
-    it("is refused with 413 where its body is larger than the limit, said or not", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("is refused with 413 where its body is larger than the limit, said or not", async () => {
+      const instance = await plain();
       const fits = await instance.request({
         target: "/length",
         headers: [["content-type", "text/plain"]],
@@ -124,9 +126,11 @@ export function eventSuite(runtime: Runtime): void {
     });
   });
 
-  describe(`${runtime.name}: the answer to an event`, () => {
-    it("is taken apart where it has a statusCode", async (t) => {
-      const instance = await serving(t, runtime, code);
+  describe(`${runtime.name}: the answer to an event`, { concurrency: 1 }, () => {
+    const plain = shared(runtime, code);
+
+    it("is taken apart where it has a statusCode", async () => {
+      const instance = await plain();
       const answer = await instance.request({ target: "/structured" });
       assert.equal(answer.status, 201);
       assert.equal(answer.text, "made");
@@ -141,8 +145,8 @@ export function eventSuite(runtime: Runtime): void {
       assert.equal(header(binary, "content-type"), "image/png");
     });
 
-    it("is sent as text or JSON where it is a bare value", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("is sent as text or JSON where it is a bare value", async () => {
+      const instance = await plain();
       const text = await instance.request({ target: "/text" });
       assert.equal(text.text, "plain");
       assert.equal(header(text, "content-type"), "text/plain; charset=utf-8");
@@ -161,8 +165,8 @@ export function eventSuite(runtime: Runtime): void {
       ["/bad-header", /x-bad/],
       ["/throw", /boom/],
     ] as const) {
-      it(`is a function error for ${target}`, async (t) => {
-        const instance = await serving(t, runtime, code);
+      it(`is a function error for ${target}`, async () => {
+        const instance = await plain();
         const answer = await instance.request({ target });
         assert.equal(answer.status, 500);
         assert.equal(header(answer, "ebb-error"), "function");
@@ -173,8 +177,8 @@ export function eventSuite(runtime: Runtime): void {
       });
     }
 
-    it("is waited for after the client has gone, and told to ebb", async (t) => {
-      const instance = await serving(t, runtime, code);
+    it("is waited for after the client has gone, and told to ebb", async () => {
+      const instance = await plain();
       const id = newId();
       const connection = await instance.connect();
       connection.send({ target: "/hang", id });

@@ -21,6 +21,13 @@ const shortLoad = { limits: { timeoutMs: 30_000, bufferedBodyBytes: 1024, loadMs
 
 const cases: Record<string, Case[]> = {
   node: [
+    // The first of all: it is waited for for ten seconds, and the others go on beside it.
+    {
+      name: "nothing that handles",
+      shape: "nothing",
+      message: /^nothing that handles is exported, and nothing listens/,
+      hint: /listen/,
+    },
     {
       name: "a syntax error in an ES module",
       files: { "index.mjs": "export const a = 1;\nexport const b = ;\n" },
@@ -113,12 +120,6 @@ const cases: Record<string, Case[]> = {
       changes: { handler: "index.nope" },
       message: /^there is no exported function "nope" \(index\.mjs\)$/,
       hint: /It exports: a/,
-    },
-    {
-      name: "nothing that handles",
-      shape: "nothing",
-      message: /^nothing that handles is exported, and nothing listens/,
-      hint: /listen/,
     },
     {
       name: "an export that no rule knows",

@@ -1,21 +1,23 @@
 // Our Request, Response and Headers against the Fetch standard, where handlers lean on it; and the shapes that only Node has.
 
 import assert from "node:assert/strict";
-import { describe } from "node:test";
+import { after, describe } from "node:test";
 import { header, headersOf } from "./client.ts";
 import { newId } from "./instance.ts";
-import { itOf, type Runtime, codeOf, failing, serving } from "./support.ts";
+import { itOf, type Runtime, codeOf, failing, serving, shared } from "./support.ts";
 
-/** A web handler of these statements; what it returns that is no Response is sent as JSON. */
-function web(body: string): Record<string, string> {
+/** A web handler of these statements, or of those that x-case says; what they return that is no Response is sent as JSON. */
+function web(...bodies: readonly string[]): Record<string, string> {
+  const cases = bodies.map((body) => `async (request, env, ctx) => { ${body} }`);
   return {
-    "index.mjs": `export default { async fetch(request, env, ctx) { const value = await (async () => { ${body} })(); return value instanceof Response ? value : Response.json(value); } };`,
+    "index.mjs": `const cases = [${cases.join(",\n")}];
+      export default { async fetch(request, env, ctx) { const value = await cases[request.headers.get("x-case") ?? 0](request, env, ctx); return value instanceof Response ? value : Response.json(value); } };`,
   };
 }
 
 export function nodeSuite(runtime: Runtime): void {
   const it = itOf(runtime);
-  describe(`${runtime.name}: web objects`, () => {
+  describe(`${runtime.name}: web objects`, { concurrency: 1 }, () => {
     const results: Array<[name: string, body: string, expected: unknown]> = [
       [
         "headers join, sort and keep cookies apart",
@@ -88,10 +90,12 @@ export function nodeSuite(runtime: Runtime): void {
         "https://hello.localhost:8080/a%20b/?q=%C3%A9",
       ],
     ];
-    for (const [name, body, expected] of results) {
-      it(name, async (t) => {
-        const instance = await serving(t, runtime, codeOf(t, web(body)));
+    const all = shared(runtime, codeOf({ after }, web(...results.map(([, body]) => body))));
+    for (const [n, [name, , expected]] of results.entries()) {
+      it(name, async () => {
+        const instance = await all();
         const headers = [
+          ["x-case", String(n)],
           ["content-type", "application/json"],
           ["x-forwarded-proto", "https"],
         ] as const;

@@ -3,7 +3,7 @@
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { it, type TestContext } from "node:test";
+import { after, it, type TestContext } from "node:test";
 import { Instance, nonce, type Assignment, type Failed, type Launcher, type Ready } from "./instance.ts";
 
 export const handlersFolder = path.join(import.meta.dirname, "handlers");
@@ -39,8 +39,11 @@ export function assignmentOf(code: string, changes: Partial<Assignment> = {}): A
   };
 }
 
+/** Who says when something has to end: a test, or a part of the suite. */
+type Ends = { after(end: () => void | Promise<void>): void };
+
 /** A process without code, stopped when the test ends. */
-export async function pooled(t: TestContext, runtime: Runtime): Promise<Instance> {
+export async function pooled(t: Ends, runtime: Runtime): Promise<Instance> {
   const instance = new Instance(await runtime.launcher());
   t.after(() => instance.stop());
   await instance.openControl();
@@ -49,7 +52,7 @@ export async function pooled(t: TestContext, runtime: Runtime): Promise<Instance
 
 /** An instance that serves the given handlers; fails the test where it does not. */
 export async function serving(
-  t: TestContext,
+  t: Ends,
   runtime: Runtime,
   code: string,
   changes: Partial<Assignment> = {},
@@ -58,6 +61,23 @@ export async function serving(
   const answer = await instance.assign(assignmentOf(code, changes));
   if (!("ready" in answer)) throw new Error(`${code}: ${answer.failed.message}\n${answer.failed.stack ?? ""}`);
   return Object.assign(instance, { ready: answer.ready });
+}
+
+/**
+ * One instance for the tests of a part, from the first that asks to the end of the last: most of what a test costs is a start. Each
+ * must leave it as it was; the part runs one test at a time, as an instance of concurrency 1 is called.
+ */
+export function shared(
+  runtime: Runtime,
+  code: string,
+  changes: Partial<Assignment> = {},
+): () => Promise<Instance & { ready: Ready }> {
+  const ends: (() => void | Promise<void>)[] = [];
+  after(async () => {
+    for (const end of ends) await end();
+  });
+  let serves: Promise<Instance & { ready: Ready }> | undefined;
+  return () => (serves ??= serving({ after: (end) => void ends.push(end) }, runtime, code, changes));
 }
 
 export async function failing(
@@ -72,8 +92,8 @@ export async function failing(
   return Object.assign(instance, { failed: answer.failed });
 }
 
-/** A folder with these files, gone when the test ends. */
-export function codeOf(t: TestContext, files: Record<string, string>): string {
+/** A folder with these files, gone when the test ends, or the part. */
+export function codeOf(t: Ends, files: Record<string, string>): string {
   const folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), "ebb-code-")));
   t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
   for (const [name, text] of Object.entries(files)) {

@@ -184,7 +184,10 @@ export function fetchFrom(
   });
 }
 
-/** Asks until `check` answers something; the bound is generous, since machines are slow: what is tested is that it comes. */
+/**
+ * Asks until `check` answers something; the bound is generous, since machines are slow: what is tested is that it comes. Asking may
+ * be dear (a process, all of /proc): it takes a third of the time at most, and leaves the rest to what is waited for.
+ */
 export async function eventually<T>(
   what: string,
   check: () => Promise<T | null | undefined | false>,
@@ -192,10 +195,13 @@ export async function eventually<T>(
 ): Promise<T> {
   const until = performance.now() + withinMs;
   for (;;) {
+    const askedMs = performance.now();
     const found = await check();
     if (found) return found;
-    if (performance.now() > until) throw new Error(`did not happen within ${withinMs} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    const nowMs = performance.now();
+    if (nowMs > until) throw new Error(`did not happen within ${withinMs} ms: ${what}`);
+    const pauseMs = Math.max(20, Math.min(2 * (nowMs - askedMs), until - nowMs));
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
   }
 }
 

@@ -1,6 +1,6 @@
 // Clients that ask until they are told to stop, and remember of each request what they saw: for tests of deaths.
 
-import { request as httpRequest } from "node:http";
+import { Agent, request as httpRequest } from "node:http";
 
 /** complete: the answer's last byte came. cut: its head came, its end did not. */
 export type Ending = "complete" | "cut" | "aborted" | "unanswered";
@@ -28,6 +28,8 @@ export interface LoadOptions {
   readonly chance?: () => number;
   /** Between a client's requests. */
   readonly pauseMs?: number;
+  /** Connections are used again, which costs half: where it is only the number of calls that counts. */
+  readonly reuse?: boolean;
   /** Each client asks one time. */
   readonly once?: boolean;
 }
@@ -44,6 +46,7 @@ const abortWithinMs = 120;
 
 export function startLoad(options: LoadOptions): Load {
   const { port, workloads, aborts = 0, chance = Math.random, pauseMs = 0, once = false } = options;
+  const agent = options.reuse ? new Agent({ keepAlive: true }) : null;
   const seen: Seen[] = [];
   let running = true;
   const client = async (workload: string): Promise<void> => {
@@ -59,12 +62,12 @@ export function startLoad(options: LoadOptions): Load {
         tookMs: 0,
       };
       seen.push(one);
-      await ask(port, one, chance() < aborts ? chance() * abortWithinMs : null);
+      await ask(port, agent, one, chance() < aborts ? chance() * abortWithinMs : null);
       one.tookMs = performance.now() - one.startedMs;
       if (once) return;
-      // A dead daemon refuses at once: not a thousand times a second.
+      // A dead daemon refuses at once: not a thousand times a second, from those who wait for the next.
       await new Promise((resolve) =>
-        setTimeout(resolve, one.ending === "unanswered" ? Math.max(10, pauseMs) : pauseMs),
+        setTimeout(resolve, one.ending === "unanswered" ? Math.max(50, pauseMs) : pauseMs),
       );
     }
   };
@@ -76,17 +79,18 @@ export function startLoad(options: LoadOptions): Load {
     stop: async () => {
       running = false;
       await all;
+      agent?.destroy();
     },
   };
 }
 
-function ask(port: number, one: Seen, abortAfterMs: number | null): Promise<void> {
+function ask(port: number, agent: Agent | null, one: Seen, abortAfterMs: number | null): Promise<void> {
   return new Promise((resolve) => {
     const request = httpRequest({
       host: "127.0.0.1",
       port,
       path: "/",
-      agent: false,
+      agent: agent ?? false,
       headers: { host: `${one.workload}.localhost` },
     });
     let timer: NodeJS.Timeout | null = null;

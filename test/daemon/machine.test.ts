@@ -26,7 +26,12 @@ const code = folderOf({
   "src/index.mjs": "let calls = 0; export default () => new Response(String(++calls));",
 });
 
-after(() => removeDirectory(code));
+/** What `used` copies: made once, since an ebb that starts, deploys and ends is most of what a test here costs. */
+const template = temporaryDirectory();
+
+before(() => firstUsed(template));
+
+after(() => [code, template].forEach(removeDirectory));
 
 /** A temporary directory that is gone after the test, also when something is mounted in it. */
 function place(t: TestContext): string {
@@ -56,7 +61,13 @@ async function refusal(data: string, args: readonly string[] = ["--listen", "127
 }
 
 /** A data directory with something deployed and called, of a daemon that has ended. */
-async function used(directory: string): Promise<string> {
+function used(directory: string): string {
+  execFileSync("cp", ["-a", `${template}/.`, directory]);
+  return directory;
+}
+
+/** The same, by an ebb that ran there. */
+async function firstUsed(directory: string): Promise<string> {
   const daemon = await startDaemon({ directory });
   try {
     const deployed = await daemon.ebb(["deploy", code]);
@@ -82,7 +93,7 @@ describe("a full disk", () => {
     const disk = place(t);
     mount(disk, ["-t", "tmpfs", "-o", "size=400m", "tmpfs"], disk);
     const directory = join(disk, "data");
-    await used(directory);
+    used(directory);
     const books = new BookReader(directory);
     const ballast = join(disk, "ballast");
     const free = (): number => statfsSync(disk).bavail * statfsSync(disk).bsize;
@@ -97,7 +108,11 @@ describe("a full disk", () => {
       assert.equal((error as NodeJS.ErrnoException).code, "ENOSPC");
     }
     try {
-      const load = startLoad({ port: daemon.port, workloads: Array.from({ length: 8 }, () => "steady") });
+      const load = startLoad({
+        port: daemon.port,
+        workloads: Array.from({ length: 8 }, () => "steady"),
+        reuse: true,
+      });
       const refused = await eventually(
         "the journal is full",
         async () => load.complete().find((one) => one.status === 503),
@@ -135,7 +150,7 @@ describe("a full disk", () => {
   test("refuses to start in one sentence, and starts when there is room", async (t) => {
     const disk = place(t);
     mount(disk, ["-t", "tmpfs", "-o", "size=400m", "tmpfs"], disk);
-    const directory = await used(join(disk, "data"));
+    const directory = used(join(disk, "data"));
     writeFileSync(join(disk, "ballast"), Buffer.alloc(statfsSync(disk).bavail * statfsSync(disk).bsize));
     assert.match(await refusal(directory), /full|no space/i);
     rmSync(join(disk, "ballast"));
@@ -144,17 +159,6 @@ describe("a full disk", () => {
 });
 
 describe("what the data directory may be", () => {
-  test("in use by another ebb: it is named", async (t) => {
-    const directory = await used(place(t));
-    const daemon = await startDaemon({ directory });
-    try {
-      assert.match(await refusal(directory), new RegExp(`in use by another ebb \\(process ${daemon.process.pid}\\)`));
-      assert.equal((await daemon.fetch("steady.localhost", "/")).status, 200);
-    } finally {
-      await daemon.stop();
-    }
-  });
-
   test("a file, or below one", async (t) => {
     const file = join(place(t), "file");
     writeFileSync(file, "x");
@@ -172,7 +176,7 @@ describe("what the data directory may be", () => {
   });
 
   test("broken: the file is named, nothing is overwritten", async (t) => {
-    const directory = await used(place(t));
+    const directory = used(place(t));
     for (const file of ["ebb.db", "lock.db", "secrets.key"]) {
       const path = join(directory, file);
       const whole = execFileSync("cat", [path]);
@@ -188,7 +192,7 @@ describe("what the data directory may be", () => {
   });
 
   test("with damage that costs nothing: it serves", async (t) => {
-    const directory = await used(place(t));
+    const directory = used(place(t));
     for (const file of ["credentials.json", "isolation.json", "pid"]) writeFileSync(join(directory, file), "garbage");
     for (const name of readdirSync(join(directory, "journal")))
       writeFileSync(join(directory, "journal", name), Buffer.alloc(20_000, "garbage "));
@@ -198,7 +202,7 @@ describe("what the data directory may be", () => {
   });
 
   test("of a newer ebb", async (t) => {
-    const directory = await used(place(t));
+    const directory = used(place(t));
     const database = new DatabaseSync(join(directory, "ebb.db"));
     database.exec("insert into schema_migrations (number, name, applied_ms) values (999, 'later', 1)");
     assert.match(await refusal(directory), /written by a newer ebb \(schema 999/);
@@ -210,7 +214,7 @@ describe("what the data directory may be", () => {
   test("below folders that only root may enter", async (t) => {
     const closed = join(place(t), "closed", "deeper");
     mkdirSync(closed, { recursive: true, mode: 0o700 });
-    const directory = await used(join(closed, "data"));
+    const directory = await firstUsed(join(closed, "data"));
     await serves(directory);
   });
 
@@ -218,7 +222,7 @@ describe("what the data directory may be", () => {
     const root = place(t);
     const odd = join(root, "ein Ordner, größer: \\ 'x'");
     mkdirSync(odd);
-    await used(join(odd, "data"));
+    await firstUsed(join(odd, "data"));
     execFileSync("ln", ["-s", odd, join(root, "link")]);
     await serves(join(root, "link", "data"));
   });
@@ -231,7 +235,9 @@ test("an installation below a folder that only root may enter isolates as well",
   execFileSync("chmod", ["700", closed]);
   execFileSync("mount", ["--bind", installation, inside]);
   places.get(join(closed, ".."))?.push(inside);
-  const daemon = await startDaemon({ launcher: join(inside, "ebb") });
+  // Compiled for this path alone, and gone with it.
+  const env = { NODE_COMPILE_CACHE: join(closed, "cache") };
+  const daemon = await startDaemon({ launcher: join(inside, "ebb"), env });
   t.after(() => removeDirectory(daemon.directory));
   try {
     const deployed = await daemon.ebb(["deploy", code]);
@@ -253,13 +259,19 @@ describe("beside another ebb", () => {
     removeDirectory(first.directory);
   });
 
+  test("a data directory that it uses: it is named, and goes on", async () => {
+    const words = await refusal(first.directory);
+    assert.match(words, new RegExp(`in use by another ebb \\(process ${first.process.pid}\\)`));
+    assert.equal((await first.fetch("steady.localhost", "/")).status, 200);
+  });
+
   test("a taken port is named, and nothing is left of the start", async (t) => {
     const words = await refusal(join(place(t), "data"), ["--listen", `127.0.0.1:${first.port}`]);
     assert.match(words, new RegExp(`${first.port}.*(taken|in use)`));
   });
 
   test("two with different data directories touch nothing of each other's, whichever dies", async (t) => {
-    const directory = await used(place(t));
+    const directory = used(place(t));
     let second = await startDaemon({ directory });
     const lives = livesOf(second.process.pid ?? 0);
     try {
@@ -279,7 +291,7 @@ describe("beside another ebb", () => {
 });
 
 test("hourly totals survive the retention of records", async (t) => {
-  const directory = await used(place(t));
+  const directory = used(place(t));
   const database = new DatabaseSync(join(directory, "ebb.db"));
   // Twenty days pass for all that ran; then something runs, and an hour later retention looks.
   const back = 20 * 86_400_000;

@@ -21,15 +21,18 @@ function place(): string {
   return directory;
 }
 
+/** The home of nobody, where what is compiled once lies for the next start. */
+const nobodys = place();
+const reached = join(nobodys, "ebb");
+mkdirSync(reached);
+
 /** Runs `ebb` as nobody, who may not isolate: at a place of its own, since the installation may lie where only root may enter. */
-function asNobody(args: readonly string[], directory: string): ChildProcess {
-  const reached = join(directory, "ebb");
-  mkdirSync(reached);
+function asNobody(args: readonly string[]): ChildProcess {
   const script =
     'mount --bind "$0" "$1" && at=$1 && shift && exec setpriv --reuid=65534 --regid=65534 --clear-groups "$at/ebb" "$@"';
   return spawn("unshare", ["--mount", "sh", "-c", script, installation, reached, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH: process.env["PATH"] ?? "", HOME: directory },
+    env: { PATH: process.env["PATH"] ?? "", HOME: nobodys },
   });
 }
 
@@ -83,7 +86,7 @@ test(
 
 test("without root, up refuses with one sentence that names both ways on", { skip: !root }, async () => {
   const directory = place();
-  const child = asNobody(["up", "--data", join(directory, "data"), "--listen", "127.0.0.1:0"], directory);
+  const child = asNobody(["up", "--data", join(directory, "data"), "--listen", "127.0.0.1:0"]);
   let said = "";
   child.stderr?.setEncoding("utf8").on("data", (chunk: string) => (said += chunk));
   const [code] = (await once(child, "close")) as [number | null];
@@ -104,7 +107,7 @@ test(
       join(directory, "app/index.js"),
       "module.exports = (req, res) => { console.log('plain'); res.end(String(process.getuid())); };",
     );
-    const child = asNobody(["up", "--data", data, "--listen", "127.0.0.1:0", "--isolation", "none"], directory);
+    const child = asNobody(["up", "--data", data, "--listen", "127.0.0.1:0", "--isolation", "none"]);
     let said = "";
     for (const stream of [child.stdout, child.stderr])
       stream?.setEncoding("utf8").on("data", (chunk: string) => {
