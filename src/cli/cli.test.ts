@@ -102,7 +102,6 @@ test("ls shows zero instances as asleep, and --json has INTERFACE's shape", asyn
     "revision",
     "state",
     "isolation",
-    "pool",
     "instances",
     "paused",
     "url",
