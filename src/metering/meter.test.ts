@@ -102,6 +102,30 @@ describe("meter", () => {
     assert.deepEqual(facts, []);
   });
 
+  it("counts what is burnt between two invocations once: as the second's within a millisecond, as idle time's after it", async () => {
+    await meter.start();
+    const marks = instance();
+    for (const [id, gapUs, counted] of [
+      ["a", 0, false],
+      ["b", 900, false],
+      ["c", 500_000, false],
+      ["d", 900, true],
+    ] as const) {
+      clock.pass(gapUs);
+      usage.cpuNs! += 3_000_000;
+      if (counted) marks.meter.released();
+      marks.begin(beginMark(id));
+      clock.pass(1_000);
+      usage.cpuNs! += 1_000_000;
+      marks.end(endMark(id));
+    }
+    await loader.load();
+    const cpuNs = ledger.records.map((record) => record.cpuNs);
+    assert.deepEqual(cpuNs, [1_000_000, 4_000_000, 1_000_000, 1_000_000]);
+    // Idle before c and before d: all but the first millisecond's.
+    assert.equal(ledger.sum("cpuNs"), 7_000_000 + 2 * 2_000_000);
+  });
+
   it("has no timer while nothing is active, and one mark a second while something is", async () => {
     await meter.start();
     assert.equal(clock.timers, 0);

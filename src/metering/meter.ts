@@ -223,6 +223,8 @@ class InstanceMarks implements InstanceMeter {
   readonly #options: InstanceOptions;
   readonly #instance: number;
   readonly #begun = new Set<InvocationMarks>();
+  /** When it last became idle, and its counter then. */
+  #ended: { readonly atUs: number; readonly cpuNs: number | null } | null = null;
   /** Its mark is in the journal, or will be with this turn's, and room for its close is kept. */
   #declared = false;
   #closed = false;
@@ -243,8 +245,8 @@ class InstanceMarks implements InstanceMeter {
     const undeclared = this.#declared ? null : this.#declare();
     if (undeclared) return undeclared;
     const first = this.#begun.size === 0;
-    const cpuNs = first ? this.#cpuNs() : null;
     const atUs = this.#marks.clock.monotonicUs();
+    const cpuNs = first ? this.#cpuNsAtBegin(atUs) : null;
     const instance = this.#instance;
     const invocation = this.#marks.nextInvocation();
     const begun = new InvocationMarks(invocation, this, marked);
@@ -305,7 +307,10 @@ class InstanceMarks implements InstanceMeter {
     const { invocation, reservedBytes } = ended;
     const instance = this.#instance;
     const frame = { kind: "end", instance, invocation, atUs, outcome, status, bytesIn, bytesOut, cpuNs } as const;
-    if (last) this.#marks.active.delete(this);
+    if (last) {
+      this.#marks.active.delete(this);
+      this.#ended = { atUs, cpuNs };
+    }
     this.#marks.journal.addReserved(frame, reservedBytes, marked ?? null);
   }
 
@@ -314,6 +319,8 @@ class InstanceMarks implements InstanceMeter {
   }
 
   alive(): { kind: "alive"; instance: number; atUs: number; cpuNs: number | null } {
+    // What is counted here must not be counted again with the next begin.
+    this.#ended = null;
     return { kind: "alive", instance: this.#instance, atUs: this.#marks.clock.monotonicUs(), cpuNs: this.#cpuNs() };
   }
 
@@ -331,6 +338,15 @@ class InstanceMarks implements InstanceMeter {
     );
     if (problem) this.#declared = false;
     return problem;
+  }
+
+  /**
+   * One that follows within a millisecond begins with the counter of the one before: to read it again takes longer than most of
+   * what an instance does in between, and what it does is not lost, but the follower's.
+   */
+  #cpuNsAtBegin(atUs: number): number | null {
+    const ended = this.#ended;
+    return ended !== null && atUs - ended.atUs < journalLimits.spanQuantumUs ? ended.cpuNs : this.#cpuNs();
   }
 
   #cpuNs(): number | null {

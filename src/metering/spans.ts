@@ -7,10 +7,11 @@
 // more than a microsecond for each neighbour that came and went: what is left over never piles up for the last.
 
 import type { InvocationRecord, Outcome } from "#model/invocation.ts";
+import { journalLimits } from "#model/limits.ts";
 import type { UsageTotal } from "#model/usage.ts";
 import type { AnsweredFrame, BeginFrame, EndFrame, Frame, InstanceFrame, RefusedFrame } from "./frame.ts";
 
-const spanQuantumUs = 1_000;
+const { spanQuantumUs } = journalLimits;
 /** Of an idle time, as the runtime tidies up behind an invocation: no more than what the rounding of its span has paid for. */
 const idleFreeNs = spanQuantumUs * 1_000;
 const hourMs = 3_600_000;

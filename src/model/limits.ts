@@ -230,6 +230,8 @@ export const storeLimits = {
 } as const;
 
 export const journalLimits = {
+  /** To what the time of a span is rounded up. */
+  spanQuantumUs: 1_000,
   segmentBytes: 8 * MiB,
   /** What the main thread makes itself when the worker is late: small, because it waits for it. */
   lateSegmentBytes: 1 * MiB,
