@@ -3,7 +3,6 @@
 import { execFile } from "node:child_process";
 import { stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import { Readable } from "node:stream";
 import { collect, type Collected } from "#app/collect.ts";
 import { nameOf } from "#app/recognise.ts";
 import type { Client, Deployed, DeployedWorkload, DeployOptions } from "#client/client.ts";
@@ -43,12 +42,10 @@ export async function sendDeploy(client: Client, path: string, request: DeployRe
       output.note(sanitized(text));
     };
     collected.notes.forEach(note);
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- node:stream/web's type and the global one are the same thing
-    const body = Readable.toWeb(archive) as ReadableStream<Uint8Array>;
     const progress = showProgress(output);
     const sent = { ...options, ...agreed, folderName, gitCommit };
     const deployed = await client
-      .deploy(sent, counted(body, progress), (step) => {
+      .deploy(sent, counted(archive, progress), (step) => {
         progress.told(step);
         if (step.step === "noted") note(`${step.workload}: ${step.message}`);
       })
@@ -60,15 +57,11 @@ export async function sendDeploy(client: Client, path: string, request: DeployRe
   }
 }
 
-function counted(body: ReadableStream<Uint8Array>, progress: ShownProgress): ReadableStream<Uint8Array> {
-  return body.pipeThrough(
-    new TransformStream({
-      transform(chunk: Uint8Array, controller) {
-        progress.sent(chunk.length);
-        controller.enqueue(chunk);
-      },
-    }),
-  );
+async function* counted(archive: AsyncIterable<Uint8Array>, progress: ShownProgress): AsyncGenerator<Uint8Array, void> {
+  for await (const chunk of archive) {
+    progress.sent(chunk.length);
+    yield chunk;
+  }
 }
 
 /** What a plain folder's or file's function is called; null: ebb.yaml names its own, or --name did. */

@@ -53,11 +53,12 @@ async function run(command: CommandSpec, given: readonly string[], options: Opti
     projectSaid: options.text("project"),
     environment,
     client: async () => {
-      const [{ createClient }, { findDaemon }] = await Promise.all([
+      const [{ createClient }, { findDaemon }, { send }] = await Promise.all([
         import("#client/client.ts"),
         import("./find-daemon.ts"),
+        import("./send.ts"),
       ]);
-      return createClient(findDaemon(data, environment));
+      return createClient({ ...findDaemon(data, environment), send });
     },
   };
   await (await command.load()).run(context);

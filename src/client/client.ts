@@ -1,4 +1,4 @@
-// Typed client of our API, for the command line and the console: fetch, and nothing of Node.
+// Typed client of our API, for the command line and the console: nothing of Node, and nothing of a browser.
 
 import type { Scope } from "#model/access.ts";
 import { ClientError, createTransport, type ClientOptions } from "./transport.ts";
@@ -22,7 +22,7 @@ import type {
   WorkloadView,
 } from "./types.ts";
 
-export { ClientError, type ClientOptions } from "./transport.ts";
+export { ClientError, type ClientOptions, type Send } from "./transport.ts";
 export type * from "./types.ts";
 
 const base = "/api/v1";
@@ -40,7 +40,7 @@ function tokensPath(project: string | null, id?: string): string {
 export type Client = ReturnType<typeof createClient>;
 
 export function createClient(options: ClientOptions) {
-  const { ask, json, nothing, lines } = createTransport(options);
+  const { text, json, nothing, lines } = createTransport(options);
   return {
     url: options.url,
     token: options.token,
@@ -48,7 +48,7 @@ export function createClient(options: ClientOptions) {
     version: () => json<{ name: "ebb"; version: string; api: "v1" }>(`${base}/version`),
     identity: () => json<IdentityView>(`${base}/identity`),
     openapi: () => json<object>(`${base}/openapi.json`),
-    metrics: async () => (await ask("/metrics")).text(),
+    metrics: () => text("/metrics"),
 
     projects: {
       list: () => json<ProjectView[]>(`${base}/projects`),
@@ -76,7 +76,7 @@ export function createClient(options: ClientOptions) {
     /** `archive`: a gzipped tar. ClientError with every problem when it is refused. */
     async deploy(
       request: DeployOptions,
-      archive: ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer>,
+      archive: AsyncIterable<Uint8Array> | Uint8Array,
       told: (step: DeployStep) => void = () => {},
     ): Promise<Deployed> {
       const steps = lines<DeployStep>(`${base}/deploys`, {

@@ -1,4 +1,4 @@
-// One request of the API by fetch: answers as JSON or as lines of JSON, errors as ClientError.
+// One request of the API: answers as JSON or as lines of JSON, errors as ClientError.
 
 import type { Problem } from "#model/errors.ts";
 
@@ -16,24 +16,44 @@ export class ClientError extends Error {
   }
 }
 
+/** How requests are sent: the one thing that is not the same in a browser and on a command line. Rejects where no answer comes. */
+export type Send = (request: SentRequest) => Promise<Answer>;
+
+export interface SentRequest {
+  readonly url: URL;
+  readonly method: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string | Uint8Array | AsyncIterable<Uint8Array> | null;
+  readonly signal: AbortSignal | null;
+}
+
+/** A redirect is an answer as any other: to follow it would carry the token to wherever it points. */
+export interface Answer {
+  readonly status: number;
+  readonly statusText: string;
+  readonly contentType: string;
+  /** Once; to leave it early ends the connection. */
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
 export interface ClientOptions {
   /** Of the daemon, without a path. */
   readonly url: string;
   readonly token: string;
-  readonly fetch?: typeof fetch;
+  readonly send: Send;
 }
 
 export interface Ask {
   readonly method?: string;
   readonly query?: Readonly<Record<string, string | number | boolean | readonly string[] | null | undefined>>;
   readonly json?: unknown;
-  readonly body?: ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer>;
+  readonly body?: AsyncIterable<Uint8Array> | Uint8Array;
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
 }
 
 export interface Transport {
-  readonly ask: (path: string, ask?: Ask) => Promise<Response>;
+  readonly text: (path: string, ask?: Ask) => Promise<string>;
   readonly json: <T>(path: string, ask?: Ask) => Promise<T>;
   readonly nothing: (path: string, ask?: Ask) => Promise<void>;
   /** Parsed lines, as they come. Empty ones (heartbeats) are left out. */
@@ -41,51 +61,43 @@ export interface Transport {
 }
 
 export function createTransport(options: ClientOptions): Transport {
-  const doFetch = options.fetch ?? fetch;
-
   async function ask(
     path: string,
     { method = "GET", query = {}, json, body, headers = {}, signal }: Ask = {},
-  ): Promise<Response> {
+  ): Promise<Answer> {
     const url = new URL(path, options.url);
     for (const [key, value] of Object.entries(query)) {
       if (value === null || value === undefined) continue;
       for (const one of Array.isArray(value) ? value : [value]) url.searchParams.append(key, String(one));
     }
-    const init: RequestInit & { duplex?: "half" } = {
+    const sent: SentRequest = {
+      url,
       method,
-      // A redirect would carry the token to wherever it points.
-      redirect: "error",
       headers: {
         authorization: `Bearer ${options.token}`,
         ...(json === undefined ? {} : { "content-type": "application/json" }),
         ...headers,
       },
-      ...(signal ? { signal } : {}),
+      body: json === undefined ? (body ?? null) : JSON.stringify(json),
+      signal: signal ?? null,
     };
-    if (json !== undefined) init.body = JSON.stringify(json);
-    if (body !== undefined) {
-      init.body = body;
-      init.duplex = "half";
-    }
-    const response = await doFetch(url, init).catch((error: unknown) => {
+    const answer = await options.send(sent).catch((error: unknown) => {
       if (signal?.aborted) throw error;
       throw new ClientError(noAnswer(options.url, error), null, null, error);
     });
-    if (!response.ok) throw await refused(response);
-    return response;
+    if (answer.status < 200 || answer.status > 299) throw await refused(answer, url.origin);
+    return answer;
   }
 
+  const text = async (path: string, more?: Ask): Promise<string> => textOf(await ask(path, more));
   return {
-    ask,
-    json: async <T>(path: string, more?: Ask) => parse<T>(await (await ask(path, more)).text()),
-    nothing: async (path, more) => {
-      await (await ask(path, more)).body?.cancel();
-    },
+    text,
+    json: async <T>(path: string, more?: Ask) => parse<T>(await text(path, more)),
+    nothing: async (path, more) => void (await text(path, more)),
     async *lines<T>(path: string, more?: Ask) {
-      const response = await ask(path, { ...more, headers: { ...more?.headers, accept: "application/x-ndjson" } });
+      const answer = await ask(path, { ...more, headers: { ...more?.headers, accept: "application/x-ndjson" } });
       let rest = "";
-      for await (const chunk of (response.body ?? new ReadableStream()).pipeThrough(new TextDecoderStream())) {
+      for await (const chunk of decoded(answer)) {
         const parts = (rest + chunk).split("\n");
         rest = parts.pop()!;
         for (const line of parts) if (line !== "") yield parse<T>(line);
@@ -95,13 +107,24 @@ export function createTransport(options: ClientOptions): Transport {
   };
 }
 
-async function refused(response: Response): Promise<ClientError> {
-  const text = await response.text().catch(() => "");
-  const problem = /json/.test(response.headers.get("content-type") ?? "") ? asProblem(text) : null;
+async function* decoded({ body }: Answer): AsyncGenerator<string, void> {
+  const decoder = new TextDecoder();
+  for await (const chunk of body) yield decoder.decode(chunk, { stream: true });
+  yield decoder.decode();
+}
+
+async function textOf(answer: Answer): Promise<string> {
+  let text = "";
+  for await (const chunk of decoded(answer)) text += chunk;
+  return text;
+}
+
+async function refused(answer: Answer, origin: string): Promise<ClientError> {
+  const text = await textOf(answer).catch(() => "");
+  const problem = /json/.test(answer.contentType) ? asProblem(text) : null;
   return new ClientError(
-    problem?.detail ??
-      `${response.status} ${response.statusText || "without a reason"} from ${new URL(response.url).origin}`,
-    response.status,
+    problem?.detail ?? `${answer.status} ${answer.statusText || "without a reason"} from ${origin}`,
+    answer.status,
     problem,
   );
 }
@@ -118,11 +141,10 @@ function asProblem(text: string): Problem | null {
 }
 
 function noAnswer(url: string, error: unknown): string {
-  const cause = error instanceof Error ? error.cause : null;
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
   if (code === "ECONNREFUSED") return `nothing answers at ${url}; is ebb up? Start it with: ebb up`;
   if (code === "ENOTFOUND" || code === "EAI_AGAIN") return `the name in ${url} cannot be resolved`;
-  const words = cause instanceof Error ? cause.message : error instanceof Error ? error.message : "no answer";
+  const words = error instanceof Error && error.message !== "" ? error.message : "no answer";
   return `${url} did not answer: ${words}`;
 }
 

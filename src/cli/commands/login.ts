@@ -1,6 +1,7 @@
 // ebb login URL
 
 import { createClient } from "#client/client.ts";
+import { send } from "../send.ts";
 import type { CommandContext } from "../context.ts";
 import { readContexts, writeContexts } from "../contexts.ts";
 import { UsageError } from "../failure.ts";
@@ -14,7 +15,7 @@ export async function run({ arguments: [said = ""], options, output, environment
   const name = options.text("name") ?? url.host;
   const token = environment.token ?? (await secretValue(`token for ${url.origin}: `)).trim();
   // Kept only when it works.
-  const identity = await createClient({ url: url.origin, token }).identity();
+  const identity = await createClient({ url: url.origin, token, send }).identity();
   const { saved } = readContexts(environment.contextDirectory);
   writeContexts(environment.contextDirectory, {
     current: name,

@@ -2,6 +2,7 @@
 
 import { join } from "node:path";
 import { createClient } from "#client/client.ts";
+import { send } from "../send.ts";
 import { installation } from "#config.ts";
 import { linesOfClientError } from "../client-error.ts";
 import type { CommandContext } from "../context.ts";
@@ -14,7 +15,7 @@ export function run({ options, output }: CommandContext): Promise<void> {
     try {
       const example = join(installation, "examples", "hello");
       const request = { project: null, name: null, memoryMb: null, env: [], public: true, output };
-      const { results } = await sendDeploy(createClient({ url, token }), example, request);
+      const { results } = await sendDeploy(createClient({ url, token, send }), example, request);
       for (const { workload, url: answersAt } of results) {
         output.line(`${workload} answers at ${answersAt}`);
         output.line(`try: curl ${answersAt}`);
