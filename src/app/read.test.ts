@@ -70,6 +70,11 @@ test("a file of nothing but tokens, lines or nesting is refused before it costs 
   }
   const steps = Array.from({ length: 1_300 }, (_, i) => `${" ".repeat(i)}a:`).join("\n");
   assert.match(say(steps), /^ebb\.yaml:\d+: nested too deeply to be read$/);
+  // Lines that go in and out again are not nested.
+  const zigzag = Array.from({ length: 1_300 }, (_, i) =>
+    i % 2 === 0 ? `a${i}:` : `    ${" ".repeat(i % 9)}b: 1`,
+  ).join("\n");
+  assert.doesNotMatch(say(zigzag), /nested/);
 });
 
 const key = fc.constantFrom(

@@ -94,19 +94,30 @@ function refuseText(text: string): { line: number; message: string } | null {
   let open = 0;
   let run = 0;
   let marks = 0;
+  /** Columns at which the lines around this one begin, each further in than the one before. */
+  const columns: number[] = [];
+  let column = 0;
   for (let i = 0; i < text.length; i++) {
     const char = text.charCodeAt(i);
     if (char === 10) {
       line += 1;
       run = 0;
+      column = 0;
     } else if (char === 0) return { line, message: "expected text, found a NUL character" };
     else if (char === 0x5b || char === 0x7b) open += 1;
     else if ((char === 0x5d || char === 0x7d) && open > 0) open -= 1;
     if (marksOfYaml.has(char)) marks += 1;
+    if (char === 0x20 && column >= 0) column += 1;
+    else if (char !== 10 && column >= 0) {
+      while ((columns.at(-1) ?? -1) >= column) columns.pop();
+      columns.push(column);
+      column = -1;
+    }
     // "- - - -" and "? ? ?" nest without brackets, on one line.
     if ((char === 0x2d || char === 0x3f || char === 0x3a) && (text[i + 1] ?? "\n").trim() === "") run += 1;
     else if (char !== 0x20 && char !== 0x09) run = 0;
-    if (open > nestingMax || run > nestingMax) return { line, message: "nested too deeply to be read" };
+    if (open > nestingMax || run > nestingMax || columns.length > nestingMax)
+      return { line, message: "nested too deeply to be read" };
     if (line > linesMax) return { line, message: `expected at most ${linesMax} lines` };
     if (marks > marksMax) return { line, message: "so much punctuation is not meant to be read" };
   }
