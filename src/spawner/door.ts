@@ -75,7 +75,10 @@ export interface Spawner {
   start(): Promise<void>;
   /** Ends everything it launched, undoes the ledger, and exits. */
   stop(): Promise<void>;
-  /** Makes things for a process that is launched later under the id `owner`, or for one that runs; the undo is noted first. */
+  /**
+   * Makes things for a process that is launched later under the id `owner`, or for one that runs; the undo is noted first. Without
+   * any undo what is made must be covered by the owner's earlier one: an owner that has none, or has gone, is refused.
+   */
   make(options: {
     readonly owner: string;
     readonly things: readonly Make[];

@@ -46,7 +46,8 @@ export class Launcher {
 
   /** Things for a process that comes later, or that runs. What fails is undone with the rest of its owner's. */
   async make(owner: string, things: readonly Make[], undo: readonly Undo[]): Promise<void> {
-    this.#ledger.add(owner, undo);
+    if (undo.length > 0) this.#ledger.add(owner, undo);
+    else if (!this.#ledger.has(owner)) throw new Error(`${owner} has gone`);
     for (const thing of things) makeThing(thing, this.#system);
   }
 

@@ -101,7 +101,7 @@ describe("the spawner", { skip }, () => {
     });
     // A descriptor that somebody forgot to close must not go on.
     const stray = openSync("/etc/passwd", "r");
-    await spawner.make({ owner: "exact", things: spec.before!, undo: [] });
+    await spawner.make({ owner: "exact", things: spec.before!, undo: spec.undo });
     const reader = openSync(spec.output.stdout, constants.O_RDWR | constants.O_NONBLOCK);
     await spawner.launch({ ...spec, before: [] });
     const how = await spawner.exited("exact");
@@ -143,6 +143,13 @@ describe("the spawner", { skip }, () => {
     );
     assert.ok(!existsSync(join(allocator.runDir, "output", "absent")));
     await assert.rejects(spawner.exited("absent"), /never launched/);
+  });
+
+  test("nothing is made for an owner that has gone, where nothing would undo it", async () => {
+    const path = join(allocator.runDir, "left-over");
+    const things = [{ kind: "folder" as const, path, mode: 0o700 }];
+    await assert.rejects(spawner.make({ owner: "nobody", things, undo: [] }), /nobody has gone/);
+    assert.ok(!existsSync(path));
   });
 
   test("a thing that cannot be made fails the launch and undoes the others", async () => {

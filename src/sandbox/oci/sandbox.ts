@@ -6,7 +6,7 @@ import { EbbError } from "#model/errors.ts";
 import type { SandboxId } from "#model/ids.ts";
 import type { StartPhases } from "#model/instance.ts";
 import type { Link } from "#network/door.ts";
-import type { LaunchSpec, Make, ProcessExit, Spawner, Undo } from "#spawner/door.ts";
+import type { LaunchSpec, Make, ProcessExit, Spawner } from "#spawner/door.ts";
 import type { Exit, Failed, PoolKey, Ready, SandboxListener, SandboxUsage } from "../door.ts";
 import { exitOf } from "../end.ts";
 import type { RuntimeLink } from "../runtime-link.ts";
@@ -115,7 +115,6 @@ export class OciSandbox {
   async give(limits: readonly FileValue[], code: readonly Make[], signal: AbortSignal): Promise<void> {
     if (!this.#launching) return this.launch([...limits, ...code]);
     const { spawner } = this.#options;
-    const undo: Undo[] = [{ kind: "unmount", path: this.codeTarget }];
     let things = [...limits, ...code];
     if (!this.#program) {
       await this.#launching;
@@ -124,7 +123,8 @@ export class OciSandbox {
       await this.#becameProgram(settledPauseMs.waitedFor, signal);
       things = [...code];
     }
-    await spawner.make({ owner: this.id, things, undo });
+    // What undoes it was told when the sandbox was made.
+    await spawner.make({ owner: this.id, things, undo: [] });
   }
 
   /** While an engine sets up, its copy of the slot hears of no new mount: it must have become the program first. */
