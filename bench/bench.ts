@@ -3,6 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { installation } from "#config.ts";
+import { bursts } from "./burst.ts";
 import { coldStart } from "./cold-start.ts";
 import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
@@ -43,6 +44,7 @@ try {
 } finally {
   await pooled.remove();
 }
+await measure("bursts", bursts);
 await measure("start with 1,000 functions", startWithThousand);
 
 console.log("| number | target | floor in this run | seen | held |\n|---|---|---|---|---|");

@@ -1,0 +1,105 @@
+// Crowds at functions that sleep: one function called a hundred times at once, a hundred functions called once at once.
+
+import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "../test/daemon/fixture.ts";
+import { median } from "./load.ts";
+import { inMs, type Row } from "./row.ts";
+
+const crowd = 100;
+const rounds = 3;
+const sameMs = 500;
+const differentMs = { pooled: 2_000, alone: 5_000 };
+/** 1 GiB of them, and none. */
+const pools = { pooled: 1024, alone: 0 } as const;
+
+const names = Array.from({ length: crowd }, (_, i) => `f${i}`);
+const app = `functions:
+  same: { source: ./waits, public: true, memoryMb: 128, max: ${crowd}, idleSeconds: 0 }
+${names.map((name) => `  ${name}: { source: ./hello, public: true, memoryMb: 128, idleSeconds: 0 }`).join("\n")}
+`;
+
+export async function bursts(): Promise<Row[]> {
+  const folder = folderOf({
+    "ebb.yaml": app,
+    "waits/index.mjs":
+      "export default async () => (await new Promise((done) => setTimeout(done, 10)), new Response('hello'));\n",
+    "hello/index.mjs": "export default () => new Response('hello');\n",
+  });
+  try {
+    const pooled = await measure(folder, pools.pooled);
+    const alone = await measure(folder, pools.alone);
+    return [
+      row(`${crowd} requests at once to one cold function of concurrency 1 that waits 10 ms`, sameMs, pooled.same),
+      row(`${crowd} cold functions called at once, with a pool of 1 GiB`, differentMs.pooled, pooled.different),
+      row("the same without a pool", differentMs.alone, alone.different),
+    ];
+  } finally {
+    removeDirectory(folder);
+  }
+}
+
+interface Crowds {
+  readonly same: number[];
+  readonly different: number[];
+}
+
+async function measure(folder: string, poolMib: number): Promise<Crowds> {
+  const daemon = await startDaemon({ args: ["--pool", String(poolMib)] });
+  try {
+    const deployed = await daemon.ebb(["deploy", folder]);
+    if (deployed.code !== 0) throw new Error(deployed.stderr);
+    const taken: Crowds = { same: [], different: [] };
+    // The first crowd of each is what the pool learns from; it is not counted.
+    for (let round = 0; round <= rounds; round++) {
+      const different = await together(daemon, names);
+      const same = await together(
+        daemon,
+        names.map(() => "same"),
+      );
+      if (round === 0) continue;
+      taken.different.push(different);
+      taken.same.push(same);
+    }
+    return taken;
+  } finally {
+    await daemon.stop();
+    removeDirectory(daemon.directory);
+  }
+}
+
+/** Calls all of them at once, from zero; answers how long the last one took, ms. */
+async function together(daemon: Daemon, workloads: readonly string[]): Promise<number> {
+  let before = -1;
+  await eventually("nothing runs, and the pool grows no more", async () => {
+    const authorization = `Bearer ${daemon.token}`;
+    const { text } = await daemon.fetch(null, "/api/v1/status", { headers: { authorization } });
+    const { instances, pool }: Status = JSON.parse(text);
+    const settled = instances.running + instances.starting === 0 && pool.sandboxes === before;
+    before = pool.sandboxes;
+    await new Promise((resolve) => setTimeout(resolve, settledMs));
+    return settled;
+  });
+  const began = performance.now();
+  const answers = await Promise.all(workloads.map((workload) => daemon.fetch(`${workload}.localhost`, "/")));
+  const tookMs = performance.now() - began;
+  const wrong = answers.find(({ status, text }) => status !== 200 || text !== "hello");
+  if (wrong) throw new Error(`a call in a crowd answered ${wrong.status}: ${wrong.text}`);
+  return tookMs;
+}
+
+/** The pool makes one each tenth of a second. */
+const settledMs = 1_000;
+
+interface Status {
+  readonly pool: { readonly sandboxes: number };
+  readonly instances: { readonly running: number; readonly starting: number };
+}
+
+function row(number: string, targetMs: number, times: readonly number[]): Row {
+  return {
+    number,
+    target: `≤ ${inMs(targetMs, 0)}`,
+    floor: "–",
+    seen: `all answered after ${inMs(median(times), 0)} (worst of ${times.length} crowds ${inMs(Math.max(...times), 0)})`,
+    held: Math.max(...times) <= targetMs,
+  };
+}
