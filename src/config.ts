@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { homedir, totalmem } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { poolLimits } from "#model/limits.ts";
+import { machineLimits, poolLimits } from "#model/limits.ts";
 
 /** What `ebb up` may be told; everything has a default. Generated into docs/reference/configuration.md. */
 export const daemonKeys = {
@@ -128,10 +128,12 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
 
 function readPoolBytes(text: string | undefined): number {
   if (text === undefined) return Math.floor(totalmem() * poolLimits.budgetShare);
-  const mostMib = Math.floor(totalmem() / 2 / MiB);
+  const { reservedMemoryBytes, reservedMemoryShare } = machineLimits;
+  const forSandboxes = totalmem() - Math.max(reservedMemoryBytes, totalmem() * reservedMemoryShare);
+  const mostMib = Math.max(0, Math.floor(forSandboxes / 2 / MiB));
   if (!/^\d{1,7}$/.test(text) || Number(text) > mostMib)
     throw new ConfigError(
-      `--pool: expected a number of MiB, at most half of the machine's memory (${mostMib}), found "${text}"`,
+      `--pool: expected a number of MiB, at most half of what sandboxes may use (${mostMib}), found "${text}"`,
     );
   return Number(text) * MiB;
 }

@@ -108,6 +108,8 @@ function refuseText(text: string): { line: number; message: string } | null {
     else if ((char === 0x5d || char === 0x7d) && open > 0) open -= 1;
     if (marksOfYaml.has(char)) marks += 1;
     if (char === 0x20 && column >= 0) column += 1;
+    // Blank lines and comments nest nothing, and end nothing.
+    else if ((char === 0x23 || char === 0x0d) && column >= 0) column = -1;
     else if (char !== 10 && column >= 0) {
       while ((columns.at(-1) ?? -1) >= column) columns.pop();
       columns.push(column);

@@ -9,12 +9,19 @@ export const send: Send = async ({ url, method, headers, body, signal }) => {
   const start = url.protocol === "https:" ? process.getBuiltinModule("node:https").request : request;
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const outgoing = start(url, { method, headers, ...(signal ? { signal } : {}) }, resolve).on("error", reject);
-  if (body === null || typeof body === "string" || body instanceof Uint8Array) outgoing.end(body ?? undefined);
-  else
-    Readable.from(body, { objectMode: false })
-      .on("error", (error) => outgoing.destroy(error))
-      .pipe(outgoing);
+  const source =
+    body === null || typeof body === "string" || body instanceof Uint8Array
+      ? null
+      : Readable.from(body, { objectMode: false }).on("error", (error) => outgoing.destroy(error));
+  if (source !== null) source.pipe(outgoing);
+  else outgoing.end(body ?? undefined);
   const answer = await promise;
+  // Answered before all was sent: nobody reads the rest.
+  answer.once("close", () => {
+    if (outgoing.writableFinished) return;
+    source?.destroy();
+    outgoing.destroy();
+  });
   return {
     status: answer.statusCode ?? 0,
     statusText: answer.statusMessage ?? "",

@@ -4,7 +4,7 @@ import type { SandboxId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
 import type { Revision } from "#model/workload.ts";
 import type { Fleet } from "./door.ts";
-import { launch, type LaunchContext } from "./launch.ts";
+import { launch, tellOfUseless, type LaunchContext } from "./launch.ts";
 import type { Member } from "./member.ts";
 
 export type Checked = Awaited<ReturnType<Fleet["check"]>>;
@@ -32,7 +32,10 @@ async function checkIn(revision: Revision, context: CheckContext, ahead: boolean
   try {
     const result = await launch(context, member, preparing, true);
     if (result?.ok) return result;
-    if (result?.untouched && member.ahead && member.reason === null) return null;
+    if (result?.untouched && member.ahead && member.reason === null) {
+      tellOfUseless(context, result.failure);
+      return null;
+    }
     const failure: Failure = result?.failure ?? {
       fault: "platform",
       message: member.reason ?? "the sandbox went away while the code was loaded",

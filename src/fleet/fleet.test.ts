@@ -281,3 +281,17 @@ test("what was started ahead and takes no code is thrown away, and the start is 
   await w.run(80_000);
   w.checkZero();
 });
+
+test("what was started ahead and ends in the very turn of its taking leaves nobody waiting", async () => {
+  const w = world({ poolMb: 64 });
+  const revision = revisionOf("hello");
+  w.deploy(revision);
+  await w.run(500);
+  const [ahead] = w.driver.sandboxes.values();
+  const request = w.crowd.send(revision, 10, null);
+  assert.equal(w.fleet.state().pool.sandboxes, 0);
+  w.driver.exit(ahead!, { reason: "killed", code: null, message: "It was ended by SIGKILL." });
+  await w.run(1_000);
+  assert.equal(request.end, "ok");
+  assert.equal(w.fleet.workloadState(revision).lastFailure, null);
+});

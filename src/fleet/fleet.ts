@@ -19,7 +19,7 @@ import {
 } from "./decide.ts";
 import type { Fleet, FleetState, InstanceUser, WorkloadFleetState } from "./door.ts";
 import { idleInstances } from "./idle.ts";
-import { launch, type LaunchContext } from "./launch.ts";
+import { launch, tellOfUseless, type LaunchContext } from "./launch.ts";
 import { failureOfExit, isLive, liveOf, newMember, projectOf, viewOf, type Group, type Member } from "./member.ts";
 import { Pool } from "./pool.ts";
 import { Registry } from "./registry.ts";
@@ -282,8 +282,7 @@ class SandboxFleet implements Fleet {
 
   /** What was started ahead was dead, or deaf: nobody's code is to blame, and nobody is told but the operator. */
   #startAfresh(member: Member, group: Group, failure: Failure): void {
-    const error = new Error(`a sandbox that was started ahead: ${failure.message}`);
-    this.#options.tell({ kind: "defect", errorId: newErrorId(), where: "fleet.pool", error });
+    tellOfUseless(this.#options, failure);
     this.#end(member, 0, "its sandbox did not take the code");
     group.afresh = true;
     if (group.wanted > liveOf(group)) this.#admission.enqueue(group);

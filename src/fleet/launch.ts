@@ -5,6 +5,7 @@ import { EbbError } from "#model/errors.ts";
 import { newErrorId, randomHex, type SandboxId } from "#model/ids.ts";
 import { deployLimits, poolLimits, sandboxLimits } from "#model/limits.ts";
 import type { Tell } from "#model/fact.ts";
+import type { Failure } from "#model/instance.ts";
 import type { Access } from "#access/door.ts";
 import type { Failed, Ready, SandboxDriver } from "#sandbox/door.ts";
 import type { Telemetry } from "#telemetry/door.ts";
@@ -49,9 +50,7 @@ export async function launch(
   try {
     return await Promise.race([steps(context, member, preparing, check), late.promise, end()]);
   } catch (error) {
-    const failed = failureOf(context, error);
-    // The platform's failures come before any code is loaded.
-    return member.ahead && failed.failure.fault === "platform" ? { ...failed, untouched: true } : failed;
+    return failureOf(context, error);
   } finally {
     over = true;
     giveUp();
@@ -69,7 +68,11 @@ async function steps(
   const { revision, id } = member;
   const sandbox = await preparing;
   member.sandbox = sandbox;
-  if (member.stage !== "preparing") return null;
+  if (member.stage !== "preparing") {
+    // It has ended before anything was given to it.
+    const ended = endedFirst(member);
+    return ended === null ? null : { ...ended, untouched: true };
+  }
   member.stage = "assigning";
 
   const nonce = randomHex(16);
@@ -88,6 +91,12 @@ async function steps(
   const result = await driver.assign(sandbox, assignment);
   // Whoever stopped it while it was assigned has its reasons already.
   return member.reason === null ? result : null;
+}
+
+/** A sandbox that was started ahead was dead or deaf: the operator's to know, and nobody's failure. */
+export function tellOfUseless({ tell }: Pick<LaunchContext, "tell">, failure: Failure): void {
+  const error = new Error(`a sandbox that was started ahead: ${failure.message}`);
+  tell({ kind: "defect", errorId: newErrorId(), where: "fleet.pool", error });
 }
 
 /** null where somebody stopped it. */

@@ -19,6 +19,8 @@ let quiet: boolean;
 let living: Map<string, { readonly key: PoolKey; readonly listener: SandboxListener }>;
 let prepared: number;
 let prepare: () => void;
+/** Until then what is being made is not there. */
+let held: Promise<void>;
 let pool: Pool;
 
 beforeEach(() => {
@@ -28,6 +30,7 @@ beforeEach(() => {
   living = new Map();
   prepared = 0;
   prepare = () => undefined;
+  held = Promise.resolve();
   pool = make(10 * poolLimits.sandboxBytes);
 });
 afterEach(async () => {
@@ -41,6 +44,7 @@ function make(budgetBytes: number): Pool {
     async prepare(key: PoolKey, listener: SandboxListener) {
       prepare();
       const id = `s${++prepared}`;
+      await held;
       living.set(id, { key, listener });
       return id;
     },
@@ -183,6 +187,20 @@ test("a crowd leaves as many behind as came, within the budget, and they go as i
   await pass(12 * poolLimits.halfLifeMs);
   assert.equal(living.size, 1);
   assert.equal(clock.pending(), 0);
+});
+
+test("one that is made while its kind goes is let go", async () => {
+  const made = Promise.withResolvers<void>();
+  held = made.promise;
+  pool.start();
+  pool.expect(node, 1);
+  await pass(poolLimits.paceMs + 1);
+  assert.equal(prepared, 1);
+  pool.expect(node, -1);
+  await pass(1);
+  made.resolve();
+  await pass(1);
+  assert.deepEqual(kinds(), []);
 });
 
 test("without a budget nothing is ever made", async () => {

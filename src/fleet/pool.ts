@@ -104,10 +104,11 @@ export class Pool {
   take(key: PoolKey, listener: SandboxListener): SandboxId | null {
     const shelf = this.#shelf(key);
     shelf.demand = demandAfterStart(shelf.demand, this.#options.clock.monotonicUs());
+    // There are starts again: what went wrong may be over.
+    this.#failures = 0;
     const pooled = shelf.sandboxes.shift();
     if (pooled === undefined) return null;
     pooled.taker = listener;
-    this.#failures = 0;
     return pooled.sandbox;
   }
 
@@ -195,7 +196,8 @@ export class Pool {
       return;
     }
     pooled.madeUs = clock.monotonicUs();
-    if (this.#state !== "running") this.#letGo(pooled);
+    // Its kind may have gone, or ebb may be stopping, while it was made.
+    if (this.#state !== "running" || this.#shelves.get(textOf(shelf.key)) !== shelf) this.#letGo(pooled);
     else shelf.sandboxes.push(pooled);
   }
 

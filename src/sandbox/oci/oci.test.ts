@@ -128,6 +128,22 @@ describe("the oci driver", { skip: whyNot() ?? false }, () => {
     await driver.stopSandbox(sandbox.id, 0);
   });
 
+  test("what was started ahead and has gone when its code comes is untouched, a program too", async () => {
+    const digest = await ground.code(programs.hello);
+    for (const runtime of ["node26", "python3"] as const) {
+      const sandbox = await startAhead(driver, poolOf(runtime));
+      await driver.stopSandbox(sandbox.id, 0);
+      const answer = await driver.assign(sandbox.id, assignmentOf(digest, { takeWithinMs: 2_000 }));
+      assert.ok(!answer.ok && answer.untouched === true);
+    }
+    // Not yet told of its end when it is assigned.
+    const dying = await startAhead(driver, poolOf("node26"));
+    const stopped = driver.stopSandbox(dying.id, 0);
+    const answer = await driver.assign(dying.id, assignmentOf(digest, { takeWithinMs: 2_000 }));
+    assert.ok(!answer.ok && answer.untouched === true);
+    await stopped;
+  });
+
   test("a platform that cannot isolate refuses to start with the way on", async () => {
     const without = ociOn(ground, { engines: [] });
     await assert.rejects(without.start(), /install crun|--isolation none/);

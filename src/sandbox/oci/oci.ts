@@ -225,23 +225,33 @@ export class OciDriver implements SandboxDriver {
   }
 
   async assign(id: SandboxId, assignment: Assignment): Promise<Ready | Failed> {
+    const ahead = assignment.takeWithinMs !== null;
+    const known = this.#sandboxes.get(id);
+    if (known === undefined && ahead) return untouched("It has ended.");
     const sandbox = this.#get(id);
     if (sandbox.link) this.#credentials.set(sandbox.link.address, assignment.credential);
     const startedMs = performance.now();
     let launchedMs = startedMs;
-    const answer = await sandbox.within(sandboxLimits.startMs, async (signal) => {
+    let given = false;
+    /** No code can have run. */
+    const isUntouched = (): boolean => !given || sandbox.runtimeLink?.taken === false;
+    const assigned = sandbox.within(sandboxLimits.startMs, async (signal) => {
       await sandbox.give(this.#cgroups!.cpuLimits(sandbox.id, assignment), this.#code(sandbox, assignment), signal);
       launchedMs = performance.now();
-      return sandbox.pool.runtime === "custom"
-        ? this.#becomeProgram(sandbox, assignment, signal)
-        : this.#load(sandbox, assignment);
+      const giving = (): void => void (given = true);
+      if (sandbox.pool.runtime === "custom") return this.#becomeProgram(sandbox, assignment, signal, giving);
+      giving();
+      return this.#load(sandbox, assignment);
+    });
+    const answer = await assigned.catch((error: unknown) => {
+      if (!ahead || !isUntouched()) throw error;
+      return untouched(error instanceof Error ? error.message : String(error));
     });
     if (!answer.ok) {
       void sandbox.stop(0);
-      return sandbox.runtimeLink?.taken === false ? { ...answer, untouched: true } : answer;
+      return isUntouched() ? { ...answer, untouched: true } : answer;
     }
     // What was started ahead has booted on nobody's time.
-    const ahead = assignment.takeWithinMs !== null;
     const { bootMs = 0, ...loading } = answer.phases;
     const inside = ahead ? loading : { bootMs, ...loading };
     const insideMs = Object.values(inside).reduce((sum, ms) => sum + ms, 0);
@@ -275,9 +285,10 @@ export class OciDriver implements SandboxDriver {
     sandbox: OciSandbox,
     assignment: Assignment,
     signal: AbortSignal,
+    giving: () => void,
   ): Promise<Ready | Failed | null> {
     sandbox.programPort = assignment.port;
-    await writeOrder(sandbox.orderPath!, programOrder(assignment));
+    await writeOrder(sandbox.orderPath!, programOrder(assignment), giving);
     if (!(await listens(sandbox.link!.address, assignment.port, signal))) return null;
     return { ok: true, entry: null, handler: null, signature: "program", done: "response", phases: {} };
   }
@@ -344,4 +355,8 @@ export class OciDriver implements SandboxDriver {
   static async forgetProof(dataDir: string): Promise<void> {
     await rm(join(dataDir, "isolation.json"), { force: true });
   }
+}
+
+function untouched(message: string): Failed {
+  return { ok: false, untouched: true, failure: { fault: "platform", message, stack: null, hint: null } };
 }

@@ -27,8 +27,14 @@ function quote(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** The shell holds the FIFO open, so this waits only when the order is larger than a pipe. */
-export async function writeOrder(fifo: string, order: string): Promise<void> {
+/**
+ * The shell holds the FIFO open, so this waits only when the order is larger than a pipe. `writing` is called before the first byte;
+ * a shell that has gone is an error (ENXIO) before that.
+ */
+export async function writeOrder(fifo: string, order: string, writing: () => void): Promise<void> {
+  // Without this look the open itself would wait for a reader, in one of the few threads that do such work.
+  await (await open(fifo, constants.O_WRONLY | constants.O_NONBLOCK)).close();
+  writing();
   const file = await open(fifo, constants.O_WRONLY);
   try {
     await file.writeFile(order);

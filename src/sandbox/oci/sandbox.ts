@@ -22,6 +22,8 @@ interface End {
 
 const MiB = 1024 * 1024;
 const counterBytes = 1_024;
+/** The call that an instance was started for comes at once. */
+const earlyMs = 1_000;
 
 export interface OciSandboxOptions {
   readonly id: SandboxId;
@@ -133,16 +135,24 @@ export class OciSandbox {
     this.#program = true;
   }
 
-  /** A connection that is there before anybody asks for one. */
+  /** A connection that is there before anybody asks for one, for a moment: servers give up on those that stay silent. */
   connectEarly(): void {
     // Until it is taken its errors are nobody's; its end comes with the sandbox's.
-    this.#early = connect(this.socketPath!).on("error", () => {});
+    const early = connect(this.socketPath!).on("error", () => {});
+    this.#early = early;
+    setTimeout(() => {
+      if (this.#early === early) this.takeEarly()?.destroy();
+    }, earlyMs).unref();
   }
 
   takeEarly(): Socket | null {
     const early = this.#early;
     this.#early = null;
-    return early !== null && !early.destroyed ? early : null;
+    if (early === null || early.destroyed) return null;
+    // What was said before anybody asked is no answer.
+    if (early.readableLength === 0) return early;
+    early.destroy();
+    return null;
   }
 
   get over(): Promise<End> {

@@ -1,0 +1,55 @@
+// The connection that is made while the code loads: for whoever asks first, and only if nothing was said on it.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, test } from "node:test";
+import { OciSandbox, type OciSandboxOptions } from "./sandbox.ts";
+
+let folder: string;
+let server: Server;
+let sandbox: OciSandbox;
+let accepted: Promise<Socket>;
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), "ebb-early-"));
+  const path = join(folder, "s");
+  server = createServer();
+  accepted = once(server, "connection").then(([socket]: Socket[]) => socket!);
+  await once(server.listen(path), "listening");
+  const plan = { launch: { listen: path, output: {} }, engineLog: "", codeTarget: "" };
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- of a sandbox that is never launched these are enough
+  const options = {
+    id: "s1",
+    start: { pool: {}, link: null },
+    plan,
+    listener: null,
+    release: () => undefined,
+  } as unknown;
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- as above
+  sandbox = new OciSandbox(options as OciSandboxOptions);
+});
+afterEach(() => {
+  server.close();
+  rmSync(folder, { recursive: true });
+});
+
+test("it is given to the first who asks, and to nobody else", async () => {
+  sandbox.connectEarly();
+  await accepted;
+  const early = sandbox.takeEarly();
+  assert.ok(early?.writable);
+  assert.equal(sandbox.takeEarly(), null);
+  early.destroy();
+});
+
+test("one that its server has given up with a word is given to nobody: the word would be the answer to somebody's request", async () => {
+  sandbox.connectEarly();
+  const socket = await accepted;
+  socket.end("HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n");
+  await once(socket, "close");
+  assert.equal(sandbox.takeEarly(), null);
+});
