@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { poolLimits } from "#model/limits.ts";
-import { decidePool, demandAfterStart, noDemand, wantedOf, type Demand } from "./pool-size.ts";
+import { decidePool, demandAfterStart, noDemand, wantedOf, type Demand, type PoolDecision } from "./pool-size.ts";
 
 const second = 1_000_000;
 const { sandboxBytes, halfLifeMs } = poolLimits;
@@ -13,6 +13,10 @@ const served: Demand = { ...noDemand, revisions: 1 };
 /** Starts at these times. */
 function after(times: readonly number[], demand = served): Demand {
   return times.reduce((known, atUs) => demandAfterStart(known, atUs), demand);
+}
+function decide(demands: readonly Demand[], budgetBytes: number, nowUs: number): PoolDecision {
+  const kinds = demands.map((demand) => ({ demand, ready: 0 }));
+  return decidePool(kinds, budgetBytes, nowUs);
 }
 const crowd = (count: number, atUs: number): number[] => Array.from({ length: count }, (_, i) => atUs + i);
 
@@ -45,12 +49,29 @@ describe("the budget", () => {
   it("gives each kind one before any kind gets a second, the most recently started first", () => {
     const many = after(crowd(40, 5 * second));
     const once = after([4 * second]);
-    assert.deepEqual(decidePool([many, once, served], 4 * sandboxBytes, 6 * second).wanted, [2, 1, 1]);
-    assert.deepEqual(decidePool([served, once, many], 2 * sandboxBytes, 6 * second).wanted, [0, 1, 1]);
+    assert.deepEqual(decide([many, once, served], 4 * sandboxBytes, 6 * second).wanted, [2, 1, 1]);
+    assert.deepEqual(decide([served, once, many], 2 * sandboxBytes, 6 * second).wanted, [0, 1, 1]);
+  });
+
+  it("that is too small for all kinds keeps what it keeps, instead of making each the one that was just called", () => {
+    const kinds = [0, 1, 2].map(() => ({ demand: served, ready: 0 }));
+    let hits = 0;
+    for (let start = 0; start < 300; start++) {
+      const nowUs = start * second;
+      const called = kinds[start % 3]!;
+      if (called.ready > 0) {
+        hits++;
+        called.ready--;
+      }
+      called.demand = demandAfterStart(called.demand, nowUs);
+      const { wanted } = decidePool(kinds, 2 * sandboxBytes, nowUs);
+      for (const [i, kind] of kinds.entries()) kind.ready = wanted[i]!;
+    }
+    assert.ok(hits > 150, `${hits} of 300 starts found one`);
   });
 
   it("of nothing keeps nothing", () => {
-    const { wanted, decideAgainAtUs } = decidePool([after(crowd(9, 0)), served], 0, second);
+    const { wanted, decideAgainAtUs } = decide([after(crowd(9, 0)), served], 0, second);
     assert.deepEqual([wanted, decideAgainAtUs], [[0, 0], null]);
   });
 
@@ -69,7 +90,7 @@ describe("the budget", () => {
     fc.assert(
       fc.property(fc.array(demand, { maxLength: 8 }), fc.integer({ min: 0, max: 40 }), (demands, room) => {
         const nowUs = 100 * second;
-        const { wanted } = decidePool(demands, room * sandboxBytes + 1, nowUs);
+        const { wanted } = decide(demands, room * sandboxBytes + 1, nowUs);
         const full = demands.map((one) => wantedOf(one, nowUs));
         const sum = wanted.reduce((all, count) => all + count, 0);
         assert.ok(sum <= room);
@@ -80,7 +101,7 @@ describe("the budget", () => {
   });
 
   it("is looked at again only while there is more than a quiet day needs", () => {
-    assert.equal(decidePool([served, after([0])], 10 * sandboxBytes, second).decideAgainAtUs, null);
-    assert.notEqual(decidePool([after(crowd(5, 0))], 10 * sandboxBytes, second).decideAgainAtUs, null);
+    assert.equal(decide([served, after([0])], 10 * sandboxBytes, second).decideAgainAtUs, null);
+    assert.notEqual(decide([after(crowd(5, 0))], 10 * sandboxBytes, second).decideAgainAtUs, null);
   });
 });

@@ -58,15 +58,34 @@ export interface PoolDecision {
   readonly decideAgainAtUs: number | null;
 }
 
+export interface Kind {
+  readonly demand: Demand;
+  /** Sandboxes of it that wait. */
+  readonly ready: number;
+}
+
 /**
- * Shares the budget: first one of each kind, the most recently started first; then always to the kind that has the smallest part of
+ * Whose one comes first: kinds that are started these days before others, and among them those that have one; to let that go for
+ * another's, which is taken next, would be to make and throw away one for each start.
+ */
+function rank({ demand: { lastUs }, ready }: Kind, nowUs: number): number {
+  if (lastUs === null || nowUs - lastUs > poolLimits.halfLifeMs * 1_000) return 0;
+  return ready > 0 ? 2 : 1;
+}
+
+/**
+ * Shares the budget: first one of each kind, by rank and then the most recently started first; then always to the kind that has the smallest part of
  * what it needs. So one kind's crowd does not leave another without any.
  */
-export function decidePool(demands: readonly Demand[], budgetBytes: number, nowUs: number): PoolDecision {
+export function decidePool(kinds: readonly Kind[], budgetBytes: number, nowUs: number): PoolDecision {
+  const demands = kinds.map(({ demand }) => demand);
   let left = Math.floor(budgetBytes / poolLimits.sandboxBytes);
   const full = demands.map((demand) => wantedOf(demand, nowUs));
   const wanted = demands.map(() => 0);
-  const recent = Array.from(demands.keys()).toSorted((a, b) => (demands[b]!.lastUs ?? -1) - (demands[a]!.lastUs ?? -1));
+  const recent = Array.from(kinds.keys()).toSorted(
+    (a, b) =>
+      rank(kinds[b]!, nowUs) - rank(kinds[a]!, nowUs) || (demands[b]!.lastUs ?? -1) - (demands[a]!.lastUs ?? -1),
+  );
   for (const i of recent) {
     if (left === 0 || full[i] === 0) continue;
     wanted[i] = 1;

@@ -122,8 +122,8 @@ export class Pool {
     this.#soon?.();
     this.#soon = null;
     const shelves = [...this.#shelves.values()];
-    const demands = shelves.map(({ demand }) => demand);
-    const { wanted, decideAgainAtUs } = decidePool(demands, this.#budgetBytes, this.#options.clock.monotonicUs());
+    const kinds = shelves.map(({ demand, sandboxes }) => ({ demand, ready: sandboxes.length }));
+    const { wanted, decideAgainAtUs } = decidePool(kinds, this.#budgetBytes, this.#options.clock.monotonicUs());
     let lacking: Shelf | null = null;
     for (const [i, shelf] of shelves.entries()) {
       const { sandboxes, demand, key } = shelf;
