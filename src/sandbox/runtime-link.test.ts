@@ -5,6 +5,7 @@ import { createServer, connect, type Server, type Socket } from "node:net";
 import type { AddressInfo } from "node:net";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
+import { Worker } from "node:worker_threads";
 import { sandboxLimits } from "#model/limits.ts";
 import { RuntimeLink } from "./runtime-link.ts";
 
@@ -72,4 +73,27 @@ test("a flood of words is heard no faster than its bound, and the rest waits in 
   link.close();
   // A socket's read may come in on top.
   assert.ok(perSecond < sandboxLimits.controlUnitsPerSecond * 1.2, `${Math.round(perSecond)} a second`);
+});
+
+test("a runtime that has said in time that it takes its code has taken it, however late that is read", async () => {
+  const flag = new Int32Array(new SharedArrayBuffer(4));
+  const runtime = new Worker(
+    `const { parentPort, workerData } = require("node:worker_threads");
+     const server = require("node:net").createServer((socket) => socket.once("data", () => {
+       socket.write("HTTP/1.1 200 OK\\r\\ntransfer-encoding: chunked\\r\\n\\r\\n", () => { Atomics.store(workerData, 0, 1); Atomics.notify(workerData, 0); });
+     })).listen(0, "127.0.0.1", () => parentPort.postMessage(server.address().port));`,
+    { eval: true, workerData: flag },
+  );
+  const [port] = (await once(runtime, "message")) as [number];
+  const link = new RuntimeLink({ connect: () => connect(port, "127.0.0.1"), done: () => {} });
+  const takeWithinMs = 50;
+  let answer: unknown = "none yet";
+  void link.assign("{}", takeWithinMs).then((said) => (answer = said));
+  // Sent from here, answered there, and this thread stands still until long after.
+  while (Atomics.load(flag, 0) === 0) await new Promise((resolve) => void setImmediate(resolve));
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2 * takeWithinMs);
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => void setImmediate(resolve));
+  assert.deepEqual([link.taken, answer], [true, "none yet"]);
+  link.close();
+  await runtime.terminate();
 });
