@@ -86,7 +86,16 @@ export function createTransport(options: ClientOptions): Transport {
       throw new ClientError(noAnswer(options.url, error), null, null, error);
     });
     if (answer.status < 200 || answer.status > 299) throw await refused(answer, url.origin);
-    return answer;
+    return { ...answer, body: unbroken(answer.body, signal) };
+  }
+
+  async function* unbroken(body: AsyncIterable<Uint8Array>, signal?: AbortSignal): AsyncGenerator<Uint8Array, void> {
+    try {
+      yield* body;
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      throw new ClientError(`${options.url} broke off in the middle of its answer`, null, null, error);
+    }
   }
 
   const text = async (path: string, more?: Ask): Promise<string> => textOf(await ask(path, more));
