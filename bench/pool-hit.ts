@@ -1,9 +1,8 @@
 // Cold start that takes a sandbox from the pool: what the client waits for, in turn with a bare engine's start.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { enginesHere } from "#sandbox/oci/engine.ts";
 import { eventually } from "../test/daemon/fixture.ts";
-import { createBareEngine } from "./bare-engine.ts";
+import { besideBare } from "./beside-bare.ts";
 import { median, percentile } from "./load.ts";
 import { inMs, type Row } from "./row.ts";
 import type { World } from "./world.ts";
@@ -13,17 +12,7 @@ const targets = { p50Ms: 3.5, p99Ms: 15 };
 const settledMs = 700;
 
 export async function poolHit(world: World, rounds: number): Promise<Row[]> {
-  const [engine] = await enginesHere();
-  if (!engine) throw new Error("there is no OCI engine here");
-  const bare = createBareEngine({
-    engine: engine.path,
-    node: process.execPath,
-    code: world.code,
-    entry: world.entry,
-  });
-  const functions = { "cold-web": "Node", "cold-python": "Python" } as const;
-  const times: Record<string, number[]> = { bare: [], "cold-web": [], "cold-python": [] };
-  const through = async (workload: string): Promise<void> => {
+  const through = async (workload: string): Promise<number> => {
     await eventually("the pool is full, and nothing runs", async () => {
       const { pool, instances } = await world.ask<Status>("/api/v1/status");
       return pool.sandboxes >= poolKinds && instances.running + instances.starting === 0;
@@ -31,29 +20,20 @@ export async function poolHit(world: World, rounds: number): Promise<Row[]> {
     await sleep(settledMs);
     const began = performance.now();
     await world.call(workload);
-    times[workload]!.push(performance.now() - began);
+    return performance.now() - began;
   };
-  const turns = [
-    async () => void times["bare"]!.push(await bare.start()),
-    ...Object.keys(functions).map((workload) => () => through(workload)),
-  ];
-  try {
-    for (const turn of turns) await turn();
-    for (const list of Object.values(times)) list.length = 0;
-    for (let round = 0; round < rounds; round++)
-      for (let index = 0; index < turns.length; index++) await turns[(index + round) % turns.length]?.();
-  } finally {
-    bare.remove();
-  }
-  const floorMs = median(times["bare"]!);
-  return Object.entries(functions).map(([workload, language]) => {
-    const ascending = times[workload]!.toSorted((a, b) => a - b);
-    const [p50, p99] = [median(ascending), percentile(ascending, 99)];
+  const { engine, floorMs, timesMs } = await besideBare(world, rounds, {
+    Node: () => through("cold-web"),
+    Python: () => through("cold-python"),
+  });
+  return Object.entries(timesMs).map(([language, times]) => {
+    const ascending = times.toSorted((a, b) => a - b);
+    const [p50, p90, p99] = [median(ascending), percentile(ascending, 90), percentile(ascending, 99)];
     return {
       number: `cold start from zero, taken from the pool, ${language}`,
       target: `≤ ${targets.p50Ms} ms p50, ≤ ${targets.p99Ms} ms p99`,
-      floor: `${inMs(floorMs)} (${engine.name} run of a Node server)`,
-      seen: `p50 ${inMs(p50)} (${(p50 / floorMs).toFixed(2)}x), p90 ${inMs(percentile(ascending, 90))}, p99 ${inMs(p99)}, n=${ascending.length}`,
+      floor: `${inMs(floorMs)} (${engine} run of a Node server)`,
+      seen: `p50 ${inMs(p50)} (${(p50 / floorMs).toFixed(2)}x), p90 ${inMs(p90)}, p99 ${inMs(p99)}, n=${ascending.length}`,
       held: p50 <= targets.p50Ms && p99 <= targets.p99Ms,
     };
   });
