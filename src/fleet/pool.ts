@@ -59,7 +59,6 @@ export class Pool {
   readonly #options: PoolOptions;
   readonly #shelves = new Map<string, Shelf>();
   readonly #ending = new Set<Promise<void>>();
-  #budgetBytes: number;
   /** The next is made after it. */
   #pause: Cancel | null = null;
   #making: Promise<void> | null = null;
@@ -71,7 +70,6 @@ export class Pool {
 
   constructor(options: PoolOptions) {
     this.#options = options;
-    this.#budgetBytes = options.budgetBytes;
   }
 
   state(): PoolState {
@@ -83,12 +81,6 @@ export class Pool {
   /** The driver is ready: makes what is wanted so far. */
   start(): void {
     this.#state = "running";
-    this.settle();
-  }
-
-  /** The operator's budget has changed; what is too much goes at once. */
-  setBudget(bytes: number): void {
-    this.#budgetBytes = bytes;
     this.settle();
   }
 
@@ -123,7 +115,7 @@ export class Pool {
     this.#soon = null;
     const shelves = [...this.#shelves.values()];
     const kinds = shelves.map(({ demand, sandboxes }) => ({ demand, ready: sandboxes.length }));
-    const { wanted, decideAgainAtUs } = decidePool(kinds, this.#budgetBytes, this.#options.clock.monotonicUs());
+    const { wanted, decideAgainAtUs } = decidePool(kinds, this.#options.budgetBytes, this.#options.clock.monotonicUs());
     let lacking: Shelf | null = null;
     for (const [i, shelf] of shelves.entries()) {
       const { sandboxes, demand, key } = shelf;
