@@ -282,6 +282,8 @@ class SlotActivator implements Activator, InvocationKeeper {
     if (!lane.serves(live)) return;
     lane.slots.offer(live);
     this.#dispatch(lane, { us: instance.startUs, cold: true });
+    // Whoever waited for this start waits for nothing else: not for what the rest of this turn decides.
+    this.#options.meter.flush();
     this.#lanes.report(lane);
   }
 

@@ -81,11 +81,12 @@ export class OciSandbox {
     this.#over.promise.catch(() => {});
   }
 
-  /** Launches it without code, unless something else does it in this turn of the loop. */
-  launchSoon(): void {
+  /** Launches it without code, unless something else does it in this turn of the loop. `up`: it is its program now. */
+  launchSoon(up: () => void): void {
     this.#soon = setImmediate(() => {
       this.launch([])
         .then(() => this.#becameProgram(settledPauseMs.ahead, this.#gone.signal))
+        .then(up)
         .catch(() => {});
     });
   }
