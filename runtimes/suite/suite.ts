@@ -12,7 +12,7 @@ import { pythonSuite } from "./python.ts";
 import type { Runtime } from "./support.ts";
 
 /** Parts, and tests of a part, that run side by side: a test is mostly waiting for its process to start. */
-const sideBySide = 2;
+export const sideBySide = 2;
 
 export function runRuntimeSuite(runtime: Runtime): void {
   describe(runtime.name, { concurrency: sideBySide }, () => {
