@@ -1,6 +1,8 @@
-// The long form of processes.test.ts: the whole suite over plain processes, also where it runs in sandboxes.
+// The long form of processes.test.ts: what runs in sandboxes runs over plain processes too.
 
 import { availableRuntimes } from "./launch.ts";
-import { runRuntimeSuite } from "./suite.ts";
+import { everyPart, inProcesses, runRuntimeSuite } from "./suite.ts";
 
-for (const runtime of availableRuntimes()) runRuntimeSuite(runtime);
+const others = everyPart.filter((part) => !inProcesses.includes(part));
+
+for (const runtime of availableRuntimes()) runRuntimeSuite(runtime, others);

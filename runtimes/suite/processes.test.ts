@@ -1,19 +1,10 @@
-// The suite over plain processes: no root needed. Where there can be sandboxes the whole of it runs in them (test/runtimes/), and here
-// what a process is by itself: how it lives, ends and prints. All of it on processes there too is processes.soak.ts.
+// The suite over plain processes: no root needed, and what it finds is the shim's own. Where there can be sandboxes, test/runtimes/
+// runs most of it in them, and here is what a process does by itself: how it loads code, lives, ends and prints.
 
-import { describe } from "node:test";
 import { whyNoSandbox } from "../../test/runtimes/sandboxed.ts";
 import { availableRuntimes } from "./launch.ts";
-import { lifecycleSuite } from "./lifecycle.ts";
-import { outputSuite } from "./output.ts";
-import { runRuntimeSuite, sideBySide } from "./suite.ts";
+import { everyPart, inProcesses, runRuntimeSuite } from "./suite.ts";
 
-const inSandboxesToo = (await whyNoSandbox()) === null;
+const parts = (await whyNoSandbox()) === null ? inProcesses : everyPart;
 
-for (const runtime of availableRuntimes())
-  if (inSandboxesToo)
-    describe(runtime.name, { concurrency: sideBySide }, () => {
-      lifecycleSuite(runtime);
-      outputSuite(runtime);
-    });
-  else runRuntimeSuite(runtime);
+for (const runtime of availableRuntimes()) runRuntimeSuite(runtime, parts);
