@@ -74,6 +74,14 @@ test("what it takes from other packages is taken from them, and not before it as
   assert.equal(loads(), 1);
 });
 
+test("what it is to have of other packages is in it", async () => {
+  const entry = installed("common", commonJs);
+  await bundle(entry, ["common-needs"]);
+  const text = readFileSync(entry, "utf8");
+  assert.match(text, /globalThis\.loads/);
+  assert.doesNotMatch(text, /require\("common-needs"\)/);
+});
+
 test("a package of ES modules becomes one, once", async () => {
   const entry = installed("modules", {
     "package.json": '{ "type": "module" }',
@@ -90,8 +98,8 @@ test("a package of ES modules becomes one, once", async () => {
 });
 
 test("set-up has made one file of every package that it names", () => {
-  for (const [name, path] of Object.entries(bundled)) {
-    const entry = join(installation, "node_modules", name, path);
-    assert.ok(existsSync(entry) && isBundled(entry), entry);
+  for (const [name, { entry }] of Object.entries(bundled)) {
+    const path = join(installation, "node_modules", name, entry);
+    assert.ok(existsSync(path) && isBundled(path), path);
   }
 });

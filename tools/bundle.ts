@@ -5,26 +5,30 @@ import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { build, type PluginBuild } from "esbuild";
 
-/** Their entries, as Node finds them from an `import`. */
-export const bundled = {
-  kysely: "dist/esm/index.js",
-  yaml: "dist/index.js",
-  semver: "index.js",
-  fastify: "fastify.js",
-} as const;
+/** Their entries, as Node finds them from an `import`, and the packages that come with them: nobody else asks for those. */
+export const bundled: Readonly<Record<string, { readonly entry: string; readonly having?: readonly string[] }>> = {
+  kysely: { entry: "dist/esm/index.js" },
+  yaml: { entry: "dist/index.js" },
+  semver: { entry: "index.js" },
+  fastify: {
+    entry: "fastify.js",
+    having: ["avvio", "find-my-way", "fast-querystring", "ret", "safe-regex2", "fastq", "@fastify/proxy-addr"],
+  },
+  "tar-stream": { entry: "index.js", having: ["streamx", "b4a", "fast-fifo", "text-decoder", "events-universal"] },
+};
 
 const mark = "// Bundled by ebb's set-up (tools/bundle.ts).\n";
 
-/** Of a package's own files alone: what it takes from others it takes as before, when it did. */
-export async function bundle(entry: string): Promise<void> {
+/** Of a package's own files and of those that it is to have: what it takes from others it takes as before, when it did. */
+export async function bundle(entry: string, having: readonly string[] = []): Promise<void> {
   if (isBundled(entry)) return;
   const esModule = typeIn(dirname(entry)) === "module";
   const { outputFiles } = await build({
     entryPoints: [entry],
     bundle: true,
-    packages: "external",
+    plugins: [{ name: "others", setup: (made) => leaveOut(made, having) }],
     platform: "node",
     target: "node26",
     format: esModule ? "esm" : "cjs",
@@ -36,6 +40,13 @@ export async function bundle(entry: string): Promise<void> {
   const made = `${entry}.${process.pid}`;
   writeFileSync(made, text);
   renameSync(made, entry);
+}
+
+function leaveOut(made: PluginBuild, having: readonly string[]): void {
+  made.onResolve({ filter: /^[^./]/ }, ({ path, kind }) => {
+    const [, name = path] = /^((?:@[^/]+\/)?[^/]+)/.exec(path) ?? [];
+    return kind === "entry-point" || having.includes(name) ? undefined : { path, external: true };
+  });
 }
 
 export function isBundled(entry: string): boolean {
@@ -63,5 +74,5 @@ function typeIn(folder: string): string | undefined {
 
 if (import.meta.main) {
   const packages = fileURLToPath(new URL("../node_modules", import.meta.url));
-  for (const [name, entry] of Object.entries(bundled)) await bundle(join(packages, name, entry));
+  for (const [name, { entry, having }] of Object.entries(bundled)) await bundle(join(packages, name, entry), having);
 }
