@@ -60,11 +60,11 @@ interface SavedState {
 }
 
 export class SpanFold {
+  readonly #told: (record: InvocationRecord) => void;
   readonly #instances = new Map<number, OpenInstance>();
   readonly #provisions = new Map<string, Provision>();
   #clock = { wallMs: 0, atUs: 0 };
   #lastMarkUs = 0;
-  #records: InvocationRecord[] = [];
   #totals = new Map<string, Total>();
   #lastTotal: Total | null = null;
   /** Marks that belong to nothing known: their beginning was damaged. */
@@ -72,7 +72,9 @@ export class SpanFold {
   /** Sum of all closed spans so far, rounded: what the records must come to. */
   closedSpansUs = 0;
 
-  constructor(saved: string | null = null) {
+  /** `record` is called with each record as its invocation ends. */
+  constructor(saved: string | null, record: (record: InvocationRecord) => void) {
+    this.#told = record;
     if (saved === null) return;
     const state = JSON.parse(saved) as SavedState;
     this.#clock = { ...state.clock };
@@ -99,10 +101,9 @@ export class SpanFold {
     return JSON.stringify(state);
   }
 
-  /** What has come out since the last call. */
-  take(): { records: InvocationRecord[]; totals: UsageTotal[] } {
-    const taken = { records: this.#records, totals: [...this.#totals.values()] };
-    this.#records = [];
+  /** What the totals have grown by since the last call. */
+  takeTotals(): UsageTotal[] {
+    const taken = [...this.#totals.values()];
     this.#totals = new Map();
     this.#lastTotal = null;
     return taken;
@@ -303,7 +304,7 @@ export class SpanFold {
   }
 
   #record(record: InvocationRecord): void {
-    this.#records.push(record);
+    this.#told(record);
     const total = this.#total(record.project, record.workload, record.timeMs);
     total.requests++;
     // A client that left is nobody's error.
