@@ -4,6 +4,7 @@ import type { AuditEntry, Secret, Token } from "#model/access.ts";
 import { EbbError } from "#model/errors.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
 import { storeLimits } from "#model/limits.ts";
+import { recordsOf } from "#model/record-block.ts";
 import { addUsage, type UsageTotal } from "#model/usage.ts";
 import { keyOf, type Project, type Revision, type Workload } from "#model/workload.ts";
 import type { LedgerBatch, RecordDay } from "#metering/door.ts";
@@ -122,7 +123,7 @@ export function createMemoryDriver(): StoreDriver {
     },
     journal: async () => journal,
     async commit(batch) {
-      for (const record of batch.records) records.push({ ...record });
+      for (const block of batch.blocks) records.push(...recordsOf(block));
       for (const total of batch.totals) {
         const key = `${total.project}/${total.workload}/${total.hourMs}`;
         const known = totals.get(key);
