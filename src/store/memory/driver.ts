@@ -8,7 +8,7 @@ import { addUsage, type UsageTotal } from "#model/usage.ts";
 import { keyOf, type Project, type Revision, type Workload } from "#model/workload.ts";
 import type { LedgerBatch, RecordDay } from "#metering/door.ts";
 import type { Change, Mutation } from "../door.ts";
-import type { StoreDriver } from "../driver.ts";
+import type { DeployedText, StoreDriver } from "../driver.ts";
 
 const dayMs = 86_400_000;
 
@@ -51,14 +51,19 @@ export function createMemoryDriver(): StoreDriver {
     rest: async () => {},
     async load() {
       const { projects, workloads, revisions, tokens, secrets } = state;
-      const current = [...workloads.values()].map((of) => revisions.get(keyOf(of))?.get(of.current));
-      return structuredClone({
-        projects: [...projects.values()],
-        workloads: [...workloads.values()],
-        revisions: current.filter((revision) => revision !== undefined),
-        tokens: [...tokens.values()],
-        secrets: [...secrets.values()],
+      const deployed = [...workloads.values()].map((of): DeployedText => {
+        const revision = revisions.get(keyOf(of))!.get(of.current)!;
+        return [of.createdMs, of.updatedMs, revision];
       });
+      return {
+        ...structuredClone({
+          projects: [...projects.values()],
+          tokens: [...tokens.values()],
+          secrets: [...secrets.values()],
+        }),
+        deployed: JSON.stringify(deployed),
+        next: null,
+      };
     },
     async apply(change: Change) {
       // Worked out on a copy: all or nothing.
