@@ -48,6 +48,9 @@ export interface InvocationQuery {
 export interface UsageQuery {
   /** null: all projects. */
   readonly project: string | null;
+  readonly workload?: string;
+  /** Hours without an error are left out. */
+  readonly withErrors?: true;
   readonly sinceMs: number;
   readonly untilMs: number;
 }

@@ -115,9 +115,14 @@ export function createMemoryDriver(): StoreDriver {
       const newestFirst = found.toReversed().toSorted((a, b) => b.timeMs - a.timeMs);
       return newestFirst.slice(0, Math.max(0, Math.min(limit, storeLimits.queryRows)));
     },
-    async usage({ project, sinceMs, untilMs }) {
+    async usage({ project, workload, withErrors = false, sinceMs, untilMs }) {
       const found = [...totals.values()].filter(
-        (one) => one.hourMs >= sinceMs && one.hourMs < untilMs && (project === null || one.project === project),
+        (one) =>
+          one.hourMs >= sinceMs &&
+          one.hourMs < untilMs &&
+          (project === null || one.project === project) &&
+          (workload === undefined || one.workload === workload) &&
+          (!withErrors || one.errors > 0),
       );
       return found.toSorted((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1));
     },
