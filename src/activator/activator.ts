@@ -97,8 +97,9 @@ class SlotActivator implements Activator, InvocationKeeper {
   }
 
   #wait(lane: Lane, invocation: ActiveInvocation): void {
+    const { workload, body } = invocation.call;
+    if (body?.crowded === true) return this.#refuse(invocation, queueFullError(workload, this.#room.length, "bodies"));
     const placed = this.#room.add(lane.line, invocation);
-    const { workload } = invocation.call;
     if (!placed.placed) {
       const waiting = placed.full === "workload" ? lane.line.length : this.#room.length;
       return this.#refuse(invocation, queueFullError(workload, waiting, placed.full));

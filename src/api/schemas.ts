@@ -232,7 +232,8 @@ export const DeployResultRow = Type.Object({
 });
 export const Deployed = Type.Object({
   results: Type.Array(DeployResultRow, { maxItems: deployLimits.functionsPerApp }),
-  kept: Type.Array(Type.String()),
+  kept: Type.Array(Type.String(), { maxItems: deployLimits.prunedAtOnce }),
+  keptMore: Count,
   removed: Type.Array(Type.String()),
 });
 export const Status = Type.Object({

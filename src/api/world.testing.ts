@@ -51,7 +51,10 @@ export async function createApiWorld(): Promise<ApiWorld> {
             (one) => one.project === project && (!workload || one.workload === workload) && (!id || one.id === id),
           )
           .slice(0, limit),
-      usage: async ({ project }) => totals.filter((one) => project === null || one.project === project),
+      usage: async ({ project, workload }) =>
+        totals.filter(
+          (one) => (project === null || one.project === project) && (workload ?? one.workload) === one.workload,
+        ),
       retention: async () => ({ oldestRecordMs: null }),
     },
     telemetry: {

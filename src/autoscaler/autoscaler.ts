@@ -21,8 +21,6 @@ interface State {
   again: boolean;
   /** A report of a revision that has not become the current one yet. */
   early: Load | null;
-  /** It serves, and the fleet expects its calls. */
-  expected: boolean;
 }
 
 export interface AutoscalerOptions {
@@ -40,6 +38,9 @@ const decisionsInARow = 16;
 export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   const { fleet, clock, tell } = options;
   const machine = options.machine ?? defaultMachine;
+  /** Everything that is deployed; the fleet expects its calls. */
+  const serving = new WorkloadMap<Revision>();
+  /** Of what has been called or has a `min`: the rest is not decided about, and costs no more than its revision. */
   const states = new WorkloadMap<State>();
   let running = false;
   let draining = false;
@@ -49,7 +50,7 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     const key = load.revision;
     let state = states.get(key);
     if (!state) {
-      state = fresh(load.revision);
+      state = fresh(serving.get(key) ?? load.revision);
       states.set(key, state);
     }
     if (state.revision.number !== load.revision.number) {
@@ -64,12 +65,13 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
 
   function changed(project: string, workload: string, revision: Revision | null): void {
     const key = { project, workload };
+    const served = serving.get(key) ?? null;
+    if (revision) serving.set(key, revision);
+    else serving.delete(key);
+    if (served?.number !== revision?.number) fleet.expect(served, revision);
     const before = states.get(key);
-    const expected = before?.expected === true ? before.revision : null;
     if (before && revision && before.revision.number === revision.number) {
       before.revision = revision;
-      if (!before.expected) fleet.expect(null, revision);
-      before.expected = true;
       if (running) settle(key, before);
       return;
     }
@@ -78,11 +80,10 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
       states.delete(key);
       if (before.wanted > 0) fleet.want(before.revision, 0, [revision ? "another revision serves" : "removed"]);
     }
-    if (revision !== null || expected !== null) fleet.expect(expected, revision);
-    if (!revision) return;
+    const early = before?.early?.revision.number === revision?.number ? before?.early : null;
+    if (!revision || (!early && revision.settings.min === 0)) return;
     const state = fresh(revision);
-    state.expected = true;
-    if (before?.early?.revision.number === revision.number) state.load = before.early;
+    if (early) state.load = early;
     states.set(key, state);
     if (running) settle(key, state);
   }
@@ -157,6 +158,7 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
       running = false;
       for (const state of states.values()) cancel(state);
       states.clear();
+      serving.clear();
     },
     report,
     changed,
@@ -183,6 +185,5 @@ function fresh(revision: Revision): State {
     deciding: false,
     again: false,
     early: null,
-    expected: false,
   };
 }

@@ -43,6 +43,12 @@ export const httpLimits = {
   sentAheadBytes: 64 * 1024,
   /** What a piece of it counts for beside its bytes. */
   sentAheadPieceBytes: 128,
+  /** Of bodies on all connections of a listener together: then those that wait stay in their sockets, and more with a body do not wait. */
+  sentAheadInAllBytes: 64 * MiB,
+  /** Of one client address or project, once half of that is held. */
+  sentAheadEachBytes: 4 * MiB,
+  /** A body of so much may wait all the same. */
+  sentAheadSmallBytes: 1_024,
   apiBodyBytes: 1 * MiB,
   headersTimeoutMs: 20_000,
   keepAliveTimeoutMs: 65_000,
@@ -223,6 +229,8 @@ export const storeLimits = {
   /** Requests to the store's worker that wait for an answer; more are refused. */
   inFlight: 4_096,
   queryRows: 10_000,
+  /** Workloads that are read at a time when a store is opened: some ms of the main loop. */
+  partWorkloads: 1_000,
   auditsKept: 1_000_000,
   /** Shared memory between the journal's writer and its keeper. */
   journalSharedBytes: 64,

@@ -6,7 +6,7 @@ import { EbbError } from "#model/errors.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
 import { packRecords } from "#model/record-block.ts";
 import type { UsageTotal } from "#model/usage.ts";
-import type { Mirror, Mutation, Store } from "./door.ts";
+import type { Mirror, Mutation, Store, UsageQuery } from "./door.ts";
 import type { StoreDriver } from "./driver.ts";
 import { audit, change, deploy, project, record, revision, secret, token, total, workload } from "./fixtures/things.ts";
 
@@ -215,6 +215,11 @@ function ledger(under: () => StoreUnderTest): void {
       ],
     );
     assert.equal((await store.usage({ project: "other", sinceMs: 0, untilMs: 7_200_000 })).length, 0);
+    const hours = async (query: Partial<UsageQuery>): Promise<number[]> =>
+      (await store.usage({ project: null, sinceMs: 0, untilMs: 10_000_000, ...query })).map((one) => one.hourMs);
+    assert.deepEqual(await hours({ withErrors: true }), [3_600_000]);
+    assert.deepEqual(await hours({ workload: "hello" }), [3_600_000, 7_200_000]);
+    assert.deepEqual(await hours({ workload: "another" }), []);
   });
 
   it("remembers how far the journal is loaded, with the state there", async () => {

@@ -209,6 +209,8 @@ export async function usage(db: Kysely<Schema>, query: UsageQuery): Promise<Usag
     .where("hour_ms", ">=", query.sinceMs)
     .where("hour_ms", "<", query.untilMs);
   if (query.project !== null) select = select.where("project", "=", query.project);
+  if (query.workload !== undefined) select = select.where("workload", "=", query.workload);
+  if (query.withErrors) select = select.where("errors", ">", 0);
   const rows = await select.orderBy("hour_ms").orderBy("project").orderBy("workload").execute();
   return rows.map(totalOf);
 }
