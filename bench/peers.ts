@@ -15,6 +15,7 @@ import { createWorld, type World } from "./world.ts";
 
 const warmRounds = 5;
 const warmUpMs = 2_000;
+const hangsMs = 30_000;
 const durationsMs = { one: 1_000, many: 1_500 };
 const poolMib = 256;
 const npmNames = "functions-framework, serverless-offline, workerd, miniflare";
@@ -88,7 +89,7 @@ async function measure(all: readonly Contender[], rounds: number, absent: Absent
   const served = new Map<Contender, Served>();
   const loaded = (contender: Contender, many: number, durationMs: number): Promise<LoadResult> => {
     const { port, host } = served.get(contender)!;
-    return load({ port }, { connections: many, durationMs, host });
+    return inTime(load({ port }, { connections: many, durationMs, host }), durationMs + hangsMs);
   };
   try {
     for (const contender of all) await turn(contender, async () => served.set(contender, await contender.serve()));
@@ -101,9 +102,16 @@ async function measure(all: readonly Contender[], rounds: number, absent: Absent
           many.push(await loaded(contender, connections, durationsMs.many));
         });
   } finally {
-    for (const each of served.values()) await each.stop();
+    await Promise.all([...served.values()].map((each) => each.stop()));
   }
   return [...left.values()];
+}
+
+/** A peer that answers no more is left out; it does not hold up the rest. */
+async function inTime<T>(wanted: Promise<T>, withinMs: number): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`it stopped answering for ${hangsMs / 1000} s`)), withinMs);
+  return Promise.race([wanted, late]).finally(() => clearTimeout(timer));
 }
 
 function measuredOf({ name, version, isolates }: Contender): Measured {

@@ -7,23 +7,24 @@ import type { Contender } from "./contender.ts";
 import { firstAnswer } from "./first-answer.ts";
 
 const withinMs = 20_000;
-const isolates =
-  "a container with users, network and limits of its own: user, pid, mount, ipc, uts, cgroup and network namespaces, an id range for each, no capability, seccomp, a read-only root, limits of memory, CPU, pids and file size, egress by rule";
+const isolates = "a container with users, network and limits of its own";
+const exactly =
+  "user, pid, mount, ipc, uts, cgroup and network namespaces, an id range for each, no capability, seccomp, a read-only root, limits of memory, CPU, pids and file size, egress by rule";
 
 export function ebbWithPool(world: World): Contender {
-  return ebb("ebb", world, () => poolIsFull(world));
+  return ebb("ebb", exactly, world, () => poolIsFull(world));
 }
 
 export function ebbWithoutPool(world: World): Contender {
-  return ebb("ebb without its pool (`--pool 0`)", world, () => world.empty());
+  return ebb("ebb without its pool (`--pool 0`)", "as above", world, () => world.empty());
 }
 
-function ebb(name: string, world: World, atRest: () => Promise<void>): Contender {
+function ebb(name: string, isolation: string, world: World, atRest: () => Promise<void>): Contender {
   const { port } = world.daemon;
   return {
     name,
     version: `${readVersion()} (Node ${process.versions.node})`,
-    isolates,
+    isolates: `${isolates}: ${isolation}`,
     ours: true,
     async coldStart() {
       await atRest();
