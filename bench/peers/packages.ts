@@ -45,9 +45,14 @@ async function install(folder: string): Promise<void> {
   console.error(`bench: the peers' npm packages (460 MB in ${folder}; ${installMs / 60_000} minutes at most) …`);
   for (const file of files) copyFileSync(join(pinned, file), join(folder, file));
   const argv = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1"];
-  const npm = spawn("npm", argv, { cwd: folder, stdio: ["ignore", "ignore", "pipe"], timeout: installMs });
+  const npm = spawn("npm", argv, {
+    cwd: folder,
+    stdio: ["ignore", "ignore", "pipe"],
+    timeout: installMs,
+    killSignal: "SIGKILL",
+  });
   let said = "";
   npm.stderr.setEncoding("utf8").on("data", (chunk: string) => (said += chunk));
   const [code] = (await once(npm, "close")) as [number | null];
-  if (code !== 0) throw new Error(`npm ci ${code === null ? "took too long" : "failed"}: ${said.trim().slice(0, 300)}`);
+  if (code !== 0) throw new Error(`npm ci ${code === null ? "took too long" : "failed"}: ${said.split("\n", 1)[0]}`);
 }
