@@ -26,7 +26,7 @@ const long = [
   "src/network/network.test.ts",
 ];
 
-const all = globSync("{src,runtimes,test}/**/*.test.ts", { cwd: root }).toSorted();
+const all = globSync("{src,runtimes,bench,test}/**/*.test.ts", { cwd: root }).toSorted();
 const unknown = long.filter((file) => !all.includes(file));
 if (unknown.length > 0) throw new Error(`tools/test.ts names what is no test: ${unknown.join(", ")}`);
 // What starts daemons or sandboxes is long too.
