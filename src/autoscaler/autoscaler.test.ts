@@ -32,6 +32,7 @@ function setup(): {
         onWant.run?.();
       },
       eased: () => undefined,
+      roomFor: () => true,
       expect: () => undefined,
       workloadState: (): WorkloadFleetState => ({
         ready: 0,

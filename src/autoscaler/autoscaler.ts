@@ -5,8 +5,9 @@ import type { Tell } from "#model/fact.ts";
 import { machineLimits } from "#model/limits.ts";
 import { WorkloadMap, type Revision, type WorkloadKey } from "#model/workload.ts";
 import type { Fleet } from "#fleet/door.ts";
-import { decide, freshMemory, type MachineView, type ScalingMemory } from "./decide.ts";
-import type { Autoscaler, Load } from "./door.ts";
+import { decide, freshMemory, type MachineView, type ScalingMemory, type ScalingSettings } from "./decide.ts";
+import type { Autoscaler, KeepAlive, Load } from "./door.ts";
+import { isAdaptable, newPauses, pauseScaling, RememberedPauses, type Pauses } from "./pauses.ts";
 
 interface State {
   revision: Revision;
@@ -23,13 +24,17 @@ interface State {
   early: Load | null;
   /** It serves, and the fleet expects its calls. */
   expected: boolean;
+  /** Of a workload that leaves its idle time to ebb, from its first call on. */
+  pauses: Pauses | null;
 }
 
 export interface AutoscalerOptions {
-  readonly fleet: Pick<Fleet, "want" | "expect" | "workloadState" | "eased">;
+  readonly fleet: Pick<Fleet, "want" | "expect" | "workloadState" | "eased" | "roomFor">;
   readonly clock: Clock;
   readonly tell: Tell;
   readonly machine?: MachineView;
+  /** Of workloads that do not say how long they are kept. */
+  readonly keepAlive?: KeepAlive;
 }
 
 const defaultMachine: MachineView = { concurrentStarts: machineLimits.concurrentStarts, typicalStartMs: 150 };
@@ -40,7 +45,9 @@ const decisionsInARow = 16;
 export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   const { fleet, clock, tell } = options;
   const machine = options.machine ?? defaultMachine;
+  const learns = options.keepAlive === "histogram";
   const states = new WorkloadMap<State>();
+  const remembered = new RememberedPauses();
   let running = false;
   let draining = false;
 
@@ -79,9 +86,16 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
       if (before.wanted > 0) fleet.want(before.revision, 0, [revision ? "another revision serves" : "removed"]);
     }
     if (revision !== null || expected !== null) fleet.expect(expected, revision);
+    const pauses = before?.pauses ?? null;
+    const learnsOn = revision !== null && isAdaptable(revision);
+    if (pauses !== null && !learnsOn) remembered.forget(pauses);
     if (!revision) return;
     const state = fresh(revision);
     state.expected = true;
+    if (pauses !== null && learnsOn) {
+      remembered.interrupted(pauses);
+      state.pauses = pauses;
+    }
     if (before?.early?.revision.number === revision.number) state.load = before.early;
     states.set(key, state);
     if (running) settle(key, state);
@@ -111,11 +125,10 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     // How many are on their way is the fleet's knowledge; starts that only wait for their turn are not.
     const starting = fleet.workloadState(state.revision).starting;
     const load = starting === state.load.starting ? state.load : { ...state.load, starting };
-    const { settings } = state.revision;
-    const scaling = draining ? { ...settings, min: 0, idleSeconds: 0 } : settings;
+    const { scaling, againAtUs } = scalingOf(state, load, nowUs);
     const decision = decide(load, scaling, machine, state.memory, nowUs);
     state.memory = decision.memory;
-    arm(key, state, decision.decideAgainAtUs);
+    arm(key, state, earlier(decision.decideAgainAtUs, againAtUs));
     const before = state.wanted;
     const { wanted } = decision;
     if (wanted === before && wanted === load.ready + starting) return;
@@ -125,6 +138,24 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
       tell({ kind: "scaled", project, workload, from: before, to: wanted, reasons: decision.reasons });
     }
     fleet.want(state.revision, wanted, decision.reasons);
+  }
+
+  /** Its settings, but for what is made of its pauses. */
+  function scalingOf(state: State, load: Load, nowUs: number): { scaling: ScalingSettings; againAtUs: number | null } {
+    const { revision } = state;
+    const { settings } = revision;
+    if (draining) return { scaling: { ...settings, min: 0, idleSeconds: 0 }, againAtUs: null };
+    if (!learns || !isAdaptable(revision)) return { scaling: settings, againAtUs: null };
+    const busy = load.waiting + load.active > 0;
+    if (state.pauses === null && !busy) return { scaling: settings, againAtUs: null };
+    state.pauses ??= newPauses();
+    remembered.seen(state.pauses, busy, nowUs);
+    const leadUs = Math.round((load.startMs ?? machine.typicalStartMs) * 1_000);
+    const mayStart = (): boolean => fleet.workloadState(revision).state === "ready" && fleet.roomFor(revision);
+    const pause = pauseScaling(state.pauses, settings.idleSeconds, load.ready + load.starting, leadUs, nowUs, mayStart);
+    if (pause === null) return { scaling: settings, againAtUs: null };
+    const { idleSeconds, expecting, againAtUs } = pause;
+    return { scaling: { ...settings, idleSeconds, expecting }, againAtUs };
   }
 
   /** An armed timer that is too early only decides once more; one for each request would cost more than it. */
@@ -163,6 +194,10 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   };
 }
 
+function earlier(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? (a ?? b) : Math.min(a, b);
+}
+
 function fresh(revision: Revision): State {
   return {
     revision,
@@ -184,5 +219,6 @@ function fresh(revision: Revision): State {
     again: false,
     early: null,
     expected: false,
+    pauses: null,
   };
 }
