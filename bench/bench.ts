@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { installation } from "#config.ts";
 import { bursts } from "./burst.ts";
 import { coldStart } from "./cold-start.ts";
+import { keepAlive } from "./keep-alive.ts";
 import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
 import { poolHit } from "./pool-hit.ts";
@@ -22,7 +23,7 @@ const poolMib = 256;
 execFileSync("/bin/sh", [join(installation, "bench/hybrid-cgroups.sh")], { stdio: "inherit" });
 
 const rows: Row[] = [];
-const measure = async (what: string, measured: () => Promise<Row | Row[]>): Promise<void> => {
+const measure = async (what: string, measured: () => Promise<Row | Row[]> | Row[]): Promise<void> => {
   console.error(`bench: ${what} …`);
   rows.push(...[await measured()].flat());
 };
@@ -45,6 +46,7 @@ try {
   await pooled.remove();
 }
 await measure("bursts", bursts);
+await measure("keep-alive", keepAlive);
 await measure("start with 1,000 functions", startWithThousand);
 
 console.log("| number | target | floor in this run | seen | held |\n|---|---|---|---|---|");
