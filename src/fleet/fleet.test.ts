@@ -176,10 +176,15 @@ test("there is room for one ahead of its call where it starts at once and nothin
   assert.equal(w.fleet.roomFor(other), false);
   assert.equal(w.fleet.instances().length, 2);
   await w.run(70_000);
-  for (let i = 0; i < 4; i++) w.crowd.send(revisionOf("one"), 1_000, null);
+  w.crowd.send(one, 1_000, null);
+  await w.run(200);
+  assert.equal(w.fleet.roomFor(other), true);
+  const waits = w.crowd.send(large, 1, null);
   await w.run(10);
-  assert.equal(w.fleet.roomFor(other), false, "others wait for memory");
-  await w.run(400_000);
+  assert.equal(w.fleet.roomFor(other), false, "somebody who was called waits for memory");
+  await w.run(70_000);
+  assert.equal(waits.end, "ok");
+  await w.run(70_000);
   assert.equal(w.fleet.roomFor(other), true);
 });
 
