@@ -6,6 +6,7 @@ import { installation } from "#config.ts";
 import { bursts } from "./burst.ts";
 import { choiceOf } from "./choice.ts";
 import { coldStart } from "./cold-start.ts";
+import { keepAlive } from "./keep-alive.ts";
 import { comparePeers, writeComparison } from "./peers.ts";
 import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
@@ -38,7 +39,7 @@ if (!choice.numbers) {
 }
 
 const rows: Row[] = [];
-const measure = async (what: string, measured: () => Promise<Row | Row[]>): Promise<void> => {
+const measure = async (what: string, measured: () => Promise<Row | Row[]> | Row[]): Promise<void> => {
   console.error(`bench: ${what} …`);
   rows.push(...[await measured()].flat());
 };
@@ -61,6 +62,7 @@ try {
   await pooled.remove();
 }
 await measure("bursts", bursts);
+await measure("keep-alive", keepAlive);
 await measure("start with 1,000 functions", startWithThousand);
 
 console.log("| number | target | floor in this run | seen | held |\n|---|---|---|---|---|");

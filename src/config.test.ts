@@ -22,6 +22,7 @@ test("what nobody says is INTERFACE's default", () => {
     [config.dataDirectory, config.listenHost, config.listenPort, config.baseUrl, config.trustProxy, config.isolation],
     [join(installation, ".ebb"), "127.0.0.1", 8_080, null, [], "container"],
   );
+  assert.equal(config.keepAlive, "histogram");
 });
 
 test("an option goes before the environment, and the environment before the default", () => {
@@ -31,7 +32,10 @@ test("an option goes before the environment, and the environment before the defa
     EBB_BASE_URL: "https://env.example.com",
     EBB_TRUST_PROXY: "10.0.0.0/8, ::1",
     EBB_ISOLATION: "container",
+    EBB_KEEP_ALIVE: "fixed",
   };
+  assert.equal(readDaemonConfig({}, environment).keepAlive, "fixed");
+  assert.equal(readDaemonConfig({ keepAlive: "histogram" }, environment).keepAlive, "histogram");
   const said = readDaemonConfig({}, environment);
   assert.deepEqual(
     [said.dataDirectory, said.listenHost, said.listenPort, said.baseUrl?.host, said.trustProxy],
@@ -51,6 +55,7 @@ test("what cannot be meant is one sentence that says what was expected", () => {
   const wrong: Array<[Parameters<typeof readDaemonConfig>[0], RegExp]> = [
     [{ listen: "8080" }, /--listen: expected HOST:PORT, found "8080"/],
     [{ listen: "127.0.0.1:65536" }, /--listen: expected HOST:PORT/],
+    [{ keepAlive: "for ever" }, /--keep-alive: expected fixed or histogram, found "for ever"/],
     [{ isolation: "gvisor" }, /--isolation: expected container or none/],
     [{ isolation: "none", listen: "0.0.0.0:8080" }, /--isolation none listens on loopback only/],
     [{ isolation: "none", listen: ":8080" }, /--isolation none listens on loopback only/],

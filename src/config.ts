@@ -45,6 +45,13 @@ export const daemonKeys = {
     fallback: "2% of the machine's memory",
     meaning: "what sandboxes that are started ahead of the calls may use together; 0: none is",
   },
+  keepAlive: {
+    flag: "--keep-alive WAY",
+    env: "EBB_KEEP_ALIVE",
+    fallback: "histogram",
+    meaning:
+      "how long functions that do not say idleSeconds are kept: fixed, always the default; histogram, the default until enough is known of the pauses between their calls, then as these suggest",
+  },
 } as const;
 
 export interface DaemonOptions {
@@ -54,6 +61,7 @@ export interface DaemonOptions {
   readonly trustProxy?: readonly string[] | undefined;
   readonly isolation?: string | undefined;
   readonly pool?: string | undefined;
+  readonly keepAlive?: string | undefined;
 }
 
 export interface DaemonConfig {
@@ -72,6 +80,8 @@ export interface DaemonConfig {
   readonly machineMemoryBytes: number;
   /** What sandboxes that are started ahead may use. */
   readonly poolBytes: number;
+  /** Of functions that do not say how long they are kept. */
+  readonly keepAlive: "fixed" | "histogram";
   /** Files and sockets that the process may have open at a time. */
   readonly openFilesMax: number;
   /** Who owns credentials.json: the user behind sudo. */
@@ -100,6 +110,9 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
     throw new ConfigError(
       `--isolation none listens on loopback only, not on "${listen.host}": nothing would be isolated from whoever reaches it`,
     );
+  const keepAlive = options.keepAlive ?? environment["EBB_KEEP_ALIVE"] ?? "histogram";
+  if (keepAlive !== "fixed" && keepAlive !== "histogram")
+    throw new ConfigError(`--keep-alive: expected fixed or histogram, found "${keepAlive}"`);
   const trustProxy = options.trustProxy ?? splitList(environment["EBB_TRUST_PROXY"]);
   return {
     dataDirectory: dataDirectory(options.data, environment),
@@ -112,6 +125,7 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
     node: process.execPath,
     machineMemoryBytes: totalmem(),
     poolBytes: readPoolBytes(options.pool ?? environment["EBB_POOL_MIB"]),
+    keepAlive,
     openFilesMax: readOpenFilesMax(),
     owner: readOwner(environment),
     ebbVersion: readVersion(),

@@ -178,7 +178,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   });
 
   // --- the path of a call
-  const autoscaler = createAutoscaler({ fleet, clock, tell });
+  const autoscaler = createAutoscaler({ fleet, clock, tell, keepAlive: config.keepAlive });
   const activator = createActivator({
     fleet,
     autoscaler,

@@ -36,6 +36,7 @@ function setup(): {
         onWant.run?.();
       },
       eased: () => undefined,
+      roomFor: () => true,
       expect: (before, after) => void asked.expects.push(`${name(before)} -> ${name(after)}`),
       workloadState: (): WorkloadFleetState => {
         asked.states++;

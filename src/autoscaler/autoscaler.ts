@@ -5,8 +5,9 @@ import type { Tell } from "#model/fact.ts";
 import { machineLimits } from "#model/limits.ts";
 import { WorkloadMap, type Revision, type WorkloadKey } from "#model/workload.ts";
 import type { Fleet } from "#fleet/door.ts";
-import { decide, freshMemory, type MachineView, type ScalingMemory } from "./decide.ts";
-import type { Autoscaler, Load } from "./door.ts";
+import { decide, freshMemory, type MachineView, type ScalingMemory, type ScalingSettings } from "./decide.ts";
+import type { Autoscaler, KeepAlive, Load } from "./door.ts";
+import { isAdaptable, newPauses, pauseScaling, RememberedPauses, type Pauses } from "./pauses.ts";
 
 interface State {
   revision: Revision;
@@ -21,13 +22,17 @@ interface State {
   again: boolean;
   /** A report of a revision that has not become the current one yet. */
   early: Load | null;
+  /** Of a workload that leaves its idle time to ebb, from its first call on. */
+  pauses: Pauses | null;
 }
 
 export interface AutoscalerOptions {
-  readonly fleet: Pick<Fleet, "want" | "expect" | "workloadState" | "eased">;
+  readonly fleet: Pick<Fleet, "want" | "expect" | "workloadState" | "eased" | "roomFor">;
   readonly clock: Clock;
   readonly tell: Tell;
   readonly machine?: MachineView;
+  /** Of workloads that do not say how long they are kept. */
+  readonly keepAlive?: KeepAlive;
 }
 
 const defaultMachine: MachineView = { concurrentStarts: machineLimits.concurrentStarts, typicalStartMs: 150 };
@@ -38,10 +43,12 @@ const decisionsInARow = 16;
 export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   const { fleet, clock, tell } = options;
   const machine = options.machine ?? defaultMachine;
+  const learns = options.keepAlive === "histogram";
   /** Everything that is deployed; the fleet expects its calls. */
   const serving = new WorkloadMap<Revision>();
   /** Of what has been called or has a `min`: the rest is not decided about, and costs no more than its revision. */
   const states = new WorkloadMap<State>();
+  const remembered = new RememberedPauses();
   let running = false;
   let draining = false;
 
@@ -81,8 +88,17 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
       if (before.wanted > 0) fleet.want(before.revision, 0, [revision ? "another revision serves" : "removed"]);
     }
     const early = before?.early?.revision.number === revision?.number ? before?.early : null;
-    if (!revision || (!early && revision.settings.min === 0)) return;
+    let pauses = before?.pauses ?? null;
+    if (pauses !== null && (!revision || !isAdaptable(revision))) {
+      remembered.forget(pauses);
+      pauses = null;
+    }
+    if (!revision || (!early && pauses === null && revision.settings.min === 0)) return;
     const state = fresh(revision);
+    if (pauses !== null) {
+      remembered.interrupted(pauses);
+      state.pauses = pauses;
+    }
     if (early) state.load = early;
     states.set(key, state);
     if (running) settle(key, state);
@@ -112,11 +128,10 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     // How many are on their way is the fleet's knowledge; starts that only wait for their turn are not.
     const starting = fleet.workloadState(state.revision).starting;
     const load = starting === state.load.starting ? state.load : { ...state.load, starting };
-    const { settings } = state.revision;
-    const scaling = draining ? { ...settings, min: 0, idleSeconds: 0 } : settings;
+    const { scaling, againAtUs } = scalingOf(state, load, nowUs);
     const decision = decide(load, scaling, machine, state.memory, nowUs);
     state.memory = decision.memory;
-    arm(key, state, decision.decideAgainAtUs);
+    arm(key, state, earlier(decision.decideAgainAtUs, againAtUs));
     const before = state.wanted;
     const { wanted } = decision;
     if (wanted === before && wanted === load.ready + starting) return;
@@ -126,6 +141,24 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
       tell({ kind: "scaled", project, workload, from: before, to: wanted, reasons: decision.reasons });
     }
     fleet.want(state.revision, wanted, decision.reasons);
+  }
+
+  /** Its settings, but for what is made of its pauses. */
+  function scalingOf(state: State, load: Load, nowUs: number): { scaling: ScalingSettings; againAtUs: number | null } {
+    const { revision } = state;
+    const { settings } = revision;
+    if (draining) return { scaling: { ...settings, min: 0, idleSeconds: 0 }, againAtUs: null };
+    if (!learns || !isAdaptable(revision)) return { scaling: settings, againAtUs: null };
+    const busy = load.waiting + load.active > 0;
+    if (state.pauses === null && !busy) return { scaling: settings, againAtUs: null };
+    state.pauses ??= newPauses();
+    remembered.seen(state.pauses, busy, nowUs);
+    const leadUs = Math.round((load.startMs ?? machine.typicalStartMs) * 1_000);
+    const mayStart = (): boolean => fleet.workloadState(revision).state === "ready" && fleet.roomFor(revision);
+    const pause = pauseScaling(state.pauses, settings.idleSeconds, load.ready + load.starting, leadUs, nowUs, mayStart);
+    if (pause === null) return { scaling: settings, againAtUs: null };
+    const { idleSeconds, expecting, againAtUs } = pause;
+    return { scaling: { ...settings, idleSeconds, expecting }, againAtUs };
   }
 
   /** An armed timer that is too early only decides once more; one for each request would cost more than it. */
@@ -165,6 +198,10 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   };
 }
 
+function earlier(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? (a ?? b) : Math.min(a, b);
+}
+
 function fresh(revision: Revision): State {
   return {
     revision,
@@ -185,5 +222,6 @@ function fresh(revision: Revision): State {
     deciding: false,
     again: false,
     early: null,
+    pauses: null,
   };
 }

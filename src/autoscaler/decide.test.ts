@@ -66,6 +66,16 @@ timeline("min is held without any load, max whatever the load", { min: 2, max: 3
   [63, { ready: 3 }, 2, null],
 ]);
 
+timeline("one is there, and no more, while a call is expected; the reason says why", { expecting: "it is due" }, [
+  [0, {}, 1, null],
+  [1, { ready: 1 }, 1, null],
+  [2, { active: 1, waiting: 1, ready: 1 }, 2],
+  [3, { ready: 2 }, 2, 63],
+  [63, { ready: 2 }, 1, null],
+]);
+
+timeline("max 0 is none, whatever is expected", { expecting: "it is due", max: 0 }, [[0, {}, 0, null]]);
+
 timeline("a first burst, of which nothing is known, gets an instance for each up to max", {}, [
   [0, { waiting: 1 }, 1],
   [0, { waiting: 5, starting: 1 }, 5],
@@ -117,6 +127,7 @@ const settingsOf = fc.record({
   min: fc.integer({ min: 0, max: 5 }),
   max: fc.integer({ min: 5, max: 200 }),
   idleSeconds: fc.integer({ min: 0, max: 600 }),
+  expecting: fc.option(fc.constant("a call is expected"), { freq: 4 }),
 });
 const seenOf = fc.record({
   waiting: fc.integer({ min: 0, max: 1000 }),
@@ -142,7 +153,9 @@ test("whatever is reported: within min and max, room for what is active, somebod
         assert.ok(Number.isInteger(wanted) && wanted >= settings.min && wanted <= settings.max);
         assert.ok(wanted >= Math.min(settings.max, Math.ceil(seen.active / settings.concurrency)));
         assert.ok(seen.waiting === 0 || wanted > 0 || settings.max === 0);
-        assert.ok(wanted <= Math.max(settings.min, slots, current), "starts nothing that has nothing to do");
+        const expected = settings.expecting === null ? 0 : 1;
+        assert.ok(wanted >= expected, "one is there for the call that is expected");
+        assert.ok(wanted <= Math.max(settings.min, expected, slots, current), "starts nothing that has nothing to do");
         assert.ok(decideAgainAtUs === null || decideAgainAtUs > nowUs, "the next decision lies ahead");
       }
     }),
@@ -168,7 +181,7 @@ test("whatever came before: without load, deciding when told to ends at min, and
         memory = decision.memory;
         ready = decision.wanted;
         if (decision.decideAgainAtUs === null) {
-          assert.equal(ready, settings.min);
+          assert.equal(ready, Math.max(settings.min, settings.expecting === null ? 0 : 1));
           return;
         }
         assert.ok(decision.decideAgainAtUs <= endUs, "later than the idle time");

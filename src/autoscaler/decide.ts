@@ -3,7 +3,10 @@
 import type { FunctionSettings } from "#model/workload.ts";
 import type { Load } from "./door.ts";
 
-export type ScalingSettings = Pick<FunctionSettings, "concurrency" | "min" | "max" | "idleSeconds">;
+export interface ScalingSettings extends Pick<FunctionSettings, "concurrency" | "min" | "max" | "idleSeconds"> {
+  /** Why one instance is held, or started, for a call that is expected; left out: none is. */
+  readonly expecting?: string | null;
+}
 
 /** What the machine can do, as far as scaling is concerned. */
 export interface MachineView {
@@ -61,7 +64,8 @@ export function decide(
   memory: ScalingMemory,
   nowUs: number,
 ): Decision {
-  const { min, max } = settings;
+  const { max, expecting = null } = settings;
+  const min = Math.max(settings.min, Math.min(max, expecting === null ? 0 : 1));
   const current = load.ready + load.starting;
   const stalledSinceUs = stalled(load, memory, nowUs);
   const demand = demandOf(load, settings, machine, { stalledSinceUs, drainByUs: memory.drainByUs }, nowUs);
@@ -76,8 +80,8 @@ export function decide(
   if (demand.needed >= max && demand.unbounded > max) reasons.push(`max is ${max}, ${demand.unbounded} would be used`);
   else if (wanted === demand.needed && demand.needed > 0) reasons.push(...demand.reasons);
   else if (wanted === kept && kept > min)
-    reasons.push(`${kept - demand.needed} idle, kept for ${settings.idleSeconds} s`);
-  if (wanted === min && min > demand.needed) reasons.push(`min is ${min}`);
+    reasons.push(`${kept - demand.needed} idle, kept for ${Number(settings.idleSeconds.toPrecision(3))} s`);
+  if (wanted === min && min > demand.needed) reasons.push(settings.min === min ? `min is ${min}` : (expecting ?? ""));
   if (wanted === 0) reasons.push("nothing to do");
 
   let decideAgainAtUs = demand.drainByUs;

@@ -19,6 +19,9 @@ export interface Load {
   readonly startMs: number | null;
 }
 
+/** Of workloads that leave their idle time to ebb. fixed: the default time; histogram: as the pauses between their calls suggest. */
+export type KeepAlive = "fixed" | "histogram";
+
 export interface Autoscaler {
   start(): void;
   /** ebb is stopping: what waits and runs has instances still, and nothing is kept idle, neither for `min` nor for a while. */

@@ -10,6 +10,10 @@ const daemonOptions: Record<string, OptionSpec> = {
   url: { value: "URL", help: "the URL that users see, as https://fn.example.com" },
   "trust-proxy": { value: "CIDR", several: true, help: "peers whose X-Forwarded-* headers count" },
   pool: { value: "MIB", help: "memory for sandboxes that are started ahead of the calls; 0: none" },
+  "keep-alive": {
+    value: "WAY",
+    help: "fixed, or histogram: how long functions that do not say idleSeconds are kept",
+  },
   isolation: { value: "none", help: "run functions as plain processes: development only, loopback only" },
 };
 

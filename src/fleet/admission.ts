@@ -3,7 +3,7 @@
 import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import { waitingLimits } from "#model/limits.ts";
-import { keyOf, type ProjectQuotas } from "#model/workload.ts";
+import { keyOf, type ProjectQuotas, type Revision } from "#model/workload.ts";
 import { admit, type Admission as Verdict, type IdleInstance, type Taken } from "./decide.ts";
 import { Ledger, type Group } from "./member.ts";
 import { Turns } from "./turns.ts";
@@ -81,6 +81,13 @@ export class Admission {
   freed(): void {
     this.#memoryFreed = true;
     this.#pump();
+  }
+
+  /** One more would start at once, nothing would go for it, and nobody waits who was there before. */
+  roomFor(revision: Revision): boolean {
+    if (this.#closed || this.#starting >= this.#options.concurrentStarts) return false;
+    if (this.#turns.size > 0 || this.#blocked.size > 0 || this.#oneOffs.length > 0) return false;
+    return this.#verdict(revision.settings.memoryMb * MiB, revision).kind === "start";
   }
 
   /** Something may have become idle: those that wait for memory are looked at again, soon and together. */
@@ -191,7 +198,7 @@ export class Admission {
   #consider(group: Group): void {
     const { project, settings } = group.revision;
     const bytes = settings.memoryMb * MiB;
-    let verdict = this.#verdict(bytes, group);
+    let verdict = this.#verdict(bytes, group.revision);
     if (verdict.kind === "start") {
       group.refused = null;
       this.#starting++;
@@ -212,7 +219,7 @@ export class Admission {
     const rounds = Math.min(this.#options.deficit(group), this.#options.concurrentStarts);
     for (let i = 0; i < rounds && verdict.kind === "wait"; i++) {
       this.#makeRoom(project, bytes, verdict.evict);
-      if (i + 1 < rounds) verdict = this.#verdict(bytes, group);
+      if (i + 1 < rounds) verdict = this.#verdict(bytes, group.revision);
     }
   }
 
@@ -221,17 +228,17 @@ export class Admission {
     for (const instance of evict) this.#options.evict(instance);
   }
 
-  #verdict(bytes: number, group: Group | null): Verdict {
+  #verdict(bytes: number, revision: Revision | null): Verdict {
     const { limitBytes, quotas, idle } = this.#options;
-    const project = group?.revision.project ?? null;
+    const project = revision?.project ?? null;
     return admit(
       bytes,
       { taken: sum(this.ledger.machine, this.#claims.machine), limitBytes },
-      project === null || group === null
+      project === null || revision === null
         ? null
         : {
             name: project,
-            workload: keyOf(group.revision),
+            workload: keyOf(revision),
             taken: sum(this.ledger.project(project), this.#claims.project(project)),
             quotas: quotas(project),
           },

@@ -63,6 +63,8 @@ export interface Fleet {
   expect(before: Revision | null, after: Revision | null): void;
   /** The autoscaler: less runs than before, something may be idle now; those that wait for memory are looked at again. */
   eased(): void;
+  /** The autoscaler: one more would start at once, and nothing would go for it. */
+  roomFor(revision: Revision): boolean;
   /** The activator: nothing runs in a released instance any more. */
   idle(instance: InstanceId): void;
   /** The activator has released it by itself (a timeout above concurrency 1): no longer counted as live, and so replaced. */

@@ -160,6 +160,34 @@ test("a full machine evicts the idle instance of another workload, but never one
   assert.deepEqual([first.end, second.end], ["ok", "ok"]);
 });
 
+test("there is room for one ahead of its call where it starts at once and nothing goes for it, also by its quota", async () => {
+  const quotas = { p: { memoryMb: null, instances: 1, ratePerSecond: null } };
+  const w = world({ memoryMb: 512 + 512, quotas });
+  const [one, other, quoted] = [revisionOf("one"), revisionOf("other"), revisionOf("quoted", {}, 1, "p")];
+  const large = revisionOf("large", { memoryMb: 512 });
+  for (const revision of [one, other, quoted, large]) w.deploy(revision);
+  assert.equal(w.fleet.roomFor(large), true);
+  w.crowd.send(quoted, 1, null);
+  await w.run(200);
+  assert.deepEqual([w.fleet.roomFor(one), w.fleet.roomFor(quoted), w.fleet.roomFor(large)], [true, false, false]);
+  w.crowd.send(one, 1, null);
+  await w.run(200);
+  // Both are idle, and would go for a call.
+  assert.equal(w.fleet.roomFor(other), false);
+  assert.equal(w.fleet.instances().length, 2);
+  await w.run(70_000);
+  w.crowd.send(one, 1_000, null);
+  await w.run(200);
+  assert.equal(w.fleet.roomFor(other), true);
+  const waits = w.crowd.send(large, 1, null);
+  await w.run(10);
+  assert.equal(w.fleet.roomFor(other), false, "somebody who was called waits for memory");
+  await w.run(70_000);
+  assert.equal(waits.end, "ok");
+  await w.run(70_000);
+  assert.equal(w.fleet.roomFor(other), true);
+});
+
 test("a quota that is raised lets those in that it held", async () => {
   const quotas = { p: { memoryMb: null, instances: 1 as number, ratePerSecond: null } };
   const w = world({ quotas });

@@ -154,6 +154,10 @@ class SandboxFleet implements Fleet {
     this.#admission.eased();
   }
 
+  roomFor(revision: Revision): boolean {
+    return this.#admission.roomFor(revision);
+  }
+
   kill(instance: InstanceId, reason: string): void {
     const member = this.#members.get(instance);
     if (!member) return;

@@ -152,6 +152,28 @@ export const poolLimits = {
   pauseMaxMs: 60_000,
 } as const;
 
+/** Keeping instances by how their workload is called. */
+export const keepAliveLimits = {
+  /** A cold start that is spared is worth so much time of an idle instance, and a start ahead of a call costs so much. */
+  coldStartWorthMs: 120_000,
+  startWorthMs: 30_000,
+  /** Pauses that must have lasted for so long before anything but the default is done from there on. */
+  evidence: 8,
+  /** Pauses are told apart from this length to that one, by a 12th of an octave (6%). */
+  pauseMinMs: 990,
+  pauseMaxMs: 4 * 3_600_000,
+  stepsPerOctave: 12,
+  /** Counted of a workload; then the old ones count half. */
+  pausesSeen: 255,
+  /** An instance is idle for at most so long at a time. */
+  keepMaxMs: 600_000,
+  /** Workloads whose pauses are remembered (0.9 KB each): of more, those that were called last. */
+  workloads: 10_000,
+  /** Where there is no room for a start ahead of a call: how often it is tried, and after how long again. */
+  startTries: 5,
+  startAgainMs: 1_000,
+} as const;
+
 export const logLimits = {
   lineBytes: 16 * 1024,
   /** A frame's line on the third FIFO. */

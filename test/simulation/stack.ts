@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import type { ReplySink, Call, Invocation } from "#activator/door.ts";
+import type { KeepAlive } from "#autoscaler/door.ts";
 import type { Marked } from "#metering/door.ts";
 import type { Fact } from "#model/fact.ts";
 import { newInvocationId } from "#model/ids.ts";
@@ -18,6 +19,14 @@ const MiB = 1024 * 1024;
 /** Turns of the loop that bytes take through streams and parsers from one side to the other, and back. */
 const turnsOfAStep = 12;
 
+export interface StackOptions {
+  /** Nothing fails, in no sandbox. */
+  readonly calm?: boolean;
+  readonly told?: (fact: Fact) => void;
+  /** Left out: fixed. */
+  readonly keepAlive?: KeepAlive;
+}
+
 export class Stack {
   readonly clock = new VirtualClock();
   readonly chance: () => number;
@@ -31,8 +40,11 @@ export class Stack {
   readonly aborted = new Set<string>();
   readonly metered = new Set<string>();
   readonly #marked: (Marked | undefined)[] = [];
+  readonly #calm: boolean;
 
-  constructor(seed: number, memoryMb: number) {
+  constructor(seed: number, memoryMb: number, options: StackOptions = {}) {
+    const { calm = false, told, keepAlive = "fixed" } = options;
+    this.#calm = calm;
     this.chance = seeded(seed);
     const { clock } = this;
     this.driver = createFakeDriver({
@@ -41,6 +53,7 @@ export class Stack {
     });
     const tell = (fact: Fact): void => {
       if (fact.kind === "defect") throw fact.error;
+      told?.(fact);
     };
     this.fleet = createFleet({
       driver: this.driver,
@@ -55,7 +68,7 @@ export class Stack {
       quotas: () => null,
       memoryBytes: memoryMb * MiB,
     });
-    this.autoscaler = createAutoscaler({ fleet: this.fleet, clock, tell });
+    this.autoscaler = createAutoscaler({ fleet: this.fleet, clock, tell, keepAlive });
     this.autoscaler.start();
     this.activator = createActivator({
       clock,
@@ -95,14 +108,18 @@ export class Stack {
     this.fleet.retire(revision, revision, "another revision serves");
   }
 
-  call(revision: Revision): Invocation {
+  /** `answered` is told with the last byte of an answer. */
+  call(revision: Revision, answered?: () => void): Invocation {
     const id = newInvocationId(this.clock.wallMs());
     const ends: string[] = [];
     this.ends.set(id, ends);
     const sink: ReplySink = {
       head: () => undefined,
       data: () => true,
-      end: () => void ends.push("answered"),
+      end: () => {
+        ends.push("answered");
+        answered?.();
+      },
       failed: (error) => void ends.push(String(error)),
     };
     const call: Call = {
@@ -148,7 +165,7 @@ export class Stack {
   #script(concurrency: number): Script {
     const { chance, clock } = this;
     const active = { count: 0 };
-    const roll = chance();
+    const roll = this.#calm ? 0.5 : chance();
     const failure = { fault: "function", message: "SyntaxError", stack: null, hint: null } as const;
     return {
       prepareMs: 1 + 3 * chance(),
@@ -170,7 +187,7 @@ export class Stack {
         // A caller that has gone half-closes, and node:http closes: to the outside it has ended with that.
         request.socket.once("end", leave);
         assert.ok(active.count <= concurrency, `${active.count} at once in an instance, ${concurrency} are allowed`);
-        const what = chance();
+        const what = this.#calm ? 0.5 : chance();
         if (what < 0.01) return sandbox.exit(3);
         if (what < 0.02) return;
         clock.after(1 + 50 * chance(), () => {

@@ -1,6 +1,7 @@
 // The simulated machine: autoscaler and fleet as they are, a faulty driver and a crowd around them, time by hand, chance by seed.
 
 import assert from "node:assert/strict";
+import type { KeepAlive } from "#autoscaler/door.ts";
 import type { Fact } from "#model/fact.ts";
 import { VirtualClock, settle } from "#lib/virtual-clock.ts";
 import { keyOf, revisionKeyOf, type FunctionSettings, type ProjectQuotas, type Revision } from "#model/workload.ts";
@@ -45,6 +46,8 @@ export interface WorldOptions {
   readonly poolMb?: number;
   readonly concurrentStarts?: number;
   readonly quotas?: Readonly<Record<string, ProjectQuotas>>;
+  /** Left out: fixed. */
+  readonly keepAlive?: KeepAlive;
 }
 
 export function revisionOf(
@@ -143,7 +146,7 @@ export class World {
     });
     void this.fleet.start();
     const { fleet } = this;
-    this.autoscaler = createAutoscaler({ fleet, clock, tell });
+    this.autoscaler = createAutoscaler({ fleet, clock, tell, keepAlive: options.keepAlive ?? "fixed" });
     this.autoscaler.start();
   }
 
