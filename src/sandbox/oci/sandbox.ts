@@ -203,9 +203,6 @@ export class OciSandbox {
   #signal(signal: "SIGTERM" | "SIGKILL"): void {
     if (this.#ended) return;
     this.#sent = signal;
-    // A frozen process hears nothing until it thaws; thawing one that runs changes nothing.
-    const thaw = { paths: [], limits: [this.#options.cgroups.freeze(this.id, false)], owner: this.id };
-    this.#options.spawner.cgroup(thaw).catch(() => {});
     void this.#options.spawner.signal(this.id, signal);
   }
 
