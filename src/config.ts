@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { homedir, totalmem } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { machineLimits, poolLimits } from "#model/limits.ts";
+import { machineLimits, pauseLimits, poolLimits } from "#model/limits.ts";
 
 /** What `ebb up` may be told; everything has a default. Generated into docs/reference/configuration.md. */
 export const daemonKeys = {
@@ -45,6 +45,13 @@ export const daemonKeys = {
     fallback: "2% of the machine's memory",
     meaning: "what sandboxes that are started ahead of the calls may use together; 0: none is",
   },
+  pause: {
+    flag: "--pause SECONDS|off",
+    env: "EBB_PAUSE_SECONDS",
+    fallback: String(pauseLimits.afterSeconds),
+    meaning:
+      "how long nothing has run in an instance until it is paused: it uses no CPU until the next call; off: none is. Instances of functions with min above 0 never are",
+  },
 } as const;
 
 export interface DaemonOptions {
@@ -54,6 +61,7 @@ export interface DaemonOptions {
   readonly trustProxy?: readonly string[] | undefined;
   readonly isolation?: string | undefined;
   readonly pool?: string | undefined;
+  readonly pause?: string | undefined;
 }
 
 export interface DaemonConfig {
@@ -72,6 +80,8 @@ export interface DaemonConfig {
   readonly machineMemoryBytes: number;
   /** What sandboxes that are started ahead may use. */
   readonly poolBytes: number;
+  /** How long nothing has run in an instance that is paused; null: none is. */
+  readonly pauseAfterMs: number | null;
   /** Files and sockets that the process may have open at a time. */
   readonly openFilesMax: number;
   /** Who owns credentials.json: the user behind sudo. */
@@ -112,6 +122,7 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
     node: process.execPath,
     machineMemoryBytes: totalmem(),
     poolBytes: readPoolBytes(options.pool ?? environment["EBB_POOL_MIB"]),
+    pauseAfterMs: readPauseAfterMs(options.pause ?? environment["EBB_PAUSE_SECONDS"]),
     openFilesMax: readOpenFilesMax(),
     owner: readOwner(environment),
     ebbVersion: readVersion(),
@@ -136,6 +147,15 @@ function readPoolBytes(text: string | undefined): number {
       `--pool: expected a number of MiB, at most half of what sandboxes may use (${mostMib}), found "${text}"`,
     );
   return Number(text) * MiB;
+}
+
+function readPauseAfterMs(text: string | undefined): number | null {
+  if (text === "off") return null;
+  const { afterSeconds, afterSecondsMax } = pauseLimits;
+  const seconds = Number(text ?? afterSeconds);
+  if (!Number.isInteger(seconds) || seconds < 1 || seconds > afterSecondsMax)
+    throw new ConfigError(`--pause: expected off, or seconds from 1 to ${afterSecondsMax}, found "${text}"`);
+  return seconds * 1_000;
 }
 
 /** The data directory of a daemon or of a command that looks for one. */

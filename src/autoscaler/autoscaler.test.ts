@@ -38,6 +38,7 @@ function setup(): {
         starting: state.starting,
         draining: 0,
         state: "ready",
+        paused: 0,
         lastFailure: null,
       }),
     },

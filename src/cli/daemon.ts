@@ -19,6 +19,7 @@ export async function runDaemon(
     url: options.text("url") ?? undefined,
     isolation: options.text("isolation") ?? undefined,
     pool: options.text("pool") ?? undefined,
+    pause: options.text("pause") ?? undefined,
     trustProxy: trustProxy.length > 0 ? trustProxy : undefined,
   });
   // Listened for before anything is started: a signal while it starts must not leave half of it behind.

@@ -10,6 +10,7 @@ const daemonOptions: Record<string, OptionSpec> = {
   url: { value: "URL", help: "the URL that users see, as https://fn.example.com" },
   "trust-proxy": { value: "CIDR", several: true, help: "peers whose X-Forwarded-* headers count" },
   pool: { value: "MIB", help: "memory for sandboxes that are started ahead of the calls; 0: none" },
+  pause: { value: "SECONDS|off", help: "when an instance that is idle is paused (5)" },
   isolation: { value: "none", help: "run functions as plain processes: development only, loopback only" },
 };
 

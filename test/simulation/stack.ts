@@ -54,6 +54,7 @@ export class Stack {
       user: () => this.activator,
       quotas: () => null,
       memoryBytes: memoryMb * MiB,
+      pauseAfterMs: 200,
     });
     this.autoscaler = createAutoscaler({ fleet: this.fleet, clock, tell });
     this.autoscaler.start();
