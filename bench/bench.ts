@@ -9,6 +9,7 @@ import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
 import { poolHit } from "./pool-hit.ts";
 import type { Row } from "./row.ts";
+import { thaw } from "./thaw.ts";
 import { throughput, warmOverhead } from "./warm-path.ts";
 import { createWorld } from "./world.ts";
 
@@ -44,6 +45,7 @@ try {
 } finally {
   await pooled.remove();
 }
+await measure("thaw", () => thaw(rounds));
 await measure("bursts", bursts);
 await measure("start with 1,000 functions", startWithThousand);
 
