@@ -1,10 +1,23 @@
 // How the freezer's file is written: at once where that never waits, and in the order of the calls where it may.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { findCgroups } from "./cgroups.ts";
 import { Freezer } from "./freezer.ts";
 
 function freezerOf(t: TestContext, version: 1 | 2): { freezer: Freezer; state: () => string } {
@@ -52,3 +65,55 @@ test("a file that is not there rejects, and the next that is there is written", 
     freezer.close();
   }
 });
+
+/** On a hybrid machine both versions are here. */
+const mounted = [
+  { version: 1, root: "/sys/fs/cgroup/freezer", says: "freezer.state", frozen: /^FROZEN$/m },
+  { version: 2, root: "/sys/fs/cgroup/unified", says: "cgroup.events", frozen: /^frozen 1$/m },
+  { version: 2, root: "/sys/fs/cgroup", says: "cgroup.events", frozen: /^frozen 1$/m },
+] as const;
+
+for (const { version, root, says, frozen } of mounted)
+  test(
+    `a process below a sandbox's cgroup in ${root} stands still, and goes on`,
+    {
+      skip:
+        process.getuid?.() !== 0 || !existsSync(join(root, "cgroup.procs")) ? "it is not there, or not root" : false,
+    },
+    async (t) => {
+      const name = `test-${process.pid}`;
+      const cgroups = findCgroups(name, version === 1 ? undefined : `1 1 0:1 / ${root} rw - cgroup2 cgroup2 rw`);
+      assert.equal(cgroups.version, version);
+      const child = spawn(process.execPath, ["-e", "setInterval(() => {}, 1)"], { stdio: "ignore" });
+      const exited = once(child, "exit");
+      const folders = [name, join(name, "s1"), join(name, "s1", "c")].map((path) => join(root, path));
+      const freezer = new Freezer(cgroups, "s1");
+      t.after(async () => {
+        child.kill("SIGKILL");
+        await freezer.set(false);
+        await exited;
+        freezer.close();
+        for (const folder of folders.toReversed()) rmdirSync(folder);
+      });
+      for (const folder of folders) mkdirSync(folder);
+      writeFileSync(join(folders[2]!, "cgroup.procs"), String(child.pid));
+      const until = async (holds: () => boolean): Promise<void> => {
+        while (!holds()) await sleep(2);
+      };
+      for (let round = 0; round < 3; round++) {
+        await freezer.set(true);
+        await until(() => frozen.test(readFileSync(join(folders[1]!, says), "latin1")));
+        const stood = cpuNs(child.pid!);
+        await sleep(30);
+        assert.equal(cpuNs(child.pid!), stood);
+        await freezer.set(false);
+        await until(() => cpuNs(child.pid!) > stood);
+      }
+    },
+  );
+
+function cpuNs(pid: number): number {
+  return readdirSync(`/proc/${pid}/task`)
+    .map((thread) => Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "latin1").split(" ")[0]))
+    .reduce((sum, ns) => sum + ns, 0);
+}
