@@ -12,6 +12,7 @@ import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
 import { poolHit } from "./pool-hit.ts";
 import type { Row } from "./row.ts";
+import { thaw } from "./thaw.ts";
 import { throughput, warmOverhead } from "./warm-path.ts";
 import { createWorld } from "./world.ts";
 
@@ -61,6 +62,7 @@ try {
 } finally {
   await pooled.remove();
 }
+await measure("thaw", () => thaw(rounds));
 await measure("bursts", bursts);
 await measure("keep-alive", keepAlive);
 await measure("start with 1,000 functions", startWithThousand);

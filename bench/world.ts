@@ -52,7 +52,8 @@ export async function createWorld(poolMib = 0): Promise<World> {
     "python/main.py": python,
     "slow/index.mjs": slow,
   });
-  const daemon = await startDaemon({ args: ["--pool", String(poolMib)] });
+  // Some of its instances are called past ebb, which would not let a paused one go on.
+  const daemon = await startDaemon({ args: ["--pool", String(poolMib), "--pause", "off"] });
   const sockets = socketFolderOf(daemon.process.pid ?? 0);
   const world: World = {
     daemon,

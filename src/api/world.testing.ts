@@ -39,7 +39,7 @@ export async function createApiWorld(): Promise<ApiWorld> {
         memoryLimitBytes: 2,
         pool: { sandboxes: 0, memoryBytes: 0 },
       }),
-      workloadState: () => ({ ready: 0, starting: 0, draining: 0, state: "ready", lastFailure: null }),
+      workloadState: () => ({ ready: 0, paused: 0, starting: 0, draining: 0, state: "ready", lastFailure: null }),
     },
     store: {
       revisions: world.store.revisions,

@@ -40,7 +40,7 @@ function setup(): {
       expect: (before, after) => void asked.expects.push(`${name(before)} -> ${name(after)}`),
       workloadState: (): WorkloadFleetState => {
         asked.states++;
-        return { ready: 0, starting: state.starting, draining: 0, state: "ready", lastFailure: null };
+        return { ready: 0, starting: state.starting, draining: 0, paused: 0, state: "ready", lastFailure: null };
       },
     },
   });

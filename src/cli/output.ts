@@ -80,6 +80,17 @@ export function createOutput(options: { json: boolean; color: boolean; rewrites:
   };
 }
 
+/** Zero instances are asleep, not broken; paused: there are some, and all of them are held still until somebody calls. */
+export function stateWord(row: {
+  readonly state: string;
+  readonly instances: number;
+  readonly paused: number;
+}): string {
+  if (row.state !== "ready") return row.state;
+  if (row.instances === 0) return "asleep";
+  return row.paused === row.instances ? "paused" : "ready";
+}
+
 /** "3m", "2h", "5d": how long ago; "-": never. */
 export function ago(time: string | null, nowMs: number): string {
   if (time === null) return "-";

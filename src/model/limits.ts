@@ -132,6 +132,16 @@ export const machineLimits = {
   concurrentStarts: 4,
 } as const;
 
+/** Instances that are held still between calls. */
+export const pauseLimits = {
+  /** Idle for so long, where the operator says nothing. */
+  afterSeconds: 5,
+  afterSecondsMax: 86_400,
+  /** Each takes up to 0.2 ms of the main thread: where many fall idle together it does something else in between. */
+  atOnce: 4,
+  paceMs: 10,
+} as const;
+
 /** Sandboxes that are kept ready without code. */
 export const poolLimits = {
   /** What one counts for while nobody has taken it: a Node that has warmed up (28 MB) and its engine's process. */

@@ -322,17 +322,12 @@ export class OciDriver implements SandboxDriver {
     await this.#sandboxes.get(id)?.stop(graceMs);
   }
 
-  pause(id: SandboxId): Promise<void> {
-    return this.#freeze(id, true);
+  async pause(id: SandboxId): Promise<void> {
+    return this.#get(id).freeze(true);
   }
 
-  resume(id: SandboxId): Promise<void> {
-    return this.#freeze(id, false);
-  }
-
-  async #freeze(id: SandboxId, frozen: boolean): Promise<void> {
-    const sandbox = this.#get(id);
-    await this.#options.spawner.cgroup({ paths: [], limits: [this.#cgroups!.freeze(id, frozen)], owner: sandbox.id });
+  async resume(id: SandboxId): Promise<void> {
+    return this.#get(id).freeze(false);
   }
 
   usage(id: SandboxId): SandboxUsage {
