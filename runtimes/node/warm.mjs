@@ -20,6 +20,7 @@ const rounds = 20;
 export async function warm() {
   await Promise.all([
     import("./assign.mjs"),
+    import("./compile-cache.mjs"),
     import("./node-style.mjs"),
     import("./server.mjs"),
     import("./warm-module.cjs"),

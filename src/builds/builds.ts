@@ -12,6 +12,7 @@ import { deployLimits } from "#model/limits.ts";
 import type { Spawner } from "#spawner/door.ts";
 import { CodeStore } from "./code-store.ts";
 import type { BuiltCode, Builds, Upload } from "./door.ts";
+import { LoadCacheStore } from "./load-cache.ts";
 import { createRemove, type Remove } from "./remove.ts";
 import { type Toolbox, transpile } from "./transpile.ts";
 import { digestOf, sizeOf, subtree, type Tree } from "./tree.ts";
@@ -36,6 +37,7 @@ export function createBuilds(options: BuildsOptions): Builds {
 }
 
 class BuildsRoom implements Builds {
+  readonly loadCaches: LoadCacheStore;
   readonly #options: BuildsOptions;
   readonly #uploads: string;
   readonly #store: CodeStore;
@@ -50,6 +52,12 @@ class BuildsRoom implements Builds {
     this.#uploads = join(options.directory, "uploads");
     this.#remove = createRemove(options.spawner);
     this.#store = new CodeStore(join(options.directory, "code"), options.clock, this.#remove);
+    this.loadCaches = new LoadCacheStore({
+      folder: join(options.directory, "load-caches"),
+      codeOf: (digest) => this.folderOf(digest),
+      clock: options.clock,
+      remove: this.#remove,
+    });
   }
 
   async start(): Promise<void> {
@@ -59,6 +67,7 @@ class BuildsRoom implements Builds {
     await chmod(this.#uploads, 0o711);
     for (const name of await readdir(this.#uploads)) await this.#remove(join(this.#uploads, name));
     await this.#store.start();
+    await this.loadCaches.start();
   }
 
   async stop(): Promise<void> {
@@ -117,7 +126,8 @@ class BuildsRoom implements Builds {
     return this.#store.folderOf(digest);
   }
 
-  collect(named: ReadonlySet<string>): Promise<number> {
+  async collect(named: ReadonlySet<string>): Promise<number> {
+    await this.loadCaches.collect(named);
     return this.#store.collect(named);
   }
 

@@ -6,7 +6,7 @@ import type { Duplex } from "node:stream";
 import { request } from "#lib/http.ts";
 import { isInvocationId, type InvocationId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
-import { httpLimits, sandboxLimits } from "#model/limits.ts";
+import { httpLimits, loadCacheLimits, sandboxLimits } from "#model/limits.ts";
 import type { Signature } from "#model/workload.ts";
 import type { Assignment, Failed, Ready } from "./door.ts";
 
@@ -29,6 +29,8 @@ const { controlUnitsPerSecond, controlUnitsBurst } = sandboxLimits;
 export interface RuntimeLinkOptions {
   readonly connect: () => Duplex;
   readonly done: (invocation: InvocationId) => void;
+  /** The runtime was asked to tell its compiled code; `loadCache` must be called then. */
+  readonly cached?: boolean;
 }
 
 /** What the runtime is sent; the names are the contract's. */
@@ -49,6 +51,7 @@ export function assignBody(assignment: Assignment, code: string, memoryMb: numbe
       loadMs: sandboxLimits.startMs - tellMs,
     },
     check: assignment.check,
+    cache: assignment.makeLoadCache ? "make" : assignment.loadCache === null ? null : "use",
   });
 }
 
@@ -62,9 +65,16 @@ export class RuntimeLink {
   #units: number = controlUnitsBurst;
   #refilledMs = 0;
   #waiting: NodeJS.Timeout | undefined;
+  /** Pieces of the compiled code that it was asked for; null: it was not, or has told too much. */
+  #pieces: Buffer[] | null = null;
+  #piecesBytes = 0;
+  /** Resolves when the runtime has said its last word. */
+  readonly #said = Promise.withResolvers<void>();
+  #hearsOut = false;
 
   constructor(options: RuntimeLinkOptions) {
     this.#options = options;
+    if (options.cached) [this.#pieces, this.#hearsOut] = [[], true];
   }
 
   /** The runtime has begun to answer: from here on it loads code. */
@@ -116,6 +126,7 @@ export class RuntimeLink {
     let held = "";
     response.setEncoding("utf8");
     response.on("error", () => {});
+    response.on("close", () => this.#said.resolve());
     response.on("data", (text: string) => {
       const lines = (held + text).split("\n");
       this.#spend(response, lines.length + (held.length + text.length) / unitBytes);
@@ -157,17 +168,43 @@ export class RuntimeLink {
     if (this.#answered) this.#answer(readAnswer(said));
     else if (isRecord(said) && typeof said["done"] === "string" && isInvocationId(said["done"]))
       this.#options.done(said["done"]);
+    else if (isRecord(said) && typeof said["cache"] === "string") this.#take(said["cache"]);
     // Anything else: a later version's word, or noise. Neither can hurt.
+  }
+
+  #take(piece: string): void {
+    if (this.#pieces === null) return;
+    const bytes = Buffer.from(piece, "base64");
+    this.#piecesBytes += bytes.length;
+    if (this.#piecesBytes <= loadCacheLimits.packedBytes) return void this.#pieces.push(bytes);
+    this.#pieces = null;
+    this.#said.resolve();
+  }
+
+  /** The compiled code that a check has told by its end; null: none, too much, or not in time. */
+  async loadCache(): Promise<Uint8Array | null> {
+    const late = setTimeout(() => {
+      this.#pieces = null;
+      this.#said.resolve();
+    }, loadCacheLimits.tellMs);
+    await this.#said.promise;
+    clearTimeout(late);
+    this.#hearsOut = false;
+    this.close();
+    return this.#pieces === null || this.#piecesBytes === 0 ? null : Buffer.concat(this.#pieces);
   }
 
   #answer(answer: Ready | Failed): void {
     const answered = this.#answered;
     this.#answered = null;
+    if (!answer.ok) this.#hearsOut = false;
     answered?.(answer);
   }
 
   /** Lets go of the connection; an assign that still waits answers null. */
   close(): void {
+    // Its last words may still lie in the socket of a process that is gone.
+    if (this.#hearsOut && this.#taken && this.#answered === null) return;
     clearTimeout(this.#waiting);
     clearTimeout(this.#late);
     this.#request?.destroy();
