@@ -10,6 +10,7 @@ import type { Tell } from "#model/fact.ts";
 import { newErrorId, randomHex } from "#model/ids.ts";
 import { deployLimits } from "#model/limits.ts";
 import type { Spawner } from "#spawner/door.ts";
+import { bundle } from "./bundle.ts";
 import { CodeStore } from "./code-store.ts";
 import type { BuiltCode, Builds, Upload } from "./door.ts";
 import { LoadCacheStore } from "./load-cache.ts";
@@ -43,7 +44,7 @@ class BuildsRoom implements Builds {
   readonly #store: CodeStore;
   readonly #remove: Remove;
   readonly #trees = new WeakMap<Upload, Tree>();
-  /** Digest of a source to what became of it; the oldest goes first. */
+  /** Digest of a source, and the entry of its bundle, to what became of it; the oldest goes first. */
   readonly #built = new Map<string, BuiltCode>();
   #stopping = false;
 
@@ -103,22 +104,24 @@ class BuildsRoom implements Builds {
     }
   }
 
-  async build(upload: Upload, source: string): Promise<BuiltCode> {
+  async build(upload: Upload, source: string, bundled: string | null = null): Promise<BuiltCode> {
     const whole = this.#trees.get(upload);
     if (!whole) throw new EbbError("internal", "what was never received cannot be built");
     const tree = subtree(whole, canonical(source));
-    const sourceDigest = digestOf(tree);
+    const sourceDigest = `${digestOf(tree)} ${bundled ?? ""}`;
     const known = this.#built.get(sourceDigest);
     if (known && (await this.#store.touch(known.digest))) return known;
-    const work = await this.#workFolder();
+    const [work, beside] = [await this.#workFolder(), await this.#workFolder()];
     try {
-      const made = await transpile(tree, work, this.#options.toolbox, this.#options.run);
-      const digest = await this.#store.add(made.tree);
-      const built: BuiltCode = { digest, ...sizeOf(made.tree), transpiled: made.transpiled };
+      const { toolbox, run } = this.#options;
+      const made = await transpile(tree, work, toolbox, run);
+      const ran = bundled === null ? made.tree : await bundle(made.tree, tree, bundled, beside, toolbox, run);
+      const digest = await this.#store.add(ran);
+      const built: BuiltCode = { digest, ...sizeOf(ran), transpiled: made.transpiled };
       this.#remember(sourceDigest, built);
       return built;
     } finally {
-      await this.#discard(work);
+      await Promise.all([work, beside].map((folder) => this.#discard(folder)));
     }
   }
 

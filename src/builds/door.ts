@@ -50,8 +50,11 @@ export interface Builds {
   stop(): Promise<void>;
   /** Unpacks a gzipped tar: no link followed, bounds held, EbbError invalid_archive with the entry's name. */
   receive(archive: Readable): Promise<Upload>;
-  /** Makes the folder `source` of an upload into code: transpiles TypeScript (EbbError deploy_refused with file and line), stores it. */
-  build(upload: Upload, source: string): Promise<BuiltCode>;
+  /**
+   * Makes the folder `source` of an upload into code: transpiles TypeScript (EbbError deploy_refused with file and line), stores it.
+   * `bundled`: the entry file that becomes one with its dependencies, for Node.
+   */
+  build(upload: Upload, source: string, bundled?: string | null): Promise<BuiltCode>;
   /** Absolute folder of stored code; world-readable, never written again. */
   folderOf(digest: string): string;
   /** Deletes code that no digest names, and what was compiled of it. Code stored in the last minutes stays: its revision may be on its way. */
