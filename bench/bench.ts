@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { installation } from "#config.ts";
 import { bursts } from "./burst.ts";
 import { coldStart } from "./cold-start.ts";
+import { loadTime } from "./load-time.ts";
 import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
 import { poolHit } from "./pool-hit.ts";
@@ -44,6 +45,7 @@ try {
 } finally {
   await pooled.remove();
 }
+await measure("load time", () => loadTime(rounds));
 await measure("bursts", bursts);
 await measure("start with 1,000 functions", startWithThousand);
 

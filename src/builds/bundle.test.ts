@@ -92,7 +92,7 @@ test("TypeScript is bundled from its source, and errors show its lines", async (
   assert.match(told, /index\.ts:3:/);
 });
 
-test("of a package that has no side effects only what is used is taken, unless something requires it too", async () => {
+test("of a package's ES modules only what is used is taken, unless something requires it too, or wants its default", async () => {
   const shaken = {
     "node_modules/tree/package.json": pkg("tree", { main: "main.js", module: "module.js", sideEffects: false }),
     "node_modules/tree/main.js": 'exports.used = "used"; exports.unused = "not used";',
@@ -111,6 +111,17 @@ test("of a package that has no side effects only what is used is taken, unless s
   assert.match(bundleOf(both), /\.used = "used"/);
   assert.doesNotMatch(bundleOf(both), /module\.js/);
   assert.equal(load(both, "m.same()"), "true");
+});
+
+test("a default import gets what Node would give it", async () => {
+  const folder = await bundled({
+    "index.mjs": 'import both from "both"; export const handle = () => JSON.stringify(both);',
+    "node_modules/both/package.json": pkg("both", { main: "main.js", module: "module.js", sideEffects: false }),
+    "node_modules/both/main.js":
+      'Object.defineProperty(exports, "__esModule", { value: true }); exports.default = "d";',
+    "node_modules/both/module.js": 'export default "d";',
+  });
+  assert.equal(load(folder, "m.handle()"), '{"default":"d"}');
 });
 
 test("a package that depends on where its files are stays as its files, the nearest of that name", async () => {

@@ -54,20 +54,29 @@ function problemAt(path, text, at) {
   };
 }
 
+/** What was read of a file, for those that it imports. @type {Map<string, string>} */
+const texts = new Map();
+
 /**
- * An `import` of a package without "exports" that says it has no side effects gets its ES modules, of which only what is used is
- * taken; Node itself would take its CommonJS.
- * @param {string} name @param {string} from
+ * An `import` of names from a package without "exports" gets its ES modules, of which only what is used is taken; Node itself would
+ * take its CommonJS, and what that exports as a default differs: such an import gets what Node would give it.
+ * @param {string} name @param {string} importer
  */
-function moduleEntryOf(name, from) {
-  for (let at = from; at.startsWith(sourceFolder); at = dirname(at)) {
+function moduleEntryOf(name, importer) {
+  for (let at = dirname(importer); at.startsWith(sourceFolder); at = dirname(at)) {
     const folder = join(at, "node_modules", name);
     const found = readJson(join(folder, "package.json"));
     if (found === null) continue;
     const file = typeof found.module === "string" ? join(folder, found.module) : "";
-    const fits =
-      found.exports === undefined && found.sideEffects === false && !required.has(folder) && existsSync(file);
-    return fits && packageOf(file) === folder ? { folder, file } : null;
+    if (found.exports !== undefined || required.has(folder) || packageOf(file) !== folder || !existsSync(file))
+      return null;
+    const quoted = name.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
+    const byDefault = new RegExp(
+      `(?:import\\s+[\\w$]+[^;'"]*|\\bdefault\\b[^;'"]*|\\*\\s*as\\s+[^;'"]*)from\\s*["']${quoted}["']`,
+    );
+    return byDefault.test(texts.get(importer) ?? "")
+      ? null
+      : { folder, file, sideEffects: found.sideEffects !== false };
   }
   return null;
 }
@@ -79,10 +88,10 @@ const packages = {
     build.onResolve({ filter: /.*/ }, async ({ path, kind, resolveDir, importer, pluginData }) => {
       if (pluginData === packages || kind === "entry-point") return undefined;
       if (kind === "import-statement" && /^(?:@[^/]+\/)?[^@./][^/]*$/.test(path)) {
-        const module = moduleEntryOf(path, resolveDir);
+        const module = moduleEntryOf(path, importer);
         if (module !== null && !kept.has(module.folder)) {
           taken.set(module.folder, module.file);
-          return { path: module.file, sideEffects: false };
+          return { path: module.file, sideEffects: module.sideEffects };
         }
       }
       const found = await build.resolve(path, { kind, resolveDir, importer, pluginData: packages });
@@ -102,6 +111,7 @@ const packages = {
     });
     build.onLoad({ filter: /\.(?:[cm]?[jt]s|[jt]sx)$/ }, ({ path }) => {
       const text = readFileSync(path, "utf8");
+      texts.set(path, text);
       const at = placed.exec(text)?.index ?? -1;
       const folder = packageOf(path);
       if (at >= 0 && folder !== null) kept.add(folder);
@@ -116,7 +126,7 @@ const packages = {
             : "jsx"
           : "js";
       return {
-        contents: `${text}\n//# sourceMappingURL=data:application/json;base64,eyJ2ZXJzaW9uIjozLCJzb3VyY2VzIjpbIiJdLCJtYXBwaW5ncyI6IkEifQ==`,
+        contents: `${text}\n//# sourceMappingURL=data:application/json;base64,eyJ2ZXJzaW9uIjozLCJzb3VyY2VzIjpbIiJdLCJtYXBwaW5ncyI6IkFBQUEifQ==`,
         loader,
       };
     });
@@ -241,8 +251,16 @@ if (result.errors) {
   frame("E", 0, Buffer.from(JSON.stringify({ count: result.errors.length, errors: told })), nothing);
 } else {
   const files = /** @type {import("esbuild").OutputFile[]} */ (result.made?.outputFiles);
-  const map = files.find(({ path }) => path.endsWith(".map"))?.contents ?? nothing;
-  frame("F", 0, files.find(({ path }) => !path.endsWith(".map"))?.contents ?? nothing, map);
+  const map = JSON.parse(files.find(({ path }) => path.endsWith(".map"))?.text ?? "{}");
+  // What has no lines in the map needs no text in it.
+  for (const [index, path] of (map.sources ?? []).entries())
+    if (packageOf(join(entryFolder, path)) !== null) map.sourcesContent[index] = null;
+  frame(
+    "F",
+    0,
+    files.find(({ path }) => !path.endsWith(".map"))?.contents ?? nothing,
+    Buffer.from(JSON.stringify(map)),
+  );
   const named = [...kept].map((folder) => relative(sourceFolder, folder));
   frame("F", 1, Buffer.from(JSON.stringify({ format: result.format, kept: named })), nothing);
   frame("Z", 2, nothing, nothing);
