@@ -7,6 +7,7 @@ import { bursts } from "./burst.ts";
 import { choiceOf } from "./choice.ts";
 import { coldStart } from "./cold-start.ts";
 import { keepAlive } from "./keep-alive.ts";
+import { loadTime } from "./load-time.ts";
 import { comparePeers, writeComparison } from "./peers.ts";
 import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
@@ -63,6 +64,7 @@ try {
   await pooled.remove();
 }
 await measure("thaw", () => thaw(rounds));
+await measure("load time", () => loadTime(rounds));
 await measure("bursts", bursts);
 await measure("keep-alive", keepAlive);
 await measure("start with 1,000 functions", startWithThousand);

@@ -16,6 +16,7 @@ import { captureListen } from "./listen.mjs";
  *   nonce: string, instance: string, code: string, entry: string | null, handler: string | null,
  *   signature: Shape | "server" | null, concurrency: number, env: Record<string, string>,
  *   limits: { timeoutMs: number, bufferedBodyBytes: number, memoryMb?: number, loadMs?: number }, check: boolean,
+ *   cache?: "use" | "make" | null,
  * }} Assignment
  */
 /**
@@ -34,6 +35,8 @@ const listenMs = 10_000;
 const otherPortMs = 20;
 /** What a drain leaves for answers to reach the peer. */
 const flushMs = 1_000;
+/** The same where compiled code goes out, which ebb reads at its own pace. */
+const cacheFlushMs = 15_000;
 
 const lateHint =
   "Something awaited at the module's top level never settles: what is awaited there has to come to an end.";
@@ -86,13 +89,16 @@ export async function assign(exchange, body, host) {
     const output = host.rehearsal?.output ?? new Output(assignment.nonce, assignment.concurrency);
     const resolved = resolveEntry(code, assignment.entry, assignment.handler);
     entry = resolved.entry;
+    const made = assignment.cache ? (await import("./compile-cache.mjs")).enable(assignment.cache, code) : null;
     const { style, ready } = await become(assignment, { ...resolved, output }, tell);
     settle();
     if (host.rehearsal === null) guard(output);
     tell({ ready: { ...ready, phases: { bootMs: host.bootMs, importMs: performance.now() - startMs } } });
     if (host.rehearsal !== null) host.rehearsal.served(style);
-    else if (check) leave(exchange, 0);
-    else {
+    else if (check) {
+      if (made !== null) await made(tell);
+      leave(exchange, 0, made === null ? flushMs : cacheFlushMs);
+    } else {
       drainOnTerm(style, host, exchange);
       host.serving(style.accept);
     }
@@ -102,11 +108,11 @@ export async function assign(exchange, body, host) {
 }
 
 /** Goes when what was said has gone out. @param {Exchange} exchange @param {number} status */
-function leave(exchange, status) {
+function leave(exchange, status, patienceMs = flushMs) {
   const { socket } = exchange.connection;
   exchange.end();
   socket.end(() => process.exit(status));
-  setTimeout(() => process.exit(status), flushMs);
+  setTimeout(() => process.exit(status), patienceMs);
 }
 
 /**

@@ -7,7 +7,13 @@ const rounds = 4;
 
 /** Every shape may come; nothing here knows or touches any code of a tenant's, or writes any output. @param {() => boolean} over */
 export async function warm(over) {
-  await Promise.all([import("./node-style.mjs"), import("./server.mjs"), import("./web.mjs"), import("./event.mjs")]);
+  await Promise.all([
+    import("./compile-cache.mjs"),
+    import("./node-style.mjs"),
+    import("./server.mjs"),
+    import("./web.mjs"),
+    import("./event.mjs"),
+  ]);
   if (over()) return;
   process.getBuiltinModule("node:http").createServer();
   process.getBuiltinModule("node:async_hooks");

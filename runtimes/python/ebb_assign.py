@@ -49,6 +49,8 @@ def assign(control, assignment, listener, own, times):
     phases = {"bootMs": times["booted"], "importMs": (time.monotonic() - times["started"]) * 1000}
     control.tell({"ready": {"entry": entry, "handler": name, "signature": signature, "done": "told", "phases": phases}})
     if assignment["check"]:
+        if assignment.get("cache") == "make":
+            own("ebb_bytecode").tell(control, code)
         leave(control, 0)
     instance.run()
 

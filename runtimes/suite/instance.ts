@@ -15,6 +15,7 @@ export interface Assignment {
   env: Record<string, string>;
   limits: { timeoutMs: number; bufferedBodyBytes: number; memoryMb?: number; loadMs?: number };
   check: boolean;
+  cache?: "use" | "make" | null;
 }
 
 export interface Ready {
@@ -184,6 +185,12 @@ export class Instance {
   /** Resolves when the control stream has said that the invocation is over. */
   async done(id: string): Promise<void> {
     await this.#until(() => this.told.includes(id));
+  }
+
+  /** The pieces of compiled code that it has told by its end. */
+  async cache(): Promise<string[]> {
+    await this.#until(() => this.#controlEnded);
+    return this.#lines.map((line) => (JSON.parse(line) as { cache: string }).cache);
   }
 
   async connect(): Promise<ClientConnection> {

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 import { describe } from "node:test";
+import { gunzipSync } from "node:zlib";
 import { header } from "./client.ts";
 import { newId } from "./instance.ts";
 import { itOf, type Runtime, assignmentOf, codeOf, failing, handlersFolder, pooled, serving } from "./support.ts";
@@ -34,6 +35,17 @@ def handle(event, context):
 `,
   },
 };
+
+/** Lengths of name and contents, name, contents: CONTRACT.md, 2. */
+function namesIn(bytes: Buffer): string[] {
+  const names: string[] = [];
+  for (let at = 0; at < bytes.length;) {
+    const nameEnd = at + 6 + bytes.readUInt16BE(at);
+    names.push(bytes.toString("utf8", at + 6, nameEnd));
+    at = nameEnd + bytes.readUInt32BE(at + 2);
+  }
+  return names;
+}
 
 export function lifecycleSuite(runtime: Runtime): void {
   const it = itOf(runtime);
@@ -75,6 +87,16 @@ export function lifecycleSuite(runtime: Runtime): void {
       await instance.announce();
       instance.control!.destroy();
       assert.deepEqual(await instance.launched.exited, { code: 0, signal: null });
+    });
+
+    it("tells what a check compiled, after its answer, and then ends", async (t) => {
+      const checked = await serving(t, runtime, code, { check: true, cache: "make" });
+      assert.equal((await checked.launched.exited).code, 0);
+      const packed = Buffer.concat((await checked.cache()).map((piece) => Buffer.from(piece, "base64")));
+      const names = namesIn(gunzipSync(packed));
+      const shape =
+        runtime.language === "node" ? /^\.ebb\/cache\/v\d[^/]*\/[0-9a-f]+$/ : /^__pycache__\/\w+\.cpython-\d+\.pyc$/;
+      assert.ok(names.length > 0 && names.every((name) => shape.test(name)), names.join(" "));
     });
 
     it("happens once: a second gets 410, and a client's request to that path reaches the function", async (t) => {

@@ -11,6 +11,8 @@ export interface FunctionDeclaration {
   readonly handler?: string;
   readonly signature?: DeclaredSignature;
   readonly command?: readonly string[];
+  /** Node: the entry becomes one file with its dependencies. */
+  readonly bundle?: boolean;
   readonly memoryMb?: number;
   readonly cpu?: number;
   readonly cpuStrict?: boolean;

@@ -36,6 +36,7 @@ const readers = {
   handler: handlerName,
   signature: (at: Place) => word(at, ["web", "event", "node"]),
   command: commandWords,
+  bundle: truth,
   memoryMb: (at: Place) => wholeNumber(at, functionBounds.memoryMb),
   cpu: (at: Place) => decimal(at, functionBounds.cpu),
   cpuStrict: truth,
@@ -221,6 +222,8 @@ function crossCheck(declared: FunctionDeclaration, at: Place, places: ReadonlyMa
     places
       .get("command")
       ?.keyProblem("a command is for runtime custom, a handler for the others; leave one of them out");
+  if (declared.bundle === true && runtime !== undefined && !runtime.startsWith("node"))
+    places.get("bundle")?.problem(`a bundle is made of Node's modules, and ${runtime} has none; leave it out`);
   const ceiling = max ?? functionDefaults.max;
   if (min !== undefined && min > ceiling)
     places.get("min")?.problem(`min ${min} is above max ${ceiling}${max === undefined ? ", the default" : ""}`);

@@ -10,8 +10,10 @@ import type { Tell } from "#model/fact.ts";
 import { newErrorId, randomHex } from "#model/ids.ts";
 import { deployLimits } from "#model/limits.ts";
 import type { Spawner } from "#spawner/door.ts";
+import { bundle } from "./bundle.ts";
 import { CodeStore } from "./code-store.ts";
 import type { BuiltCode, Builds, Upload } from "./door.ts";
+import { LoadCacheStore } from "./load-cache.ts";
 import { createRemove, type Remove } from "./remove.ts";
 import { type Toolbox, transpile } from "./transpile.ts";
 import { digestOf, sizeOf, subtree, type Tree } from "./tree.ts";
@@ -36,12 +38,13 @@ export function createBuilds(options: BuildsOptions): Builds {
 }
 
 class BuildsRoom implements Builds {
+  readonly loadCaches: LoadCacheStore;
   readonly #options: BuildsOptions;
   readonly #uploads: string;
   readonly #store: CodeStore;
   readonly #remove: Remove;
   readonly #trees = new WeakMap<Upload, Tree>();
-  /** Digest of a source to what became of it; the oldest goes first. */
+  /** Digest of a source, and the entry of its bundle, to what became of it; the oldest goes first. */
   readonly #built = new Map<string, BuiltCode>();
   #stopping = false;
 
@@ -50,6 +53,12 @@ class BuildsRoom implements Builds {
     this.#uploads = join(options.directory, "uploads");
     this.#remove = createRemove(options.spawner);
     this.#store = new CodeStore(join(options.directory, "code"), options.clock, this.#remove);
+    this.loadCaches = new LoadCacheStore({
+      folder: join(options.directory, "load-caches"),
+      codeOf: (digest) => this.folderOf(digest),
+      clock: options.clock,
+      remove: this.#remove,
+    });
   }
 
   async start(): Promise<void> {
@@ -59,6 +68,7 @@ class BuildsRoom implements Builds {
     await chmod(this.#uploads, 0o711);
     for (const name of await readdir(this.#uploads)) await this.#remove(join(this.#uploads, name));
     await this.#store.start();
+    await this.loadCaches.start();
   }
 
   async stop(): Promise<void> {
@@ -94,22 +104,24 @@ class BuildsRoom implements Builds {
     }
   }
 
-  async build(upload: Upload, source: string): Promise<BuiltCode> {
+  async build(upload: Upload, source: string, bundled: string | null = null): Promise<BuiltCode> {
     const whole = this.#trees.get(upload);
     if (!whole) throw new EbbError("internal", "what was never received cannot be built");
     const tree = subtree(whole, canonical(source));
-    const sourceDigest = digestOf(tree);
+    const sourceDigest = `${digestOf(tree)} ${bundled ?? ""}`;
     const known = this.#built.get(sourceDigest);
     if (known && (await this.#store.touch(known.digest))) return known;
-    const work = await this.#workFolder();
+    const [work, beside] = [await this.#workFolder(), await this.#workFolder()];
     try {
-      const made = await transpile(tree, work, this.#options.toolbox, this.#options.run);
-      const digest = await this.#store.add(made.tree);
-      const built: BuiltCode = { digest, ...sizeOf(made.tree), transpiled: made.transpiled };
+      const { toolbox, run } = this.#options;
+      const made = await transpile(tree, work, toolbox, run);
+      const ran = bundled === null ? made.tree : await bundle(made.tree, tree, bundled, beside, toolbox, run);
+      const digest = await this.#store.add(ran);
+      const built: BuiltCode = { digest, ...sizeOf(ran), transpiled: made.transpiled };
       this.#remember(sourceDigest, built);
       return built;
     } finally {
-      await this.#discard(work);
+      await Promise.all([work, beside].map((folder) => this.#discard(folder)));
     }
   }
 
@@ -117,7 +129,8 @@ class BuildsRoom implements Builds {
     return this.#store.folderOf(digest);
   }
 
-  collect(named: ReadonlySet<string>): Promise<number> {
+  async collect(named: ReadonlySet<string>): Promise<number> {
+    await this.loadCaches.collect(named);
     return this.#store.collect(named);
   }
 

@@ -8,6 +8,7 @@ import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
 import { extract } from "tar-stream";
 import { EbbError } from "#model/errors.ts";
+import type { RuntimeName } from "#model/workload.ts";
 import type { Spawner } from "#spawner/door.ts";
 import type { Interpreters } from "./door.ts";
 
@@ -37,6 +38,12 @@ const pinned: Readonly<Record<FetchedRuntime, Pinned>> = {
     },
   },
 };
+
+/** Which interpreter a runtime's compiled code is of; Python's own says that for itself. */
+export function versionOf(runtime: RuntimeName): string {
+  if (runtime === "node22" || runtime === "node24") return pinned[runtime].version;
+  return runtime === "node26" ? process.versions.node : runtime;
+}
 
 /** Enough for a slow line: the packages are some 50 MB. */
 const fetchTimeoutMs = 280_000;

@@ -102,18 +102,23 @@ async function stage(tree: Tree, plan: TranspilePlan, work: string): Promise<voi
     await link(entry.at, join(source, path));
     await chmod(join(source, path), entry.executable ? 0o755 : 0o644);
   });
+  await writePlan(work, { files: plan.files.map(({ path }) => path), modules: plan.modules });
+}
+
+export async function writePlan(work: string, plan: unknown): Promise<void> {
   const folder = join(work, "plan");
   await mkdir(folder);
   await chmod(folder, 0o755);
   const file = join(folder, "plan.json");
-  await writeFile(file, JSON.stringify({ files: plan.files.map(({ path }) => path), modules: plan.modules }));
+  await writeFile(file, JSON.stringify(plan));
   await chmod(file, 0o644);
 }
 
-function requestOf(work: string, toolbox: Toolbox): OneOff {
+/** `program` of the toolbox, shown what stands in `source` and `plan` of the work folder. */
+export function requestOf(work: string, toolbox: Toolbox, program = "transpile.mjs"): OneOff {
   return {
     pool: { runtime: "node26", memoryMb: deployLimits.transpileMemoryMb, tmpBytes: 16 * 1024 * 1024, egress: "none" },
-    argv: [toolbox.node, `${inside.programs}/transpile.mjs`, inside.esbuild, inside.source, inside.plan],
+    argv: [toolbox.node, `${inside.programs}/${program}`, inside.esbuild, inside.source, inside.plan],
     // Go takes a thread a core of the machine otherwise, and the sandbox's pids are counted.
     env: { ESBUILD_BINARY_PATH: `${inside.native}/bin/esbuild`, GOMAXPROCS: "2", GOMEMLIMIT: "256MiB" },
     mounts: [
@@ -144,7 +149,7 @@ async function replace(tree: Tree, plan: TranspilePlan, outputs: readonly Transp
   return made;
 }
 
-async function written(at: string, contents: Uint8Array, executable: boolean): Promise<TreeEntry> {
+export async function written(at: string, contents: Uint8Array, executable: boolean): Promise<TreeEntry> {
   const file = await open(at, "wx", 0o644);
   try {
     await file.writeFile(contents);

@@ -1,7 +1,7 @@
 // What every command is given: the rooms it asks, and the words it tells them with.
 
 import type { Access } from "#access/door.ts";
-import type { Builds, Interpreters } from "#builds/door.ts";
+import type { LoadCaches, Builds, Interpreters } from "#builds/door.ts";
 import type { Fleet } from "#fleet/door.ts";
 import type { Clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
@@ -14,7 +14,7 @@ export interface ControlOptions {
   readonly store: Pick<Store, "apply" | "audit" | "revisions" | "codeDigests">;
   readonly mirror: Mirror;
   readonly access: Pick<Access, "authenticate" | "authorize" | "mint" | "seal">;
-  readonly builds: Pick<Builds, "receive" | "build" | "collect">;
+  readonly builds: Pick<Builds, "receive" | "build" | "collect"> & { readonly loadCaches: Pick<LoadCaches, "forget"> };
   readonly interpreters: Interpreters;
   readonly fleet: Pick<Fleet, "check">;
   readonly app: AppTools;

@@ -242,6 +242,7 @@ export async function createWorld(given: { readonly app?: AppTools } = {}): Prom
     replaced: ({ workload }, revision) => void effects.push(`replaced ${workload} r${revision.number}`),
     app: given.app ?? double,
     builds: {
+      loadCaches: { forget: async () => {} },
       receive,
       build: async (upload, source) => {
         const names = (await readdir(join(upload.folder, source))).toSorted();

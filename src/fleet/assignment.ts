@@ -55,6 +55,7 @@ export function assignmentOf(
     readonly credential: string;
     readonly nonce: string;
     readonly check: boolean;
+    readonly loadCache: string | null;
     readonly takeWithinMs: number | null;
   },
 ): Assignment {
@@ -79,6 +80,8 @@ export function assignmentOf(
     credential: options.credential,
     nonce: options.nonce,
     check: options.check,
+    loadCache: options.loadCache,
+    makeLoadCache: options.check && options.loadCache === null && settings.runtime !== "custom",
     takeWithinMs: options.takeWithinMs,
   };
 }

@@ -1,8 +1,9 @@
 // The load check of a deploy: a revision's code in a sandbox of its own, with its own settings; unbilled, and counted by no quota.
 
-import type { SandboxId } from "#model/ids.ts";
+import { newErrorId, type SandboxId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
 import type { Revision } from "#model/workload.ts";
+import type { Ready } from "#sandbox/door.ts";
 import type { Fleet } from "./door.ts";
 import { launch, tellOfUseless, type LaunchContext } from "./launch.ts";
 import type { Member } from "./member.ts";
@@ -31,7 +32,10 @@ async function checkIn(revision: Revision, context: CheckContext, ahead: boolean
   const { member, preparing } = context.begin(ahead);
   try {
     const result = await launch(context, member, preparing, true);
-    if (result?.ok) return result;
+    if (result?.ok) {
+      await keep(context, revision, result);
+      return result;
+    }
     if (result?.untouched && member.ahead && member.reason === null) {
       tellOfUseless(context, result.failure);
       return null;
@@ -46,5 +50,17 @@ async function checkIn(revision: Revision, context: CheckContext, ahead: boolean
     return { ok: false, failure, output: lines.map((line) => line.message).join("\n") };
   } finally {
     context.over(member);
+  }
+}
+
+/** What the check compiled, for the starts to come. Without it they are slower and right all the same: it fails no deploy. */
+async function keep(context: CheckContext, revision: Revision, ready: Ready): Promise<void> {
+  if (ready.loadCache === undefined) return;
+  try {
+    await context.loadCaches.keep(revision, ready.entry ?? revision.settings.entry, ready.loadCache);
+  } catch (error) {
+    // A tenant's process that sends nonsense is its own affair.
+    if (error instanceof RangeError) return;
+    context.tell({ kind: "defect", errorId: newErrorId(), where: "fleet.check: keeping compiled code", error });
   }
 }

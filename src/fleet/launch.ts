@@ -7,6 +7,7 @@ import { deployLimits, poolLimits, sandboxLimits } from "#model/limits.ts";
 import type { Tell } from "#model/fact.ts";
 import type { Failure } from "#model/instance.ts";
 import type { Access } from "#access/door.ts";
+import type { LoadCaches } from "#builds/door.ts";
 import type { Failed, Ready, SandboxDriver } from "#sandbox/door.ts";
 import type { Telemetry } from "#telemetry/door.ts";
 import { assignmentOf, environmentOf, type SecretSource } from "./assignment.ts";
@@ -17,6 +18,7 @@ export interface LaunchContext {
   readonly access: Pick<Access, "mintCredential" | "revokeCredential">;
   readonly secrets: SecretSource;
   readonly telemetry: Pick<Telemetry, "attach" | "detach" | "tail">;
+  readonly loadCaches: Pick<LoadCaches, "of" | "keep">;
   readonly clock: Clock;
   readonly tell: Tell;
   /** Where the instance reaches ebb.internal: the same for all on a link, its own (with the credential) without one. */
@@ -64,7 +66,7 @@ async function steps(
   preparing: Promise<SandboxId>,
   check: boolean,
 ): Promise<Ready | Failed | null> {
-  const { driver, access, telemetry } = context;
+  const { driver, access, telemetry, loadCaches } = context;
   const { revision, id } = member;
   const sandbox = await preparing;
   member.sandbox = sandbox;
@@ -80,7 +82,8 @@ async function steps(
   const credential = access.mintCredential(id, revision.project);
   const env = environmentOf(revision, context.secrets, context.internalUrl(credential));
   const takeWithinMs = member.ahead ? poolLimits.takeWithinMs : null;
-  const assignment = assignmentOf(revision, { instance: id, env, credential, nonce, check, takeWithinMs });
+  const loadCache = loadCaches.of(revision);
+  const assignment = assignmentOf(revision, { instance: id, env, credential, nonce, check, loadCache, takeWithinMs });
   const assigned = driver.assign(sandbox, assignment);
   // The start goes first: until somebody reads it, what is printed waits in its pipe.
   telemetry.attach({

@@ -109,6 +109,18 @@ export const deployLimits = {
   collectAfterMs: 60_000,
 } as const;
 
+/** Compiled code that a load check tells ebb, for the starts after it; more, or less, is not kept. */
+export const loadCacheLimits = {
+  /** As it is told, gzipped. */
+  packedBytes: 8 * MiB,
+  unpackedBytes: 32 * MiB,
+  files: 8_192,
+  /** Less is loaded as fast from its source. */
+  fewestBytes: 64 * 1024,
+  /** How long a check waits for it, when it has answered all else. */
+  tellMs: 15_000,
+} as const;
+
 export const sandboxLimits = {
   pids: 512,
   openFiles: 1_024,

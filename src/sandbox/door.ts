@@ -41,6 +41,10 @@ export interface Assignment {
   readonly nonce: string;
   /** Only load it and say what it is: nothing is served. */
   readonly check: boolean;
+  /** Name of compiled code of an earlier check, which belongs over the code; null: there is none. */
+  readonly loadCache: string | null;
+  /** A check that also tells the compiled code, where driver and runtime can. */
+  readonly makeLoadCache: boolean;
   /** How long one that was started ahead has to take this, before any code is loaded; null: as long as a start may take. */
   readonly takeWithinMs: number | null;
 }
@@ -53,6 +57,8 @@ export interface Ready {
   /** response: the invocation ends with the response. told: the runtime says so, in the head (`ebb-done`) or by `done`. */
   readonly done: "response" | "told";
   readonly phases: StartPhases;
+  /** What a check was asked to make: packed, and a tenant's bytes. */
+  readonly loadCache?: Uint8Array;
 }
 
 export interface Failed {

@@ -127,3 +127,24 @@ test("a runtime that has said in time that it takes its code has taken it, howev
   link.close();
   await runtime.terminate();
 });
+
+test("compiled code that was asked for is heard to its end, also when its process has gone meanwhile", async () => {
+  const pieces = Array.from({ length: 20 }, (_, i) => Buffer.alloc(45_000, i));
+  speak = (socket) => {
+    socket.write(chunk(ready));
+    for (const piece of pieces) socket.write(chunk(`{"cache":"${piece.toString("base64")}"}\n`));
+    socket.end("0\r\n\r\n");
+  };
+  const link = open(() => {});
+  assert.equal((await link.assign("{}", null, true))?.ok, true);
+  // The sandbox's end is told by another way than its words.
+  link.close();
+  assert.deepEqual(await link.loadCache(), Buffer.concat(pieces));
+});
+
+test("a runtime that tells none has told none", async () => {
+  speak = (socket) => void socket.end(`${chunk(ready)}0\r\n\r\n`);
+  const link = open(() => {});
+  assert.equal((await link.assign("{}", null, true))?.ok, true);
+  assert.equal(await link.loadCache(), null);
+});

@@ -6,7 +6,7 @@ import type { Duplex } from "node:stream";
 import { request } from "#lib/http.ts";
 import { isInvocationId, type InvocationId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
-import { httpLimits, sandboxLimits } from "#model/limits.ts";
+import { httpLimits, loadCacheLimits, sandboxLimits } from "#model/limits.ts";
 import type { Signature } from "#model/workload.ts";
 import type { Assignment, Failed, Ready } from "./door.ts";
 
@@ -49,6 +49,7 @@ export function assignBody(assignment: Assignment, code: string, memoryMb: numbe
       loadMs: sandboxLimits.startMs - tellMs,
     },
     check: assignment.check,
+    cache: assignment.makeLoadCache ? "make" : assignment.loadCache === null ? null : "use",
   });
 }
 
@@ -64,6 +65,12 @@ export class RuntimeLink {
   #units: number = controlUnitsBurst;
   #refilledMs = 0;
   #waiting: NodeJS.Timeout | undefined;
+  /** Pieces of the compiled code that it was asked for; null: it was not, or has told too much. */
+  #pieces: Buffer[] | null = null;
+  #piecesBytes = 0;
+  /** Resolves when the runtime has said its last word. */
+  readonly #said = Promise.withResolvers<void>();
+  #hearsOut = false;
 
   constructor(options: RuntimeLinkOptions) {
     this.#options = options;
@@ -79,8 +86,12 @@ export class RuntimeLink {
     this.#begin({ "transfer-encoding": "chunked" }).flushHeaders();
   }
 
-  /** Answers the first line of the runtime; a connection that ends before it is null: look at how the sandbox ended. */
-  assign(body: string, takeWithinMs: number | null = null): Promise<Ready | Failed | null> {
+  /**
+   * Answers the first line of the runtime; a connection that ends before it is null: look at how the sandbox ended.
+   * `cached`: the runtime is asked to tell its compiled code; `loadCache` must be called then.
+   */
+  assign(body: string, takeWithinMs: number | null = null, cached = false): Promise<Ready | Failed | null> {
+    if (cached) [this.#pieces, this.#hearsOut] = [[], true];
     return new Promise((resolve) => {
       if (this.#lost) return resolve(null);
       this.#answered = resolve;
@@ -130,6 +141,7 @@ export class RuntimeLink {
     let held = "";
     response.setEncoding("utf8");
     response.on("error", () => {});
+    response.on("close", () => this.#said.resolve());
     response.on("data", (text: string) => {
       const lines = (held + text).split("\n");
       this.#spend(response, lines.length + (held.length + text.length) / unitBytes);
@@ -171,17 +183,43 @@ export class RuntimeLink {
     if (this.#answered) this.#answer(readAnswer(said));
     else if (isRecord(said) && typeof said["done"] === "string" && isInvocationId(said["done"]))
       this.#options.done(said["done"]);
+    else if (isRecord(said) && typeof said["cache"] === "string") this.#take(said["cache"]);
     // Anything else: a later version's word, or noise. Neither can hurt.
+  }
+
+  #take(piece: string): void {
+    if (this.#pieces === null) return;
+    const bytes = Buffer.from(piece, "base64");
+    this.#piecesBytes += bytes.length;
+    if (this.#piecesBytes <= loadCacheLimits.packedBytes) return void this.#pieces.push(bytes);
+    this.#pieces = null;
+    this.#said.resolve();
+  }
+
+  /** The compiled code that a check has told by its end; null: none, too much, or not in time. */
+  async loadCache(): Promise<Uint8Array | null> {
+    const late = setTimeout(() => {
+      this.#pieces = null;
+      this.#said.resolve();
+    }, loadCacheLimits.tellMs);
+    await this.#said.promise;
+    clearTimeout(late);
+    this.#hearsOut = false;
+    this.close();
+    return this.#pieces === null || this.#piecesBytes === 0 ? null : Buffer.concat(this.#pieces);
   }
 
   #answer(answer: Ready | Failed | null): void {
     const answered = this.#answered;
     this.#answered = null;
+    if (answer?.ok !== true) this.#hearsOut = false;
     answered?.(answer);
   }
 
   /** Lets go of the connection; an assign that still waits answers null. */
   close(): void {
+    // Its last words may still lie in the socket of a process that is gone.
+    if (this.#hearsOut && this.#taken && this.#answered === null) return;
     clearTimeout(this.#waiting);
     clearTimeout(this.#late);
     this.#request?.destroy();

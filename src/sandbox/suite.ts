@@ -66,6 +66,8 @@ export function assignmentOf(codeDigest: string | null, over: Partial<Assignment
     credential: randomHex(16),
     nonce: randomHex(16),
     check: false,
+    loadCache: null,
+    makeLoadCache: false,
     takeWithinMs: null,
     ...over,
   };

@@ -59,6 +59,7 @@ export class Stack {
       driver: this.driver,
       access: { mintCredential: (instance) => instance, revokeCredential: () => undefined },
       secrets: { secret: () => null, open: () => "" },
+      loadCaches: { of: () => null, keep: async () => false },
       telemetry: { attach: () => undefined, detach: () => undefined, tail: async () => [] },
       clock,
       tell,

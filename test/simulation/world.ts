@@ -136,6 +136,7 @@ export class World {
         revokeCredential: (instance) => void this.credentials.delete(instance),
       },
       secrets: { secret: () => null, open: () => "" },
+      loadCaches: { of: () => null, keep: async () => false },
       telemetry: {
         attach: (attached) => void this.attached.add(attached.instance),
         detach: (instance) => void this.attached.delete(instance),

@@ -31,6 +31,7 @@ export function removeProject(context: Context, identity: Identity, name: string
           { kind: "remove_project", project: name },
         ];
         await context.store.apply({ mutations, audit: audit(content) });
+        await context.builds.loadCaches.forget(name);
         for (const workload of workloads) {
           context.changed(workload, null, `project ${name} removed by ${identity.name}`);
           context.tell({ kind: "removed", project: name, workload: workload.workload, by: identity.name });

@@ -99,7 +99,11 @@ async function load(
   const project = frame.project.name;
   const workload = declaration.name;
   frame.progress({ step: "building", workload });
-  const code = await context.builds.build(frame.upload, declaration.source);
+  const { runtime: language, entry: file } = settled.settings;
+  if (declaration.bundle && (!language.startsWith("node") || file === null))
+    throw new EbbError("deploy_refused", `bundle: true is for Node, and ${workload} was recognised as ${language}`);
+  const bundled = declaration.bundle ? file : null;
+  const code = await context.builds.build(frame.upload, declaration.source, bundled);
   frame.progress({ step: "built", workload, files: code.files, transpiled: code.transpiled });
   const revision: Revision = {
     project,

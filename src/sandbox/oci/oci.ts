@@ -48,6 +48,8 @@ export interface OciOptions {
   readonly codeRoot: string;
   /** Absolute folder of a digest, below `codeRoot`. */
   readonly folderOf: (digest: string) => string;
+  /** Absolute folder of compiled code by its name, on the same file system. */
+  readonly loadCacheOf: (name: string) => string;
   /** The Node binary for a runtime; fetched on first use. */
   readonly node: RootsOptions["node"];
   /** The project's runtimes/ folder. */
@@ -260,28 +262,35 @@ export class OciDriver implements SandboxDriver {
       void sandbox.stop(0);
       return isUntouched() ? { ...answer, untouched: true } : answer;
     }
+    const loadCache = assignment.makeLoadCache ? await sandbox.runtimeLink?.loadCache() : null;
     // What was started ahead has booted on nobody's time.
     const { bootMs = 0, ...loading } = answer.phases;
     const inside = ahead ? loading : { bootMs, ...loading };
     const insideMs = Object.values(inside).reduce((sum, ms) => sum + ms, 0);
     const boot = Math.max(0, performance.now() - launchedMs - insideMs);
     const made = ahead ? {} : sandbox.phases;
-    return { ...answer, phases: { ...made, launch: launchedMs - startedMs, boot, ...inside } };
+    return {
+      ...answer,
+      ...(loadCache ? { loadCache } : {}),
+      phases: { ...made, launch: launchedMs - startedMs, boot, ...inside },
+    };
   }
 
   /** What makes the code visible. */
-  #code(sandbox: OciSandbox, { codeDigest }: Assignment): Make[] {
+  #code(sandbox: OciSandbox, { codeDigest, loadCache }: Assignment): Make[] {
     if (codeDigest === null) return [];
-    const { codeRoot, folderOf, dataDir } = this.#options;
+    const { codeRoot, folderOf, loadCacheOf, dataDir } = this.#options;
     const source = folderOf(codeDigest);
-    const lower = [source, join(dataDir, "roots", emptyLayer)].map((path) => relative(codeRoot, path));
+    const layers = loadCache === null ? [source, join(dataDir, "roots", emptyLayer)] : [loadCacheOf(loadCache), source];
+    const lower = layers.map((path) => relative(codeRoot, path));
     return [{ kind: "overlay", base: codeRoot, lower, target: sandbox.codeTarget, source }];
   }
 
   async #load(sandbox: OciSandbox, assignment: Assignment): Promise<Ready | Failed | null> {
     const opened = sandbox.runtimeLink !== null;
     const link = sandbox.runtimeLink ?? this.#control(sandbox);
-    const answer = link.assign(assignBody(assignment, codeFolder, sandbox.pool.memoryMb), assignment.takeWithinMs);
+    const body = assignBody(assignment, codeFolder, sandbox.pool.memoryMb);
+    const answer = link.assign(body, assignment.takeWithinMs, assignment.makeLoadCache);
     if (!opened && !assignment.check) sandbox.connectEarly();
     return answer;
   }

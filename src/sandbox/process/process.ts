@@ -194,7 +194,9 @@ class ProcessDriver implements SandboxDriver {
       connect: () => this.connect(running.id),
       done: (invocation) => running.listener?.done(invocation),
     });
-    const body = assignBody(assignment, this.#folderOf(assignment), running.pool.memoryMb);
+    // Code is where it is stored here, and nothing is laid over it.
+    const plain = { ...assignment, loadCache: null, makeLoadCache: false };
+    const body = assignBody(plain, this.#folderOf(assignment), running.pool.memoryMb);
     return running.link.assign(body, assignment.takeWithinMs);
   }
 
