@@ -10,7 +10,7 @@ import { settle, VirtualClock } from "#lib/virtual-clock.ts";
 import { createActivator } from "../../src/activator/activator.ts";
 import { createAutoscaler } from "../../src/autoscaler/autoscaler.ts";
 import { createFleet } from "../../src/fleet/fleet.ts";
-import { createFakeDriver, type Script } from "../../src/sandbox/fake/fake.ts";
+import { createFakeDriver, type FakeOptions, type Script } from "../../src/sandbox/fake/fake.ts";
 import { seeded } from "./chance.ts";
 import { revisionOf } from "./world.ts";
 
@@ -32,12 +32,17 @@ export class Stack {
   readonly metered = new Set<string>();
   readonly #marked: (Marked | undefined)[] = [];
 
-  constructor(seed: number, memoryMb: number) {
+  /** `script`: what sandboxes do in the place of what chance has them do; `poolMb`: for those that are started ahead. */
+  constructor(
+    seed: number,
+    memoryMb: number,
+    more: { script?: NonNullable<FakeOptions["script"]>; poolMb?: number } = {},
+  ) {
     this.chance = seeded(seed);
     const { clock } = this;
     this.driver = createFakeDriver({
       clock,
-      script: (_pool, assignment) => this.#script(assignment?.concurrency ?? 1),
+      script: more.script ?? ((_pool, assignment) => this.#script(assignment?.concurrency ?? 1)),
     });
     const tell = (fact: Fact): void => {
       if (fact.kind === "defect") throw fact.error;
@@ -54,6 +59,7 @@ export class Stack {
       user: () => this.activator,
       quotas: () => null,
       memoryBytes: memoryMb * MiB,
+      poolBytes: (more.poolMb ?? 0) * MiB,
     });
     this.autoscaler = createAutoscaler({ fleet: this.fleet, clock, tell });
     this.autoscaler.start();
@@ -95,15 +101,22 @@ export class Stack {
     this.fleet.retire(revision, revision, "another revision serves");
   }
 
-  call(revision: Revision): Invocation {
+  /** `over`: told when it has ended, with its error. */
+  call(revision: Revision, over: (error: Error | null) => void = () => undefined): Invocation {
     const id = newInvocationId(this.clock.wallMs());
     const ends: string[] = [];
     this.ends.set(id, ends);
     const sink: ReplySink = {
       head: () => undefined,
       data: () => true,
-      end: () => void ends.push("answered"),
-      failed: (error) => void ends.push(String(error)),
+      end: () => {
+        ends.push("answered");
+        over(null);
+      },
+      failed: (error) => {
+        ends.push(String(error));
+        over(error);
+      },
     };
     const call: Call = {
       id,
