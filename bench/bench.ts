@@ -9,6 +9,7 @@ import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
 import { poolHit } from "./pool-hit.ts";
 import type { Row } from "./row.ts";
+import { surge } from "./surge.ts";
 import { throughput, warmOverhead } from "./warm-path.ts";
 import { createWorld } from "./world.ts";
 
@@ -45,6 +46,7 @@ try {
   await pooled.remove();
 }
 await measure("bursts", bursts);
+await measure("surge", surge);
 await measure("start with 1,000 functions", startWithThousand);
 
 console.log("| number | target | floor in this run | seen | held |\n|---|---|---|---|---|");
