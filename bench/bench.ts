@@ -7,6 +7,7 @@ import { bursts } from "./burst.ts";
 import { coldStart } from "./cold-start.ts";
 import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
+import { fairness } from "./fairness.ts";
 import { poolHit } from "./pool-hit.ts";
 import type { Row } from "./row.ts";
 import { surge } from "./surge.ts";
@@ -47,6 +48,7 @@ try {
 }
 await measure("bursts", bursts);
 await measure("surge", surge);
+await measure("fairness", fairness);
 await measure("start with 1,000 functions", startWithThousand);
 
 console.log("| number | target | floor in this run | seen | held |\n|---|---|---|---|---|");

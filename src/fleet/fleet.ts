@@ -74,8 +74,9 @@ class SandboxFleet implements Fleet {
       idle: () => idleInstances(this.#registry.groups(), options.user()),
       evict: (instance) => this.#evict(instance),
       deficit: (group) => (this.#registry.backingOff(group.revision) ? 0 : group.wanted - liveOf(group)),
-      start: (group) => this.#start(group),
+      start: (group, turnOver) => this.#start(group, turnOver),
       refused: (group, why) => options.user().full(group.revision, why),
+      turnOver: () => this.#pool.settle(),
     });
   }
 
@@ -181,11 +182,7 @@ class SandboxFleet implements Fleet {
         const member = this.#newMember(null, revision);
         return { member, preparing: this.#prepare(member, ahead) };
       },
-      over: (member) => {
-        this.#admission.startOver();
-        this.#end(member, 0, "checked");
-        this.#pool.settle();
-      },
+      over: (member) => this.#end(member, 0, "checked"),
     });
   }
 
@@ -235,16 +232,16 @@ class SandboxFleet implements Fleet {
     return { running, starting, memoryBytes, memoryLimitBytes: this.#limitBytes, pool: this.#pool.state() };
   }
 
-  #start(group: Group): void {
+  #start(group: Group, turnOver: () => void): void {
     const { revision } = group;
     const member = this.#newMember(group, revision);
     const { project, workload, number } = revision;
     this.#options.tell({ kind: "instance_starting", instance: member.id, project, workload, revision: number });
-    void this.#launched(member, group, launch(this.#options, member, this.#prepare(member, !group.afresh), false));
+    void this.#launched(member, group, turnOver);
   }
 
-  async #launched(member: Member, group: Group, launching: ReturnType<typeof launch>): Promise<void> {
-    const result = await launching;
+  async #launched(member: Member, group: Group, turnOver: () => void): Promise<void> {
+    const result = await launch(this.#options, member, this.#prepare(member, !group.afresh), false);
     group.afresh = false;
     if (result?.ok && member.stage === "assigning") this.#becameReady(member, group, result);
     else if (result?.ok === false && result.untouched && member.ahead && member.reason === null)
@@ -252,8 +249,7 @@ class SandboxFleet implements Fleet {
     else if (result && member.reason === null)
       this.#startFailed(member, group, result.ok ? failureOfExit(member.exit) : result.failure);
     else this.#end(member, 0, "not wanted any more");
-    this.#admission.startOver();
-    this.#pool.settle();
+    turnOver();
   }
 
   #becameReady(member: Member, group: Group, ready: Ready): void {
@@ -339,7 +335,8 @@ class SandboxFleet implements Fleet {
       exited: (exit: Exit): void => this.#gone(member, this.#stopping ? atStop(exit) : exit),
     };
     const key = poolKeyOf(member.revision);
-    const ready = ahead ? this.#pool.take(key, listener) : null;
+    const first = member.group === null || liveOf(member.group) === 1;
+    const ready = ahead ? this.#pool.take(key, listener, first) : null;
     member.ahead = ready !== null;
     // A driver that throws at once fails the start like one that rejects.
     member.preparing = ready === null ? (async () => driver.prepare(key, listener))() : Promise.resolve(ready);

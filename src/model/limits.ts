@@ -124,6 +124,8 @@ export const machineLimits = {
   reservedMemoryBytes: 512 * MiB,
   reservedMemoryShare: 0.15,
   concurrentStarts: 4,
+  /** Of these, how long one has its turn: some times what a boot takes beside three others. It goes on without it. */
+  startTurnMs: 3_000,
 } as const;
 
 /** Sandboxes that are kept ready without code. */
