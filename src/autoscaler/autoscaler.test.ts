@@ -24,6 +24,7 @@ function setup(): {
   const state = { starting: 0 };
   const onWant: { run: (() => void) | null } = { run: null };
   const autoscaler = createAutoscaler({
+    machine: { concurrentStarts: 4, typicalStartMs: 150 },
     clock,
     tell: (fact) => facts.push(fact),
     fleet: {

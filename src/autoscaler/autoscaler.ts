@@ -2,7 +2,6 @@
 
 import type { Cancel, Clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
-import { machineLimits } from "#model/limits.ts";
 import { WorkloadMap, type Revision, type WorkloadKey } from "#model/workload.ts";
 import type { Fleet } from "#fleet/door.ts";
 import { decide, freshMemory, type MachineView, type ScalingMemory } from "./decide.ts";
@@ -29,18 +28,14 @@ export interface AutoscalerOptions {
   readonly fleet: Pick<Fleet, "want" | "expect" | "workloadState" | "eased">;
   readonly clock: Clock;
   readonly tell: Tell;
-  readonly machine?: MachineView;
+  readonly machine: MachineView;
 }
-
-/** One function has all turns but the last. */
-const defaultMachine: MachineView = { concurrentStarts: machineLimits.concurrentStarts - 1, typicalStartMs: 150 };
 
 /** A report inside a report (the fleet drains, the activator reports) is decided after it; more often than this is a defect. */
 const decisionsInARow = 16;
 
 export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
-  const { fleet, clock, tell } = options;
-  const machine = options.machine ?? defaultMachine;
+  const { fleet, clock, tell, machine } = options;
   const states = new WorkloadMap<State>();
   let running = false;
   let draining = false;

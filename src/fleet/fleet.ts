@@ -3,7 +3,7 @@
 import type { Activator } from "#activator/door.ts";
 import { newErrorId, type InstanceId, type SandboxId } from "#model/ids.ts";
 import type { Failure, InstanceView } from "#model/instance.ts";
-import { machineLimits, sandboxLimits } from "#model/limits.ts";
+import { sandboxLimits } from "#model/limits.ts";
 import type { ProjectQuotas, Revision, WorkloadKey } from "#model/workload.ts";
 import type { Exit, OneOff, OneOffResult, Ready } from "#sandbox/door.ts";
 import { Admission } from "./admission.ts";
@@ -38,7 +38,8 @@ export interface FleetOptions extends LaunchContext {
   readonly quotas: (project: string) => ProjectQuotas | null;
   /** Of the whole machine. */
   readonly memoryBytes: number;
-  readonly concurrentStarts?: number;
+  /** Starts at a time; see startsAtOnce. */
+  readonly concurrentStarts: number;
   /** What sandboxes that are started ahead may use of it; 0: none is. */
   readonly poolBytes?: number;
   /** In [0, 1); for the jitter of back-offs. */
@@ -69,7 +70,7 @@ class SandboxFleet implements Fleet {
     this.#admission = new Admission({
       clock: options.clock,
       limitBytes: this.#limitBytes,
-      concurrentStarts: options.concurrentStarts ?? machineLimits.concurrentStarts,
+      concurrentStarts: options.concurrentStarts,
       quotas: (project) => options.quotas(project) ?? noQuotas,
       idle: () => idleInstances(this.#registry.groups(), options.user()),
       evict: (instance) => this.#evict(instance),

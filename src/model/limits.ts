@@ -123,7 +123,11 @@ export const machineLimits = {
   /** Left to the machine itself: the larger of the two. */
   reservedMemoryBytes: 512 * MiB,
   reservedMemoryShare: 0.15,
-  concurrentStarts: 4,
+  /** Starts at a time: so many for each core, and the fewest. A boot is a core's work; the link, the disk and the engine keep it waiting. */
+  startsPerCore: 2,
+  fewestStarts: 4,
+  /** What a start takes, where none has been measured yet. */
+  typicalStartMs: 150,
   /** Of these, how long one has its turn: some times what a boot takes beside three others. It goes on without it. */
   startTurnMs: 3_000,
 } as const;

@@ -15,6 +15,7 @@ import { seeded } from "./chance.ts";
 import { revisionOf } from "./world.ts";
 
 const MiB = 1024 * 1024;
+const concurrentStarts = 4;
 /** Turns of the loop that bytes take through streams and parsers from one side to the other, and back. */
 const turnsOfAStep = 12;
 
@@ -59,9 +60,11 @@ export class Stack {
       user: () => this.activator,
       quotas: () => null,
       memoryBytes: memoryMb * MiB,
+      concurrentStarts,
       poolBytes: (more.poolMb ?? 0) * MiB,
     });
-    this.autoscaler = createAutoscaler({ fleet: this.fleet, clock, tell });
+    const machine = { concurrentStarts: concurrentStarts - 1, typicalStartMs: 150 };
+    this.autoscaler = createAutoscaler({ fleet: this.fleet, clock, tell, machine });
     this.autoscaler.start();
     this.activator = createActivator({
       clock,
@@ -99,6 +102,13 @@ export class Stack {
     this.autoscaler.changed(revision.project, revision.workload, revision);
     this.activator.changed(revision, revision);
     this.fleet.retire(revision, revision, "another revision serves");
+  }
+
+  remove(revision: Revision): void {
+    this.revisions.delete(keyOf(revision));
+    this.autoscaler.changed(revision.project, revision.workload, null);
+    this.activator.changed(revision, null);
+    this.fleet.retire(revision, null, "removed");
   }
 
   /** `over`: told when it has ended, with its error. */

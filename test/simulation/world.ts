@@ -143,7 +143,8 @@ export class World {
     });
     void this.fleet.start();
     const { fleet } = this;
-    this.autoscaler = createAutoscaler({ fleet, clock, tell });
+    const machine = { concurrentStarts: (options.concurrentStarts ?? 4) - 1, typicalStartMs: 150 };
+    this.autoscaler = createAutoscaler({ fleet, clock, tell, machine });
     this.autoscaler.start();
   }
 
