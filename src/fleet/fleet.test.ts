@@ -211,7 +211,7 @@ test("a check says the user's own error; one that never loads is ended at its ti
   await slow.run(31_000);
   const late = await waiting;
   assert.ok(!late.ok);
-  assert.equal(late.failure.message, "the function was not ready after 30 s");
+  assert.equal(late.failure.message, "the function was not ready after 30 s.");
   slow.checkZero();
 });
 
