@@ -1,6 +1,7 @@
 // Every bound of ebb, in one place: none is unlimited, and the unit is last in the name.
 
-const MiB = 1024 * 1024;
+const KiB = 1024;
+const MiB = 1024 * KiB;
 const GiB = 1024 * MiB;
 
 export const functionDefaults = {
@@ -243,8 +244,8 @@ export const journalLimits = {
   lateSegmentBytes: 1 * MiB,
   /** After a segment could not be made: how long until it is tried again. */
   retryAfterMs: 250,
-  /** Read, folded and committed at a time. */
-  loadBytes: 1 * MiB,
+  /** Read, folded and committed at a time: some thousand invocations, 10 to 20 ms of the store's thread, for which a command may wait. */
+  loadBytes: 128 * KiB,
   loadEveryMs: 1_000,
   /** How often idle instances of `min` are counted. */
   tickEveryMs: 60_000,
