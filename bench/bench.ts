@@ -11,6 +11,7 @@ import { fairness } from "./fairness.ts";
 import { poolHit } from "./pool-hit.ts";
 import type { Row } from "./row.ts";
 import { surge } from "./surge.ts";
+import { toZero } from "./to-zero.ts";
 import { throughput, warmOverhead } from "./warm-path.ts";
 import { createWorld } from "./world.ts";
 
@@ -32,6 +33,7 @@ const measure = async (what: string, measured: () => Promise<Row | Row[]>): Prom
 const world = await createWorld();
 try {
   await measure("cold start", () => coldStart(world, rounds));
+  await measure("back to zero", () => toZero(world));
   await measure("warm overhead", () => warmOverhead(world));
   await measure("throughput", () => throughput(world));
   await measure("redeploy", () => redeploy(world));

@@ -7,8 +7,8 @@ import { startLoad, type Load } from "./load.ts";
 
 const connections = 200;
 /** Between a question and its answer each connection of the flood may be answered so often. */
-const rounds = 12;
-const calls = 40;
+const rounds = 5;
+const calls = 20;
 
 const code = folderOf({
   "ebb.yaml": `functions:
