@@ -70,3 +70,32 @@ test("from the pool nobody waits for a sandbox, once it knows how many come at o
     assert.ok(worstMs < prepareMs, `somebody waited for ${worstMs} ms`);
   }
 });
+
+test("who waits goes to whichever comes first: the instance that is freed, or the one that starts", async () => {
+  const times: number[] = [];
+  const stack: Stack = new Stack(1, 8192, {
+    script: () => ({
+      startMs: loadMs,
+      serve: (_, response) => void stack.clock.after(times.shift()!, () => response.end("ok")),
+    }),
+  });
+  const revision = revisionOf("either");
+  stack.deploy(revision);
+  const took = async (...executionsMs: number[]): Promise<number[]> => {
+    times.push(...executionsMs);
+    const seen: number[] = [];
+    const sentUs = stack.clock.monotonicUs();
+    for (const _ of executionsMs) stack.call(revision, () => seen.push((stack.clock.monotonicUs() - sentUs) / 1_000));
+    await stack.run(10_000);
+    return seen;
+  };
+  assert.deepEqual(await took(executionMs), [loadMs + executionMs]);
+  // One instance is warm: the second request waits for it, for a start would take longer.
+  assert.deepEqual(await took(executionMs, executionMs), [executionMs, 2 * executionMs]);
+  await stack.run(120_000);
+  assert.deepEqual(await took(executionMs), [loadMs + executionMs]);
+  // The first takes longer than it usually does: the second has its own instance as soon as that is ready.
+  const [second, first] = await took(10 * loadMs, executionMs);
+  assert.equal(first, 10 * loadMs);
+  assert.ok(second! < 5 * loadMs, `${second} ms`);
+});
