@@ -11,9 +11,12 @@ import { loadTime } from "./load-time.ts";
 import { comparePeers, writeComparison } from "./peers.ts";
 import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
+import { fairness } from "./fairness.ts";
 import { poolHit } from "./pool-hit.ts";
 import type { Row } from "./row.ts";
+import { surge } from "./surge.ts";
 import { thaw } from "./thaw.ts";
+import { toZero } from "./to-zero.ts";
 import { throughput, warmOverhead } from "./warm-path.ts";
 import { createWorld } from "./world.ts";
 
@@ -49,6 +52,7 @@ const measure = async (what: string, measured: () => Promise<Row | Row[]> | Row[
 const world = await createWorld();
 try {
   await measure("cold start", () => coldStart(world, rounds));
+  await measure("back to zero", () => toZero(world));
   await measure("warm overhead", () => warmOverhead(world));
   await measure("throughput", () => throughput(world));
   await measure("redeploy", () => redeploy(world));
@@ -66,6 +70,8 @@ try {
 await measure("thaw", () => thaw(rounds));
 await measure("load time", () => loadTime(rounds));
 await measure("bursts", bursts);
+await measure("surge", surge);
+await measure("fairness", fairness);
 await measure("keep-alive", keepAlive);
 await measure("start with 1,000 functions", startWithThousand);
 

@@ -1,8 +1,9 @@
 // Crowds at functions that sleep: one function called a hundred times at once, a hundred functions called once at once.
 
-import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "../test/daemon/fixture.ts";
+import { folderOf, removeDirectory, startDaemon, type Daemon } from "../test/daemon/fixture.ts";
 import { median } from "./load.ts";
 import { inMs, type Row } from "./row.ts";
+import { settled } from "./settled.ts";
 
 const crowd = 100;
 const rounds = 3;
@@ -68,30 +69,13 @@ async function measure(folder: string, poolMib: number): Promise<Crowds> {
 
 /** Calls all of them at once, from zero; answers how long the last one took, ms. */
 async function together(daemon: Daemon, workloads: readonly string[]): Promise<number> {
-  let before = -1;
-  await eventually("nothing runs, and the pool grows no more", async () => {
-    const authorization = `Bearer ${daemon.token}`;
-    const { text } = await daemon.fetch(null, "/api/v1/status", { headers: { authorization } });
-    const { instances, pool }: Status = JSON.parse(text);
-    const settled = instances.running + instances.starting === 0 && pool.sandboxes === before;
-    before = pool.sandboxes;
-    await new Promise((resolve) => setTimeout(resolve, settledMs));
-    return settled;
-  });
+  await settled(daemon);
   const began = performance.now();
   const answers = await Promise.all(workloads.map((workload) => daemon.fetch(`${workload}.localhost`, "/")));
   const tookMs = performance.now() - began;
   const wrong = answers.find(({ status, text }) => status !== 200 || text !== "hello");
   if (wrong) throw new Error(`a call in a crowd answered ${wrong.status}: ${wrong.text}`);
   return tookMs;
-}
-
-/** The pool makes one each tenth of a second. */
-const settledMs = 1_000;
-
-interface Status {
-  readonly pool: { readonly sandboxes: number };
-  readonly instances: { readonly running: number; readonly starting: number };
 }
 
 function row(number: string, targetMs: number, times: readonly number[]): Row {

@@ -73,7 +73,7 @@ export function median(values: readonly number[]): number {
  * One connection, one request at a time. Understands content-length and chunked, no more: the servers are known. It reads
  * into one buffer and calls back, without streams' events and promises: it shares the machine with what it measures.
  */
-class Client {
+export class Client {
   readonly #target: Target;
   readonly #answered: (status: number) => void;
   readonly #failed: (error: Error) => void;

@@ -16,6 +16,8 @@ const python = 'def handler(event, context):\n    return {"statusCode": 200, "bo
 const slow =
   "export default async () => (await new Promise((done) => setTimeout(done, 20_000)), new Response('hello'));\n";
 
+export const briefIdleSeconds = 1;
+
 const app = `
 functions:
   cold: { source: ./server, public: true, memoryMb: 128, idleSeconds: 0 }
@@ -23,6 +25,7 @@ functions:
   cold-python: { source: ./python, public: true, memoryMb: 128, idleSeconds: 0 }
   warm: { source: ./server, public: true, memoryMb: 128, concurrency: 100, max: 1, idleSeconds: 600 }
   web: { source: ./web, public: true, memoryMb: 128, concurrency: 100, max: 1, idleSeconds: 600 }
+  brief: { source: ./web, public: true, memoryMb: 128, idleSeconds: ${briefIdleSeconds} }
   many: { source: ./slow, public: true, memoryMb: 64, max: 100, idleSeconds: 600 }
 `;
 

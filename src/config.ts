@@ -1,7 +1,7 @@
 // The one reader of the environment and of the machine's files: every key with its default, unit and meaning.
 
 import { existsSync, readFileSync } from "node:fs";
-import { homedir, totalmem } from "node:os";
+import { availableParallelism, homedir, totalmem } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { machineLimits, pauseLimits, poolLimits } from "#model/limits.ts";
@@ -86,6 +86,7 @@ export interface DaemonConfig {
   /** The pinned Node. */
   readonly node: string;
   readonly machineMemoryBytes: number;
+  readonly machineCores: number;
   /** What sandboxes that are started ahead may use. */
   readonly poolBytes: number;
   /** Of functions that do not say how long they are kept. */
@@ -134,6 +135,7 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
     installation,
     node: process.execPath,
     machineMemoryBytes: totalmem(),
+    machineCores: availableParallelism(),
     poolBytes: readPoolBytes(options.pool ?? environment["EBB_POOL_MIB"]),
     keepAlive,
     pauseAfterMs: readPauseAfterMs(options.pause ?? environment["EBB_PAUSE_SECONDS"]),

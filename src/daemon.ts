@@ -13,7 +13,7 @@ import { createAutoscaler } from "#autoscaler/autoscaler.ts";
 import { createBuilds } from "#builds/builds.ts";
 import { createInterpreters } from "#builds/interpreters.ts";
 import { createControl } from "#control/control.ts";
-import { sandboxMemoryBytes } from "#fleet/decide.ts";
+import { sandboxMemoryBytes, startsAtOnce } from "#fleet/decide.ts";
 import { createFleet } from "#fleet/fleet.ts";
 import { createGateway } from "#gateway/gateway.ts";
 import { giveBack } from "#lib/give-back.ts";
@@ -22,7 +22,7 @@ import type { Identity } from "#model/access.ts";
 import { systemClock as clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
 import { newErrorId } from "#model/ids.ts";
-import { lifecycle } from "#model/limits.ts";
+import { lifecycle, machineLimits } from "#model/limits.ts";
 import type { Revision, WorkloadKey } from "#model/workload.ts";
 import { createNetwork } from "#network/network.ts";
 import { createOciDriver } from "#sandbox/oci/oci.ts";
@@ -145,6 +145,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   const folderOf = (digest: string): string => builds.folderOf(digest);
   const runtimes = join(config.installation, "runtimes");
   const memoryBytes = sandboxMemoryBytes(config.machineMemoryBytes);
+  const concurrentStarts = startsAtOnce(config.machineCores);
   const codeRoot = join(directory, "code");
   const oci = isolated
     ? createOciDriver({
@@ -174,6 +175,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     quotas: (project) => mirror.project(project)?.quotas ?? null,
     internalUrl: (credential) => (isolated ? "http://ebb.internal" : `${internal.url}/_/${credential}`),
     memoryBytes: config.machineMemoryBytes,
+    concurrentStarts,
     poolBytes: config.poolBytes,
     pauseAfterMs: config.pauseAfterMs,
     clock,
@@ -181,7 +183,9 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   });
 
   // --- the path of a call
-  const autoscaler = createAutoscaler({ fleet, clock, tell, keepAlive: config.keepAlive });
+  // One function has all turns but the last.
+  const machine = { concurrentStarts: concurrentStarts - 1, typicalStartMs: machineLimits.typicalStartMs };
+  const autoscaler = createAutoscaler({ fleet, clock, tell, machine, keepAlive: config.keepAlive });
   const activator = createActivator({
     fleet,
     autoscaler,

@@ -171,9 +171,10 @@ class SlotActivator implements Activator, InvocationKeeper {
     lane.deadline = this.clock.after(inMs, () => {
       lane.deadline = null;
       const arrivedUs = this.clock.monotonicUs() - this.#deadlineMs * 1_000;
+      const { starting } = this.#options.fleet.workloadState(lane.revision);
       for (let late = lane.line.first(); late !== undefined && late.arrivedUs <= arrivedUs; late = lane.line.first()) {
         this.#room.remove(lane.line, late);
-        this.#refuse(late, queueDeadlineError(late.call.workload, this.#deadlineMs, lane.obstacle, lane.lastFailure));
+        this.#refuse(late, queueDeadlineError(late.call.workload, this.#deadlineMs, lane, starting));
       }
       this.#armDeadline(lane);
       this.#lanes.changed(lane);

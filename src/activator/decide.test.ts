@@ -2,6 +2,8 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
+import type { EbbError } from "#model/errors.ts";
+import type { Failure } from "#model/instance.ts";
 import type { Exit } from "#sandbox/door.ts";
 import type { Breakage } from "./instance-connection.ts";
 import {
@@ -14,6 +16,7 @@ import {
   smooth,
   startError,
   startFailureReachesWaiting,
+  type Obstacle,
 } from "./decide.ts";
 
 const exits: ReadonlyArray<[Exit["reason"], code: string, outcome: string]> = [
@@ -63,13 +66,17 @@ test("a failed start reaches those who wait only where nothing else can serve th
 
 test("the words of waiting in vain name what was in the way", () => {
   const failure = { fault: "platform", message: "no spawner.", stack: null, hint: null } as const;
-  assert.equal(queueDeadlineError("hello", 30_000, null, null).message, "hello: waited 30 s; no instance became free.");
-  assert.match(queueDeadlineError("hello", 30_000, null, failure).message, /the last start failed: no spawner\.$/);
-  assert.equal(queueDeadlineError("hello", 30_000, "capacity", null).status, 503);
-  assert.equal(queueDeadlineError("hello", 30_000, "over_quota", null).status, 429);
+  const waited = (obstacle: Obstacle, lastFailure: Failure | null, ready = 0, starting = 0): EbbError =>
+    queueDeadlineError("hello", 30_000, { obstacle, lastFailure, ready }, starting);
+  assert.equal(waited(null, null).message, "hello: waited 30 s; no instance became free.");
+  assert.match(waited(null, failure).message, /the last start failed: no spawner\.$/);
+  assert.match(waited(null, null, 0, 1).message, /its instance is still starting/);
+  assert.match(waited(null, null, 1, 1).message, /no instance became free/);
+  assert.equal(waited("capacity", null).status, 503);
+  assert.equal(waited("over_quota", null).status, 429);
   // Every one of them says when to come again.
   const refusals = [null, "capacity", "over_quota"] as const;
-  const said = refusals.map((obstacle) => queueDeadlineError("hello", 30_000, obstacle, null));
+  const said = refusals.map((obstacle) => waited(obstacle, null));
   for (const one of [
     ...said,
     queueFullError("hello", 1_000, "workload"),

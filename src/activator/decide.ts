@@ -14,16 +14,19 @@ export type Obstacle = "capacity" | "over_quota" | null;
 export function queueDeadlineError(
   workload: string,
   waitedMs: number,
-  obstacle: Obstacle,
-  last: Failure | null,
+  lane: { readonly obstacle: Obstacle; readonly lastFailure: Failure | null; readonly ready: number },
+  starting: number,
 ): EbbError {
+  const { obstacle, lastFailure: last, ready } = lane;
   const waited = `${workload}: waited ${(waitedMs / 1_000).toFixed(0)} s`;
   const options = { retryAfterSeconds: 5 };
   if (obstacle === "capacity")
     return new EbbError("capacity", `${waited} for memory for another instance; none became free.`, options);
   if (obstacle === "over_quota")
     return new EbbError("over_quota", `${waited} for an instance; the project's quota allows no other.`, options);
-  const why = last === null ? "no instance became free." : `the last start failed: ${last.message}`;
+  let why = "no instance became free.";
+  if (last !== null) why = `the last start failed: ${last.message}`;
+  else if (ready === 0 && starting > 0) why = "its instance is still starting: does the code do much at load?";
   return new EbbError("queue_timeout", `${waited}; ${why}`, options);
 }
 

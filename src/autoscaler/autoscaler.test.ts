@@ -28,6 +28,7 @@ function setup(): {
   const asked = { states: 0, expects: [] as string[] };
   const name = (revision: Revision | null): string => (revision ? `r${revision.number}` : "none");
   const autoscaler = createAutoscaler({
+    machine: { concurrentStarts: 4, typicalStartMs: 150 },
     clock,
     tell: (fact) => facts.push(fact),
     fleet: {

@@ -2,7 +2,6 @@
 
 import type { Cancel, Clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
-import { machineLimits } from "#model/limits.ts";
 import { WorkloadMap, type Revision, type WorkloadKey } from "#model/workload.ts";
 import type { Fleet } from "#fleet/door.ts";
 import { decide, freshMemory, type MachineView, type ScalingMemory, type ScalingSettings } from "./decide.ts";
@@ -30,19 +29,16 @@ export interface AutoscalerOptions {
   readonly fleet: Pick<Fleet, "want" | "expect" | "workloadState" | "eased" | "roomFor">;
   readonly clock: Clock;
   readonly tell: Tell;
-  readonly machine?: MachineView;
+  readonly machine: MachineView;
   /** Of workloads that do not say how long they are kept. */
   readonly keepAlive?: KeepAlive;
 }
-
-const defaultMachine: MachineView = { concurrentStarts: machineLimits.concurrentStarts, typicalStartMs: 150 };
 
 /** A report inside a report (the fleet drains, the activator reports) is decided after it; more often than this is a defect. */
 const decisionsInARow = 16;
 
 export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
-  const { fleet, clock, tell } = options;
-  const machine = options.machine ?? defaultMachine;
+  const { fleet, clock, tell, machine } = options;
   const learns = options.keepAlive === "histogram";
   /** Everything that is deployed; the fleet expects its calls. */
   const serving = new WorkloadMap<Revision>();

@@ -95,6 +95,20 @@ timeline("slots are counted, not requests, above concurrency 1", { concurrency: 
   [2, { active: 100, waiting: 0, ready: 2 }, 2],
 ]);
 
+timeline(
+  "an instance on its way that will drain the queue before another could be ready is waited for",
+  { concurrency: 100 },
+  [
+    [0, { waiting: 1, executionMs: 10, startMs: 300 }, 1],
+    [0.01, { waiting: 11, starting: 1, executionMs: 10, startMs: 300 }, 1],
+    // Ready in 200 ms, and in the next 100 ms it takes a thousand.
+    [0.11, { waiting: 111, starting: 1, executionMs: 10, startMs: 300 }, 1],
+    [0.3, { waiting: 300, starting: 1, executionMs: 10, startMs: 300 }, 1],
+    // It takes longer than starts do: nobody knows how long.
+    [0.4, { waiting: 400, starting: 1, executionMs: 10, startMs: 300 }, 4],
+  ],
+);
+
 timeline("an instance that is stuck does not count as one that drains the queue", {}, [
   [0, { active: 1, waiting: 1, ready: 1, executionMs: 5, startMs: 100 }, 1],
   // Usually 5 ms: by now it takes longer than a start.

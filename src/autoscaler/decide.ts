@@ -34,6 +34,8 @@ export interface ScalingMemory {
   readonly stalledSinceUs: number | null;
   /** When the queue shall have drained without another start; null: it is not left to drain. */
   readonly drainByUs: number | null;
+  /** Since when each start that is on its way is known of; the oldest first. */
+  readonly startsUs: readonly number[];
 }
 
 export const freshMemory: ScalingMemory = {
@@ -42,6 +44,7 @@ export const freshMemory: ScalingMemory = {
   waiting: 0,
   stalledSinceUs: null,
   drainByUs: null,
+  startsUs: [],
 };
 
 export interface Decision {
@@ -68,7 +71,9 @@ export function decide(
   const min = Math.max(settings.min, Math.min(max, expecting === null ? 0 : 1));
   const current = load.ready + load.starting;
   const stalledSinceUs = stalled(load, memory, nowUs);
-  const demand = demandOf(load, settings, machine, { stalledSinceUs, drainByUs: memory.drainByUs }, nowUs);
+  const startsUs = underway(memory.startsUs, load.starting, nowUs);
+  const past = { stalledSinceUs, drainByUs: memory.drainByUs, startsUs };
+  const demand = demandOf(load, settings, machine, past, nowUs);
   const idleUs = settings.idleSeconds * 1e6;
   const peaks = expire(remember(memory, demand.needed, nowUs), demand.needed, idleUs, current, nowUs);
 
@@ -95,7 +100,14 @@ export function decide(
     wanted,
     reasons,
     decideAgainAtUs,
-    memory: { peaks, needed: demand.needed, waiting: load.waiting, stalledSinceUs, drainByUs: demand.drainByUs },
+    memory: {
+      peaks,
+      needed: demand.needed,
+      waiting: load.waiting,
+      stalledSinceUs,
+      drainByUs: demand.drainByUs,
+      startsUs,
+    },
   };
 }
 
@@ -104,6 +116,13 @@ function stalled(load: Load, memory: ScalingMemory, nowUs: number): number | nul
   if (load.waiting === 0) return null;
   if (memory.stalledSinceUs === null || load.waiting < memory.waiting || load.ready === 0) return nowUs;
   return memory.stalledSinceUs;
+}
+
+/** Those that came since the last decision began now; those that went were the oldest. */
+function underway(startsUs: readonly number[], starting: number, nowUs: number): readonly number[] {
+  if (starting === startsUs.length) return startsUs;
+  if (starting < startsUs.length) return startsUs.slice(startsUs.length - starting);
+  return [...startsUs, ...Array.from({ length: starting - startsUs.length }, () => nowUs)];
 }
 
 interface Demand {
@@ -117,14 +136,14 @@ interface Demand {
 
 /**
  * One slot for each that is active or waits, but no start that would be ready only after the queue has drained.
- * The j-th start is ready after its turn among the machine's concurrent starts; until then every slot takes one
- * at once and another each `executionMs`.
+ * A start that is on its way needs what is left of its time, another one all of it after its turn among the machine's concurrent
+ * starts; until then every slot takes one at once and another each `executionMs`.
  */
 function demandOf(
   load: Load,
   settings: ScalingSettings,
   machine: MachineView,
-  past: { readonly stalledSinceUs: number | null; readonly drainByUs: number | null },
+  past: Pick<ScalingMemory, "stalledSinceUs" | "drainByUs" | "startsUs">,
   nowUs: number,
 ): Demand {
   const { concurrency, max } = settings;
@@ -143,7 +162,13 @@ function demandOf(
   if (executionMs === null || ceiling <= current) return { needed: ceiling, unbounded, reasons, drainByUs: null };
 
   const startMs = Math.max(1, load.startMs ?? machine.typicalStartMs);
-  const queue = drain(load, concurrency, executionMs, startMs, machine.concurrentStarts, ceiling - current);
+  const queue = drain(
+    load,
+    concurrency,
+    executionMs,
+    arrivals(past.startsUs, startMs, machine, nowUs),
+    ceiling - current,
+  );
   let needed = Math.min(ceiling, current + queue.starts);
   let drainByUs: number | null = null;
   if (needed < ceiling) {
@@ -158,39 +183,48 @@ function demandOf(
   return { needed: Math.max(needed, Math.min(max, inUse)), unbounded, reasons, drainByUs };
 }
 
-/** How many more starts (at most `limit`) would be ready before the queue is empty, and when it is then. Times from now. */
+/** When instances become ready, ms from now: those that are on their way, then (without end) further ones, each in its turn. */
+function* arrivals(
+  startsUs: readonly number[],
+  startMs: number,
+  { concurrentStarts }: MachineView,
+  nowUs: number,
+): Generator<{ readonly atMs: number; readonly further: boolean }, never> {
+  // One that takes longer than starts do says nothing of when it comes: as one that begins now.
+  const leftMs = startsUs.map((beganUs) => startMs - (nowUs - beganUs) / 1000).map((ms) => (ms > 0 ? ms : startMs));
+  const turnsMs = leftMs.toSorted((a, b) => a - b);
+  for (const atMs of turnsMs) yield { atMs, further: false };
+  while (turnsMs.length < concurrentStarts) turnsMs.unshift(0);
+  for (let turn = 0; ; turn++) {
+    const atMs = turnsMs[turn]! + startMs;
+    turnsMs.push(atMs);
+    yield { atMs, further: true };
+  }
+}
+
+/** How many further starts (at most `limit`) would be ready before the queue is empty, and when it is then. Times from now. */
 function drain(
   load: Load,
   concurrency: number,
   executionMs: number,
-  startMs: number,
-  concurrentStarts: number,
+  coming: Iterable<{ readonly atMs: number; readonly further: boolean }>,
   limit: number,
 ): { readonly starts: number; readonly drainMs: number } {
   // Taken from the queue until t: ready slots t/E; a slot that appears at a: 1 + (t-a)/E.
   let readySlots = load.ready * concurrency;
-  const freeSlots = Math.max(0, readySlots - load.active);
-  let taken = freeSlots;
+  let taken = Math.max(0, readySlots - load.active);
   let atMs = 0;
-  let coming = 0;
-  for (let turn = 1; ; turn++) {
-    const nextMs = turn * startMs;
-    const untilNext = taken + (readySlots * (nextMs - atMs)) / executionMs;
-    const inTurn = Math.min(concurrentStarts, load.starting + limit - coming);
-    if (untilNext >= load.waiting || inTurn <= 0) {
-      const starts = Math.max(0, coming - load.starting);
-      const drainMs = readySlots === 0 ? nextMs : atMs + ((load.waiting - taken) * executionMs) / readySlots;
-      return { starts, drainMs: Math.max(0, drainMs) };
-    }
-    taken = untilNext;
-    atMs = nextMs;
-    for (let i = 0; i < inTurn && (taken < load.waiting || coming < load.starting); i++) {
-      coming++;
-      readySlots += concurrency;
-      taken += concurrency;
-    }
-    if (taken >= load.waiting) return { starts: Math.max(0, coming - load.starting), drainMs: nextMs };
+  let starts = 0;
+  for (const next of coming) {
+    const untilNext = taken + (readySlots * (next.atMs - atMs)) / executionMs;
+    if (untilNext >= load.waiting || (next.further && starts === limit)) break;
+    if (next.further) starts++;
+    readySlots += concurrency;
+    taken = untilNext + concurrency;
+    atMs = next.atMs;
+    if (taken >= load.waiting) return { starts, drainMs: atMs };
   }
+  return { starts, drainMs: Math.max(0, atMs + ((load.waiting - taken) * executionMs) / readySlots) };
 }
 
 /** Adds what was needed until now to the window; what is lower than it, or than what is needed now, no longer matters. */

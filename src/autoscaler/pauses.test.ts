@@ -32,6 +32,7 @@ class Scene {
     const said = Object.keys(settings).includes("idleSeconds");
     this.revision = { ...revisionOf("f", settings), settingSources: { idleSeconds: said ? "app file" : "default" } };
     this.autoscaler = createAutoscaler({
+      machine: { concurrentStarts: 3, typicalStartMs: 150 },
       clock: this.clock,
       keepAlive,
       tell: () => undefined,

@@ -2,11 +2,11 @@
 
 import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
-import { waitingLimits } from "#model/limits.ts";
+import { machineLimits, waitingLimits } from "#model/limits.ts";
 import { keyOf, type ProjectQuotas, type Revision } from "#model/workload.ts";
 import { admit, type Admission as Verdict, type IdleInstance, type Taken } from "./decide.ts";
 import { Ledger, type Group } from "./member.ts";
-import { Turns } from "./turns.ts";
+import { Starts, Turns } from "./turns.ts";
 
 const MiB = 1024 * 1024;
 
@@ -20,18 +20,23 @@ export interface AdmissionOptions {
   evict(instance: string): void;
   /** Starts that the group lacks and may try now. */
   deficit(group: Group): number;
-  /** Memory and a turn are taken; `startOver` gives the turn back, `freed` the memory. */
-  start(group: Group): void;
+  /** Memory and a turn are taken; `turnOver` gives the turn back, `freed` the memory. */
+  start(group: Group, turnOver: () => void): void;
   refused(group: Group, why: "capacity" | "over_quota"): void;
+  /** One has its turn no longer; others may have begun theirs. */
+  turnOver(): void;
 }
 
 /** A request's end is often the next one's beginning: what is idle for less is not worth a look. */
 const easedAfterMs = 5;
 
+/** Load checks: all together have turns as one function has. */
+const oneOffs = Symbol("one-offs");
+
 interface OneOffWait {
   readonly bytes: number;
   readonly takesTurn: boolean;
-  readonly admitted: PromiseWithResolvers<void>;
+  readonly admitted: PromiseWithResolvers<() => void>;
   readonly cancel: Cancel;
 }
 
@@ -41,10 +46,10 @@ export class Admission {
   /** What those that wait for ending sandboxes will take: nobody else counts on the same memory. */
   #claims = new Ledger();
   readonly #turns = new Turns<Group>();
+  readonly #starts: Starts<Group | typeof oneOffs>;
   readonly #blocked = new Set<Group>();
   readonly #oneOffs: OneOffWait[] = [];
   #easing: Cancel | null = null;
-  #starting = 0;
   #pumping = false;
   #again = false;
   #memoryFreed = false;
@@ -52,10 +57,13 @@ export class Admission {
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
+    const { clock, concurrentStarts: atOnce } = options;
+    this.#starts = new Starts({ clock, atOnce, turnMs: machineLimits.startTurnMs });
   }
 
+  /** Starts that have their turn. */
   get starting(): number {
-    return this.#starting;
+    return this.#starts.count;
   }
 
   /** The group lacks instances. */
@@ -72,11 +80,6 @@ export class Admission {
     group.refused = null;
   }
 
-  startOver(): void {
-    this.#starting--;
-    this.#pump();
-  }
-
   /** Memory has been given back, or a quota has changed. */
   freed(): void {
     this.#memoryFreed = true;
@@ -85,7 +88,7 @@ export class Admission {
 
   /** One more would start at once, nothing would go for it, and nobody waits who was there before. */
   roomFor(revision: Revision): boolean {
-    if (this.#closed || this.#starting >= this.#options.concurrentStarts) return false;
+    if (this.#closed || this.#starts.full) return false;
     if (this.#turns.size > 0 || this.#blocked.size > 0 || this.#oneOffs.length > 0) return false;
     return this.#verdict(revision.settings.memoryMb * MiB, revision).kind === "start";
   }
@@ -101,12 +104,13 @@ export class Admission {
 
   /**
    * Waits for memory (and, where it `takesTurn`, for a turn to start) for something that no project's quota counts;
-   * takes both. Throws EbbError capacity when there is none in time, stopping when the fleet stops.
+   * takes both, and answers how the turn is given back. Throws EbbError capacity when there is none in time, stopping when the
+   * fleet stops.
    */
-  oneOff(bytes: number, takesTurn: boolean): Promise<void> {
+  oneOff(bytes: number, takesTurn: boolean): Promise<() => void> {
     if (this.#closed) return Promise.reject(new EbbError("stopping", "ebb is stopping"));
     if (bytes > this.#options.limitBytes) return Promise.reject(this.#noRoom(bytes));
-    const admitted = Promise.withResolvers<void>();
+    const admitted = Promise.withResolvers<() => void>();
     const wait: OneOffWait = {
       bytes,
       takesTurn,
@@ -155,8 +159,8 @@ export class Admission {
         this.#again = false;
         this.#unblock();
         this.#serveOneOffs();
-        while (!this.#closed && this.#starting < this.#options.concurrentStarts) {
-          const group = this.#turns.take();
+        while (!this.#closed && !this.#starts.full) {
+          const group = this.#turns.take((one) => this.#starts.may(one));
           if (!group) break;
           if (this.#options.deficit(group) > 0) this.#consider(group);
         }
@@ -180,19 +184,25 @@ export class Admission {
   #serveOneOffs(): void {
     for (let i = 0; i < this.#oneOffs.length;) {
       const wait = this.#oneOffs[i]!;
-      if (wait.takesTurn && this.#starting >= this.#options.concurrentStarts) return;
+      if (wait.takesTurn && !this.#starts.may(oneOffs)) return;
       const verdict = this.#verdict(wait.bytes, null);
       if (verdict.kind === "start") {
         this.#oneOffs.splice(i, 1);
         wait.cancel();
         this.ledger.take(null, wait.bytes);
-        if (wait.takesTurn) this.#starting++;
-        wait.admitted.resolve();
+        wait.admitted.resolve(wait.takesTurn ? this.#begin(oneOffs) : () => undefined);
         continue;
       }
       if (verdict.kind === "wait") this.#makeRoom(null, wait.bytes, verdict.evict);
       i++;
     }
+  }
+
+  #begin(one: Group | typeof oneOffs): () => void {
+    return this.#starts.begin(one, () => {
+      this.#pump();
+      this.#options.turnOver();
+    });
   }
 
   #consider(group: Group): void {
@@ -201,9 +211,8 @@ export class Admission {
     let verdict = this.#verdict(bytes, group.revision);
     if (verdict.kind === "start") {
       group.refused = null;
-      this.#starting++;
       this.ledger.take(project, bytes);
-      this.#options.start(group);
+      this.#options.start(group, this.#begin(group));
       if (this.#options.deficit(group) > 0) this.#turns.add(project, group);
       return;
     }

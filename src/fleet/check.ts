@@ -11,11 +11,11 @@ import type { Member } from "./member.ts";
 export type Checked = Awaited<ReturnType<Fleet["check"]>>;
 
 export interface CheckContext extends LaunchContext {
-  /** Waits for memory and a turn, and takes both. */
-  readonly admit: (bytes: number) => Promise<void>;
+  /** Waits for memory and a turn, and takes both; answers how the turn is given back. */
+  readonly admit: (bytes: number) => Promise<() => void>;
   /** `ahead`: a sandbox that was started ahead will do. */
   readonly begin: (ahead: boolean) => { readonly member: Member; readonly preparing: Promise<SandboxId> };
-  /** Gives back what was admitted. */
+  /** Gives back the memory. */
   readonly over: (member: Member) => void;
 }
 
@@ -28,7 +28,7 @@ export async function check(revision: Revision, context: CheckContext): Promise<
 
 /** Null: the sandbox that was started ahead was of no use. */
 async function checkIn(revision: Revision, context: CheckContext, ahead: boolean): Promise<Checked | null> {
-  await context.admit(revision.settings.memoryMb * MiB);
+  const turnOver = await context.admit(revision.settings.memoryMb * MiB);
   const { member, preparing } = context.begin(ahead);
   try {
     const result = await launch(context, member, preparing, true);
@@ -49,6 +49,7 @@ async function checkIn(revision: Revision, context: CheckContext, ahead: boolean
     const lines = await context.telemetry.tail(member.id, tailLines).catch(() => []);
     return { ok: false, failure, output: lines.map((line) => line.message).join("\n") };
   } finally {
+    turnOver();
     context.over(member);
   }
 }

@@ -9,6 +9,7 @@ import {
   decidePauses,
   endedLikeACrash,
   sandboxMemoryBytes,
+  startsAtOnce,
   surplus,
   type IdleInstance,
 } from "./decide.ts";
@@ -34,6 +35,10 @@ test("the machine keeps the larger of 512 MiB and 15%", () => {
   assert.equal(sandboxMemoryBytes(2 * GiB), 1.5 * GiB);
   assert.equal(sandboxMemoryBytes(100 * GiB), 85 * GiB);
   assert.equal(sandboxMemoryBytes(256 * MiB), 0);
+});
+
+test("a larger machine starts more at a time", () => {
+  assert.deepEqual([1, 2, 4, 64].map(startsAtOnce), [4, 4, 8, 128]);
 });
 
 test("with room it starts; without it the least recently used idle ones go, no more than needed", () => {

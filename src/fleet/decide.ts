@@ -11,6 +11,11 @@ export function sandboxMemoryBytes(machineBytes: number): number {
   return Math.max(0, Math.floor(machineBytes - reserved));
 }
 
+/** How many start at the same time on a machine of so many cores. */
+export function startsAtOnce(cores: number): number {
+  return Math.max(machineLimits.fewestStarts, Math.floor(cores * machineLimits.startsPerCore));
+}
+
 /** Memory and instances that are taken, and the part of it that is being given back by sandboxes on their way out. */
 export interface Taken {
   readonly bytes: number;

@@ -3,7 +3,7 @@
 import type { Activator } from "#activator/door.ts";
 import { newErrorId, type InstanceId, type SandboxId } from "#model/ids.ts";
 import type { Failure, InstanceView } from "#model/instance.ts";
-import { machineLimits, sandboxLimits } from "#model/limits.ts";
+import { sandboxLimits } from "#model/limits.ts";
 import type { ProjectQuotas, Revision, WorkloadKey } from "#model/workload.ts";
 import type { Exit, OneOff, OneOffResult, Ready } from "#sandbox/door.ts";
 import { Admission } from "./admission.ts";
@@ -32,7 +32,8 @@ export interface FleetOptions extends LaunchContext {
   readonly quotas: (project: string) => ProjectQuotas | null;
   /** Of the whole machine. */
   readonly memoryBytes: number;
-  readonly concurrentStarts?: number;
+  /** Starts at a time; see startsAtOnce. */
+  readonly concurrentStarts: number;
   /** What sandboxes that are started ahead may use of it; 0: none is. */
   readonly poolBytes?: number;
   /** How long nothing has run in an instance that is paused; null, left out: none is. */
@@ -69,13 +70,14 @@ class SandboxFleet implements Fleet {
     this.#admission = new Admission({
       clock: options.clock,
       limitBytes: this.#limitBytes,
-      concurrentStarts: options.concurrentStarts ?? machineLimits.concurrentStarts,
+      concurrentStarts: options.concurrentStarts,
       quotas: (project) => options.quotas(project) ?? noQuotas,
       idle: () => idleInstances(this.#registry.groups(), options.user()),
       evict: (instance) => this.#evict(instance),
       deficit: (group) => (this.#registry.backingOff(group.revision) ? 0 : group.wanted - liveOf(group)),
-      start: (group) => this.#start(group),
+      start: (group, turnOver) => this.#start(group, turnOver),
       refused: (group, why) => options.user().full(group.revision, why),
+      turnOver: () => this.#pool.settle(),
     });
   }
 
@@ -185,11 +187,7 @@ class SandboxFleet implements Fleet {
         const member = this.#newMember(null, revision);
         return { member, preparing: this.#prepare(member, ahead) };
       },
-      over: (member) => {
-        this.#admission.startOver();
-        this.#end(member, 0, "checked");
-        this.#pool.settle();
-      },
+      over: (member) => this.#end(member, 0, "checked"),
     });
   }
 
@@ -227,16 +225,16 @@ class SandboxFleet implements Fleet {
     return { running, starting, memoryBytes, memoryLimitBytes: this.#limitBytes, pool: this.#pool.state() };
   }
 
-  #start(group: Group): void {
+  #start(group: Group, turnOver: () => void): void {
     const { revision } = group;
     const member = this.#newMember(group, revision);
     const { project, workload, number } = revision;
     this.#options.tell({ kind: "instance_starting", instance: member.id, project, workload, revision: number });
-    void this.#launched(member, group, launch(this.#options, member, this.#prepare(member, !group.afresh), false));
+    void this.#launched(member, group, turnOver);
   }
 
-  async #launched(member: Member, group: Group, launching: ReturnType<typeof launch>): Promise<void> {
-    const result = await launching;
+  async #launched(member: Member, group: Group, turnOver: () => void): Promise<void> {
+    const result = await launch(this.#options, member, this.#prepare(member, !group.afresh), false);
     group.afresh = false;
     if (result?.ok && member.stage === "assigning") this.#becameReady(member, group, result);
     else if (result?.ok === false && result.untouched && member.ahead && member.reason === null)
@@ -244,8 +242,7 @@ class SandboxFleet implements Fleet {
     else if (result && member.reason === null)
       this.#startFailed(member, group, result.ok ? failureOfExit(member.exit) : result.failure);
     else this.#end(member, 0, "not wanted any more");
-    this.#admission.startOver();
-    this.#pool.settle();
+    turnOver();
   }
 
   #becameReady(member: Member, group: Group, ready: Ready): void {
@@ -338,7 +335,8 @@ class SandboxFleet implements Fleet {
       exited: (exit: Exit): void => this.#gone(member, this.#stopping ? atStop(exit) : exit),
     };
     const key = poolKeyOf(member.revision);
-    const ready = ahead ? this.#pool.take(key, listener) : null;
+    const first = member.group === null || liveOf(member.group) === 1;
+    const ready = ahead ? this.#pool.take(key, listener, first) : null;
     member.ahead = ready !== null;
     // A driver that throws at once fails the start like one that rejects.
     member.preparing = ready === null ? (async () => driver.prepare(key, listener))() : Promise.resolve(ready);

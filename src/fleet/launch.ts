@@ -118,7 +118,9 @@ function tooLate(member: Member, limitMs: number): Failed {
     ok: false,
     failure: {
       fault: assigning ? "function" : "platform",
-      message: assigning ? `the function was not ready after ${seconds} s` : `no sandbox could be made in ${seconds} s`,
+      message: assigning
+        ? `the function was not ready after ${seconds} s.`
+        : `no sandbox could be made in ${seconds} s.`,
       stack: null,
       hint: assigning ? "Do less at load: what takes long belongs into the handler." : null,
     },

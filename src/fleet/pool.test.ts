@@ -85,7 +85,7 @@ test("what was taken is made again, and nobody takes the same twice", async () =
   await pass(1_000);
   const taken = new Set<string>();
   for (let i = 0; i < 20; i++) {
-    const id = pool.take(node, silent);
+    const id = pool.take(node, silent, true);
     if (id !== null) {
       assert.ok(!taken.has(id));
       taken.add(id);
@@ -97,12 +97,24 @@ test("what was taken is made again, and nobody takes the same twice", async () =
   for (const id of taken) living.delete(id);
 });
 
+test("the last of a kind is for who runs nothing yet, where several could call for it", async () => {
+  pool.start();
+  pool.expect(node, 1);
+  await pass(1_000);
+  assert.notEqual(pool.take(node, silent, false), null, "nobody else would start such a one");
+  pool.expect(node, 1);
+  await pass(1_000);
+  assert.equal(pool.take(node, silent, false), null);
+  assert.notEqual(pool.take(node, silent, true), null);
+  living.clear();
+});
+
 test("what a taken one tells goes to its taker, also its end", async () => {
   pool.start();
   pool.expect(node, 1);
   await pass(1_000);
   const heard: string[] = [];
-  const id = pool.take(node, { done: (one) => heard.push(one), exited: ({ message }) => heard.push(message) })!;
+  const id = pool.take(node, { done: (one) => heard.push(one), exited: ({ message }) => heard.push(message) }, true)!;
   const { listener } = living.get(id)!;
   listener.done("invocation");
   living.delete(id);
@@ -117,7 +129,7 @@ test("one that has died is not given to anybody, and another takes its place in 
   const [id, { listener }] = [...living][0]!;
   living.delete(id);
   listener.exited(exit);
-  assert.equal(pool.take(node, silent), null);
+  assert.equal(pool.take(node, silent, true), null);
   await pass(10 * poolLimits.paceMs);
   assert.equal(living.size, 1);
 });
@@ -168,14 +180,14 @@ test("a kind that nobody would start any more lets its own go at once", async ()
   pool.expect(python, -1);
   await pass(1);
   assert.deepEqual(kinds(), ["node26"]);
-  assert.equal(pool.take(python, silent), null);
+  assert.equal(pool.take(python, silent, true), null);
 });
 
 test("a crowd leaves as many behind as came, within the budget, and they go as it is forgotten", async () => {
   pool.start();
   pool.expect(node, 1);
   for (let i = 0; i < 30; i++) {
-    const id = pool.take(node, silent);
+    const id = pool.take(node, silent, true);
     if (id !== null) living.delete(id);
   }
   pool.settle();
@@ -205,7 +217,7 @@ test("without a budget nothing is ever made", async () => {
   pool = make(0);
   pool.start();
   pool.expect(node, 1);
-  assert.equal(pool.take(node, silent), null);
+  assert.equal(pool.take(node, silent, true), null);
   pool.settle();
   await pass(100_000);
   assert.equal(prepared, 0);

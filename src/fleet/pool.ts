@@ -92,12 +92,16 @@ export class Pool {
     if (this.#state === "running") this.#soon ??= this.#options.clock.after(0, () => this.settle());
   }
 
-  /** For a start that has come. Null: none is ready. From here on the listener hears what it tells. */
-  take(key: PoolKey, listener: SandboxListener): SandboxId | null {
+  /**
+   * For a start that has come. Null: none is ready; or there is one, and it is kept for who runs nothing yet, which `first` does not.
+   * From here on the listener hears what it tells.
+   */
+  take(key: PoolKey, listener: SandboxListener, first: boolean): SandboxId | null {
     const shelf = this.#shelf(key);
     shelf.demand = demandAfterStart(shelf.demand, this.#options.clock.monotonicUs());
     // There are starts again: what went wrong may be over.
     this.#failures = 0;
+    if (!first && shelf.sandboxes.length === 1 && shelf.demand.revisions > 1) return null;
     const pooled = shelf.sandboxes.shift();
     if (pooled === undefined) return null;
     pooled.taker = listener;

@@ -219,6 +219,25 @@ describe("loader", () => {
     );
   });
 
+  it("lets others have their turn of the thread between two stretches", async () => {
+    write(10_000);
+    const ledger = new MemoryLedger();
+    let turns = 0;
+    let over = false;
+    const turn = (): void => {
+      turns++;
+      if (!over) setImmediate(turn);
+    };
+    setImmediate(turn);
+    await load(ledger);
+    over = true;
+    assert.ok(ledger.commits > 3, String(ledger.commits));
+    assert.ok(
+      turns >= ledger.commits - 1,
+      `${turns} turns for others while ${ledger.commits} stretches were committed`,
+    );
+  });
+
   it("reads a segment in many stretches, each committed with its position", async () => {
     const records = 30_000;
     const journal = journalOf(8 * 1024 * 1024);

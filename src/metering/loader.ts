@@ -74,6 +74,8 @@ export class Loader {
       for (;;) {
         const done = await this.#stretch(target, result);
         if (done) return result;
+        // Requests to the store go first.
+        await new Promise((resolve) => setImmediate(resolve));
       }
     } catch (error) {
       this.#fold = null;

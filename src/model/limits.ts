@@ -1,6 +1,7 @@
 // Every bound of ebb, in one place: none is unlimited, and the unit is last in the name.
 
-const MiB = 1024 * 1024;
+const KiB = 1024;
+const MiB = 1024 * KiB;
 const GiB = 1024 * MiB;
 
 export const functionDefaults = {
@@ -141,7 +142,13 @@ export const machineLimits = {
   /** Left to the machine itself: the larger of the two. */
   reservedMemoryBytes: 512 * MiB,
   reservedMemoryShare: 0.15,
-  concurrentStarts: 4,
+  /** Starts at a time: so many for each core, and the fewest. A boot is a core's work; the link, the disk and the engine keep it waiting. */
+  startsPerCore: 2,
+  fewestStarts: 4,
+  /** What a start takes, where none has been measured yet. */
+  typicalStartMs: 150,
+  /** Of these, how long one has its turn: some times what a boot takes beside three others. It goes on without it. */
+  startTurnMs: 3_000,
 } as const;
 
 /** Instances that are held still between calls. */
@@ -289,8 +296,8 @@ export const journalLimits = {
   lateSegmentBytes: 1 * MiB,
   /** After a segment could not be made: how long until it is tried again. */
   retryAfterMs: 250,
-  /** Read, folded and committed at a time. */
-  loadBytes: 1 * MiB,
+  /** Read, folded and committed at a time: some thousand invocations, 10 to 20 ms of the store's thread, for which a command may wait. */
+  loadBytes: 128 * KiB,
   loadEveryMs: 1_000,
   /** How often idle instances of `min` are counted. */
   tickEveryMs: 60_000,

@@ -93,6 +93,7 @@ export function runDay(functions: readonly TracedFunction[], options: DayOptions
     });
   };
   const autoscaler = createAutoscaler({
+    machine: { concurrentStarts: 3, typicalStartMs: 150 },
     clock,
     keepAlive,
     tell: () => undefined,

@@ -5,6 +5,7 @@
 import { PassThrough, type Duplex } from "node:stream";
 import type { Clock } from "#model/clock.ts";
 import { newSandboxId, type SandboxId } from "#model/ids.ts";
+import { machineLimits } from "#model/limits.ts";
 import type {
   Assignment,
   Capabilities,
@@ -48,8 +49,8 @@ export interface FakeSandbox {
   stopping: boolean;
   gone: boolean;
   paused: boolean;
-  /** Counted among the starting. */
-  starting: boolean;
+  /** Its start, counted among those that run where it is there. */
+  begun: { readonly atUs: number };
   readonly left: PromiseWithResolvers<void>;
 }
 
@@ -59,11 +60,11 @@ export class FaultyDriver implements SandboxDriver {
   readonly byInstance = new Map<string, FakeSandbox>();
   memoryMb = 0;
   memoryMbMost = 0;
-  starting = 0;
-  startingMost = 0;
   prepared = 0;
   /** Pauses, ever. */
   paused = 0;
+  /** When each start that runs began. */
+  readonly #begun = new Set<{ readonly atUs: number }>();
   readonly #clock: Clock;
   readonly #chance: () => number;
   readonly #faults: Faults;
@@ -74,6 +75,14 @@ export class FaultyDriver implements SandboxDriver {
     this.#chance = chance;
     this.#faults = faults;
     this.#canPause = canPause;
+  }
+
+  /** Those that have their turn still. */
+  get starting(): number {
+    let starting = 0;
+    const sinceUs = this.#clock.monotonicUs() - machineLimits.startTurnMs * 1_000;
+    for (const { atUs } of this.#begun) if (atUs > sinceUs) starting++;
+    return starting;
   }
 
   capabilities(): Capabilities {
@@ -93,10 +102,10 @@ export class FaultyDriver implements SandboxDriver {
 
   async prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId> {
     this.prepared++;
-    this.starting++;
-    this.startingMost = Math.max(this.startingMost, this.starting);
+    const begun = { atUs: this.#clock.monotonicUs() };
+    this.#begun.add(begun);
     await this.#pause(1 + 4 * this.#chance());
-    this.starting--;
+    this.#begun.delete(begun);
     if (this.#hits(this.#faults.prepareThrows)) throw new Error("no sandbox today");
     const sandbox: FakeSandbox = {
       id: newSandboxId(),
@@ -107,7 +116,7 @@ export class FaultyDriver implements SandboxDriver {
       stopping: false,
       gone: false,
       paused: false,
-      starting: false,
+      begun,
       left: Promise.withResolvers(),
     };
     this.sandboxes.set(sandbox.id, sandbox);
@@ -118,9 +127,8 @@ export class FaultyDriver implements SandboxDriver {
     const sandbox = this.#of(id);
     if (sandbox.assignment) throw new Error("assigned twice");
     sandbox.assignment = assignment;
-    sandbox.starting = true;
-    this.starting++;
-    this.startingMost = Math.max(this.startingMost, this.starting);
+    if (assignment.takeWithinMs !== null) sandbox.begun = { atUs: this.#clock.monotonicUs() };
+    this.#begun.add(sandbox.begun);
     // One that was started ahead counts for little until here.
     this.memoryMb += sandbox.pool.memoryMb;
     this.memoryMbMost = Math.max(this.memoryMbMost, this.memoryMb);
@@ -206,8 +214,7 @@ export class FaultyDriver implements SandboxDriver {
   }
 
   #notStarting(sandbox: FakeSandbox): void {
-    if (sandbox.starting) this.starting--;
-    sandbox.starting = false;
+    this.#begun.delete(sandbox.begun);
   }
 
   #of(id: SandboxId): FakeSandbox {

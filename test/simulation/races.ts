@@ -56,7 +56,8 @@ export async function race(seed: number, calls: number): Promise<Races> {
     if (ready > 0) won++;
     else lost++;
     racer.inFlight++;
-    stack.call(racer.revision, () => {
+    stack.call(racer.revision, (error) => {
+      if (error !== null) return;
       racer.inFlight--;
       racer.lastAnswerUs = clock.monotonicUs();
       if (racer.inFlight === 0) next(racer);

@@ -11,11 +11,12 @@ import { settle, VirtualClock } from "#lib/virtual-clock.ts";
 import { createActivator } from "../../src/activator/activator.ts";
 import { createAutoscaler } from "../../src/autoscaler/autoscaler.ts";
 import { createFleet } from "../../src/fleet/fleet.ts";
-import { createFakeDriver, type Script } from "../../src/sandbox/fake/fake.ts";
+import { createFakeDriver, type FakeOptions, type Script } from "../../src/sandbox/fake/fake.ts";
 import { seeded } from "./chance.ts";
 import { revisionOf } from "./world.ts";
 
 const MiB = 1024 * 1024;
+const concurrentStarts = 4;
 /** Turns of the loop that bytes take through streams and parsers from one side to the other, and back. */
 const turnsOfAStep = 12;
 
@@ -25,6 +26,10 @@ export interface StackOptions {
   readonly told?: (fact: Fact) => void;
   /** Left out: fixed. */
   readonly keepAlive?: KeepAlive;
+  /** What sandboxes do in the place of what chance has them do. */
+  readonly script?: NonNullable<FakeOptions["script"]>;
+  /** For those that are started ahead. */
+  readonly poolMb?: number;
 }
 
 export class Stack {
@@ -43,13 +48,13 @@ export class Stack {
   readonly #calm: boolean;
 
   constructor(seed: number, memoryMb: number, options: StackOptions = {}) {
-    const { calm = false, told, keepAlive = "fixed" } = options;
+    const { calm = false, told, keepAlive = "fixed", script, poolMb = 0 } = options;
     this.#calm = calm;
     this.chance = seeded(seed);
     const { clock } = this;
     this.driver = createFakeDriver({
       clock,
-      script: (_pool, assignment) => this.#script(assignment?.concurrency ?? 1),
+      script: script ?? ((_pool, assignment) => this.#script(assignment?.concurrency ?? 1)),
     });
     const tell = (fact: Fact): void => {
       if (fact.kind === "defect") throw fact.error;
@@ -68,9 +73,12 @@ export class Stack {
       user: () => this.activator,
       quotas: () => null,
       memoryBytes: memoryMb * MiB,
+      concurrentStarts,
+      poolBytes: poolMb * MiB,
       pauseAfterMs: 200,
     });
-    this.autoscaler = createAutoscaler({ fleet: this.fleet, clock, tell, keepAlive });
+    const machine = { concurrentStarts: concurrentStarts - 1, typicalStartMs: 150 };
+    this.autoscaler = createAutoscaler({ fleet: this.fleet, clock, tell, machine, keepAlive });
     this.autoscaler.start();
     this.activator = createActivator({
       clock,
@@ -110,8 +118,15 @@ export class Stack {
     this.fleet.retire(revision, revision, "another revision serves");
   }
 
-  /** `answered` is told with the last byte of an answer. */
-  call(revision: Revision, answered?: () => void): Invocation {
+  remove(revision: Revision): void {
+    this.revisions.delete(keyOf(revision));
+    this.autoscaler.changed(revision.project, revision.workload, null);
+    this.activator.changed(revision, null);
+    this.fleet.retire(revision, null, "removed");
+  }
+
+  /** `over`: told when it has ended, with its error. */
+  call(revision: Revision, over: (error: Error | null) => void = () => undefined): Invocation {
     const id = newInvocationId(this.clock.wallMs());
     const ends: string[] = [];
     this.ends.set(id, ends);
@@ -120,9 +135,12 @@ export class Stack {
       data: () => true,
       end: () => {
         ends.push("answered");
-        answered?.();
+        over(null);
       },
-      failed: (error) => void ends.push(String(error)),
+      failed: (error) => {
+        ends.push(String(error));
+        over(error);
+      },
     };
     const call: Call = {
       id,

@@ -155,7 +155,8 @@ export class World {
     });
     void this.fleet.start();
     const { fleet } = this;
-    this.autoscaler = createAutoscaler({ fleet, clock, tell, keepAlive: options.keepAlive ?? "fixed" });
+    const machine = { concurrentStarts: (options.concurrentStarts ?? 4) - 1, typicalStartMs: 150 };
+    this.autoscaler = createAutoscaler({ fleet, clock, tell, machine, keepAlive: options.keepAlive ?? "fixed" });
     this.autoscaler.start();
   }
 
