@@ -53,7 +53,7 @@ export const daemonKeys = {
       "how long functions that do not say idleSeconds are kept: fixed, always the default; histogram, the default until enough is known of the pauses between their calls, then as these suggest",
   },
   pause: {
-    flag: "--pause SECONDS|off",
+    flag: "--pause SECONDS",
     env: "EBB_PAUSE_SECONDS",
     fallback: String(pauseLimits.afterSeconds),
     meaning:

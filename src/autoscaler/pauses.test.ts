@@ -53,6 +53,7 @@ class Scene {
         },
         workloadState: () => ({
           ready: this.ready,
+          paused: 0,
           starting: this.starting,
           draining: 0,
           paused: 0,
