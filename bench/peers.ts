@@ -1,7 +1,7 @@
 // The same hello function on other people's systems and on ebb: measured in turn in one run, by one client. Method: README.md.
 
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, release, tmpdir, totalmem } from "node:os";
+import { cpus, loadavg, release, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { installation } from "#config.ts";
 import { load, type LoadResult } from "./load.ts";
@@ -10,7 +10,7 @@ import { ebbWithoutPool, ebbWithPool } from "./peers/ebb.ts";
 import { bareNode, npmPeers } from "./peers/npm-peers.ts";
 import { peerPackages } from "./peers/packages.ts";
 import { podman } from "./peers/podman.ts";
-import { connections, longTable, shortTable, turnsOf, withBlock, type Measured } from "./peers/table.ts";
+import { busyNote, connections, longTable, shortTable, turnsOf, withBlock, type Measured } from "./peers/table.ts";
 import { createWorld, type World } from "./world.ts";
 
 const warmRounds = 5;
@@ -36,6 +36,7 @@ export async function comparePeers(rounds: number): Promise<Comparison> {
     return created;
   };
   const absent: Absent[] = [];
+  const busy = busyNote(loadavg()[0] ?? 0, cpus().length);
   try {
     const measured = await measure(
       [
@@ -48,7 +49,10 @@ export async function comparePeers(rounds: number): Promise<Comparison> {
       rounds,
       absent,
     );
-    return { long: `${circumstances()}\n\n${longTable(measured, absent)}`, short: shortTable(measured, absent) };
+    return {
+      long: `${circumstances()}${busy}\n\n${longTable(measured, absent)}`,
+      short: `${shortTable(measured, absent)}${busy}`,
+    };
   } finally {
     for (const each of worlds) await each.remove();
     rmSync(folder, { recursive: true, force: true });

@@ -49,6 +49,7 @@ async function install(folder: string): Promise<void> {
     cwd: folder,
     stdio: ["ignore", "ignore", "pipe"],
     timeout: installMs,
+    // To SIGTERM it answers when it has finished what it is at.
     killSignal: "SIGKILL",
   });
   let said = "";

@@ -36,6 +36,8 @@ export async function podman(folder: string): Promise<Contender> {
       name = `ebb-bench-${process.pid}-${count++}`;
       // Without cgroups, which podman would leave behind; with limits that may be set where the hard ones may not be raised.
       const kept = ["--rm", "--name", name, "--cgroups", "disabled", "--log-driver", "none"];
+      // A bench that was killed does not leave it for ever.
+      kept.push("--timeout", "1800");
       const limits = ["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"];
       return ["podman", ...common, "run", ...kept, ...limits, "--network", "host", "--env", `PORT=${port}`, image];
     },

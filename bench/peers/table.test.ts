@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { installation } from "#config.ts";
-import { inUnits, longTable, shortTable, turnsOf, withBlock, type Measured } from "./table.ts";
+import { busyNote, inUnits, longTable, shortTable, turnsOf, withBlock, type Measured } from "./table.ts";
 
 const load = (ms: number, requestsPerSecond: number, failures = 0) => ({
   latenciesMs: Float64Array.from([ms, ms, ms * 10]),
@@ -37,6 +37,11 @@ test("the short table names what isolates in its first words, and what could not
     "| system | a container | 60 µs | 12,300 | 20 ms |",
     "| other | not measured in this run | – | – | – |",
   ]);
+});
+
+test("a run on a busy machine says so, one on a quiet machine does not", () => {
+  assert.equal(busyNote(0.9, 2), "");
+  assert.match(busyNote(25.38, 2), /load average 25\.4 on 2 cores/);
 });
 
 test("figures have two or three digits in the unit that suits them", () => {

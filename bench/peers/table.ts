@@ -62,6 +62,12 @@ export function shortTable(measured: readonly Measured[], absent: readonly Absen
   return markdown([head, ...rows, ...missing]);
 }
 
+/** A run on a machine that is busy with something else says so wherever it is shown; otherwise nothing. */
+export function busyNote(load: number, cores: number): string {
+  if (load < cores / 2) return "";
+  return `\n\n**Other work was running on the machine (load average ${load.toFixed(1)} on ${cores} cores when the run began): the order of the rows says something, the times and rates little.**`;
+}
+
 /** The text with what stands between the marks of `name` replaced; a page without them is a mistake. */
 export function withBlock(text: string, name: string, block: string): string {
   const [begin, end] = [`<!-- ${name}: by npm run bench -- peers --write -->\n`, `<!-- end of ${name} -->`];
