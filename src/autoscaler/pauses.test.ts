@@ -53,7 +53,6 @@ class Scene {
         },
         workloadState: () => ({
           ready: this.ready,
-          paused: 0,
           starting: this.starting,
           draining: 0,
           paused: 0,
