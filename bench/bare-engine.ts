@@ -3,12 +3,11 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, watch, writeFileSync } from "node:fs";
-import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { oneAnswer } from "./one-answer.ts";
 
 const withinMs = 20_000;
-const request = "GET / HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n";
 
 export interface BareEngineOptions {
   /** The engine's program. */
@@ -78,20 +77,10 @@ function appears(folder: string, name: string): Promise<void> {
 /** Between its bind, which is seen, and its listen, which is not, a server refuses for some microseconds. */
 async function firstAnswer(socket: string): Promise<void> {
   for (const until = performance.now() + withinMs; performance.now() < until;) {
-    if (await answered(socket)) return;
+    if ((await oneAnswer({ path: socket }, "bench")) !== null) return;
     await new Promise((resolve) => setImmediate(resolve));
   }
   throw new Error(`the bare container did not answer within ${withinMs} ms`);
-}
-
-function answered(socket: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const connection = connect(socket, () => connection.write(request));
-    let bytes = 0;
-    connection.on("data", (chunk) => (bytes += chunk.length));
-    connection.on("close", () => resolve(bytes > 0));
-    connection.on("error", () => resolve(false));
-  });
 }
 
 const libraries = ["/usr/lib", "/lib", "/lib64"].filter((path) => existsSync(path));

@@ -4,23 +4,40 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { installation } from "#config.ts";
 import { bursts } from "./burst.ts";
+import { choiceOf } from "./choice.ts";
 import { coldStart } from "./cold-start.ts";
 import { keepAlive } from "./keep-alive.ts";
+import { comparePeers, writeComparison } from "./peers.ts";
 import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
 import { poolHit } from "./pool-hit.ts";
 import type { Row } from "./row.ts";
+import { thaw } from "./thaw.ts";
 import { throughput, warmOverhead } from "./warm-path.ts";
 import { createWorld } from "./world.ts";
 
+const choice = choiceOf(process.argv.slice(2));
 /** Of each cold start; everything else has rounds enough. */
 const rounds = Number(process.env["BENCH_ROUNDS"] ?? 25);
 if (!Number.isInteger(rounds) || rounds < 1) throw new RangeError("BENCH_ROUNDS is a number of rounds, 1 or more");
+
+/** A peer's can take seconds. */
+const peerRounds = Math.ceil(rounds * 0.6);
 
 /** For sandboxes that are started ahead, where they are measured. */
 const poolMib = 256;
 
 execFileSync("/bin/sh", [join(installation, "bench/hybrid-cgroups.sh")], { stdio: "inherit" });
+
+const peers = async (): Promise<void> => {
+  const comparison = await comparePeers(peerRounds);
+  console.log(`\n${comparison.long}\n\n${comparison.short}`);
+  if (choice.write) writeComparison(comparison);
+};
+if (!choice.numbers) {
+  await peers();
+  process.exit();
+}
 
 const rows: Row[] = [];
 const measure = async (what: string, measured: () => Promise<Row | Row[]> | Row[]): Promise<void> => {
@@ -45,6 +62,7 @@ try {
 } finally {
   await pooled.remove();
 }
+await measure("thaw", () => thaw(rounds));
 await measure("bursts", bursts);
 await measure("keep-alive", keepAlive);
 await measure("start with 1,000 functions", startWithThousand);
@@ -52,4 +70,5 @@ await measure("start with 1,000 functions", startWithThousand);
 console.log("| number | target | floor in this run | seen | held |\n|---|---|---|---|---|");
 for (const { number, target, floor, seen, held } of rows)
   console.log(`| ${number} | ${target} | ${floor} | ${seen} | ${held ? "yes" : "**no**"} |`);
+if (choice.peers) await peers();
 process.exitCode = rows.every((row) => row.held) ? 0 : 1;

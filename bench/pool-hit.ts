@@ -13,11 +13,7 @@ const settledMs = 700;
 
 export async function poolHit(world: World, rounds: number): Promise<Row[]> {
   const through = async (workload: string): Promise<number> => {
-    await eventually("the pool is full, and nothing runs", async () => {
-      const { pool, instances } = await world.ask<Status>("/api/v1/status");
-      return pool.sandboxes >= poolKinds && instances.running + instances.starting === 0;
-    });
-    await sleep(settledMs);
+    await poolIsFull(world);
     const began = performance.now();
     await world.call(workload);
     return performance.now() - began;
@@ -37,6 +33,15 @@ export async function poolHit(world: World, rounds: number): Promise<Row[]> {
       held: p50 <= targets.p50Ms && p99 <= targets.p99Ms,
     };
   });
+}
+
+/** It is, and nothing runs, and has not for a moment. */
+export async function poolIsFull(world: World): Promise<void> {
+  await eventually("the pool is full, and nothing runs", async () => {
+    const { pool, instances } = await world.ask<Status>("/api/v1/status");
+    return pool.sandboxes >= poolKinds && instances.running + instances.starting === 0;
+  });
+  await sleep(settledMs);
 }
 
 /** Node and Python, and the two of other sizes that a world has. */

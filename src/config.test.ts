@@ -25,6 +25,14 @@ test("what nobody says is INTERFACE's default", () => {
   assert.equal(config.keepAlive, "histogram");
 });
 
+test("instances are paused after 5 s where nobody says another time, or that they are not", () => {
+  assert.equal(readDaemonConfig({}, {}).pauseAfterMs, 5_000);
+  assert.equal(readDaemonConfig({}, { EBB_PAUSE_SECONDS: "60" }).pauseAfterMs, 60_000);
+  assert.equal(readDaemonConfig({ pause: "off" }, { EBB_PAUSE_SECONDS: "60" }).pauseAfterMs, null);
+  for (const pause of ["0", "-1", "1.5", "1s", "", "86401"])
+    assert.throws(() => readDaemonConfig({ pause }, {}), /--pause: expected off, or seconds from 1 to 86400, found "/);
+});
+
 test("an option goes before the environment, and the environment before the default", () => {
   const environment = {
     EBB_DATA: "/env",

@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { homedir, totalmem } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { machineLimits, poolLimits } from "#model/limits.ts";
+import { machineLimits, pauseLimits, poolLimits } from "#model/limits.ts";
 
 /** What `ebb up` may be told; everything has a default. Generated into docs/reference/configuration.md. */
 export const daemonKeys = {
@@ -52,6 +52,13 @@ export const daemonKeys = {
     meaning:
       "how long functions that do not say idleSeconds are kept: fixed, always the default; histogram, the default until enough is known of the pauses between their calls, then as these suggest",
   },
+  pause: {
+    flag: "--pause SECONDS|off",
+    env: "EBB_PAUSE_SECONDS",
+    fallback: String(pauseLimits.afterSeconds),
+    meaning:
+      "how long nothing has run in an instance until it is paused: it uses no CPU until the next call; off: none is. Instances of functions with min above 0 never are",
+  },
 } as const;
 
 export interface DaemonOptions {
@@ -62,6 +69,7 @@ export interface DaemonOptions {
   readonly isolation?: string | undefined;
   readonly pool?: string | undefined;
   readonly keepAlive?: string | undefined;
+  readonly pause?: string | undefined;
 }
 
 export interface DaemonConfig {
@@ -82,6 +90,8 @@ export interface DaemonConfig {
   readonly poolBytes: number;
   /** Of functions that do not say how long they are kept. */
   readonly keepAlive: "fixed" | "histogram";
+  /** How long nothing has run in an instance that is paused; null: none is. */
+  readonly pauseAfterMs: number | null;
   /** Files and sockets that the process may have open at a time. */
   readonly openFilesMax: number;
   /** Who owns credentials.json: the user behind sudo. */
@@ -126,6 +136,7 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
     machineMemoryBytes: totalmem(),
     poolBytes: readPoolBytes(options.pool ?? environment["EBB_POOL_MIB"]),
     keepAlive,
+    pauseAfterMs: readPauseAfterMs(options.pause ?? environment["EBB_PAUSE_SECONDS"]),
     openFilesMax: readOpenFilesMax(),
     owner: readOwner(environment),
     ebbVersion: readVersion(),
@@ -150,6 +161,15 @@ function readPoolBytes(text: string | undefined): number {
       `--pool: expected a number of MiB, at most half of what sandboxes may use (${mostMib}), found "${text}"`,
     );
   return Number(text) * MiB;
+}
+
+function readPauseAfterMs(text: string | undefined): number | null {
+  if (text === "off") return null;
+  const { afterSeconds, afterSecondsMax } = pauseLimits;
+  const seconds = Number(text ?? afterSeconds);
+  if (!Number.isInteger(seconds) || seconds < 1 || seconds > afterSecondsMax)
+    throw new ConfigError(`--pause: expected off, or seconds from 1 to ${afterSecondsMax}, found "${text}"`);
+  return seconds * 1_000;
 }
 
 /** The data directory of a daemon or of a command that looks for one. */

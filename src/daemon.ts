@@ -173,6 +173,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     internalUrl: (credential) => (isolated ? "http://ebb.internal" : `${internal.url}/_/${credential}`),
     memoryBytes: config.machineMemoryBytes,
     poolBytes: config.poolBytes,
+    pauseAfterMs: config.pauseAfterMs,
     clock,
     tell,
   });

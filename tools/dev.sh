@@ -23,7 +23,7 @@ verb=${1:-}
 case "$verb" in
   check) check ;;
   # shellcheck disable=SC2086 # a list of flags
-  test) check && exec "$node" $flags --test --test-concurrency=3 --test-timeout=120000 "src/**/*.test.ts" "runtimes/**/*.test.ts" "test/**/*.test.ts" ;;
+  test) check && exec "$node" $flags tools/test.ts ;;
   # shellcheck disable=SC2086
   soak) exec "$node" $flags --test --test-concurrency=1 "src/**/*.soak.ts" "runtimes/**/*.soak.ts" "test/**/*.soak.ts" ;;
   # shellcheck disable=SC2086

@@ -25,7 +25,15 @@ npm_packages() {
   # npm writes this file when all packages are there.
   [ node_modules/.package-lock.json -nt package-lock.json ] || npm_ci
   pinned_node_runs
+  # Of what comes as hundreds of files one each: a start reads them all (docs/decisions/packages.md). Without it all works, slower.
+  "$node" --disable-warning=ExperimentalWarning tools/bundle.ts >/dev/null || say "the packages are loaded file by file, for the reason above."
   : >node_modules/.ebb-stamp
+}
+
+# As the launcher asks.
+packages_stand() {
+  stamp=node_modules/.ebb-stamp
+  [ -e "$stamp" ] && [ ! package-lock.json -nt "$stamp" ] && [ ! tools/bundle.ts -nt "$stamp" ]
 }
 
 npm_ci() {
@@ -123,6 +131,6 @@ last_line_of() { tail -n 1 "$1" 2>/dev/null | tr -d '\r' | cut -c1-100; }
 case "${1:-}" in
   packages) npm_packages ;;
   machine) machine_packages ;;
-  test) [ -e node_modules/.ebb-stamp ] && [ ! package-lock.json -nt node_modules/.ebb-stamp ] || npm_packages; machine_packages; test_packages ;;
+  test) packages_stand || npm_packages; machine_packages; test_packages ;;
   *) fail "usage: tools/setup.sh packages|machine|test" ;;
 esac

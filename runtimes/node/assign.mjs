@@ -18,10 +18,15 @@ import { captureListen } from "./listen.mjs";
  *   limits: { timeoutMs: number, bufferedBodyBytes: number, memoryMb?: number, loadMs?: number }, check: boolean,
  * }} Assignment
  */
-/** @typedef {{ bootMs: number, listener: Server, serving(take: (socket: Socket) => void): void }} Host */
+/**
+ * `rehearsal`: a pooled shim plays this through with a sample; nothing is printed, guarded or kept.
+ * @typedef {{
+ *   bootMs: number, listener: Server, serving(take: (socket: Socket) => void): void,
+ *   rehearsal: { output: Output, served(style: Style): void } | null,
+ * }} Host
+ */
 /** How connections are served, and how that ends. @typedef {{ accept(socket: Socket): void, close(): void, active(): number, onIdle: (() => void) | null }} Style */
 
-const assignmentBytes = 8 * 1024 * 1024;
 const programPort = 8080;
 /** How long code that exports nothing may take until it listens. */
 const listenMs = 10_000;
@@ -33,12 +38,11 @@ const flushMs = 1_000;
 const lateHint =
   "Something awaited at the module's top level never settles: what is awaited there has to come to an end.";
 
-/** @param {Exchange} exchange @param {Host} host */
-export async function assign(exchange, host) {
+/** @param {Exchange} exchange its answer has begun @param {Buffer} body the whole assignment @param {Host} host */
+export async function assign(exchange, body, host) {
   const startMs = performance.now();
-  const assignment = /** @type {Assignment} */ (JSON.parse((await exchange.body.all(assignmentBytes)).toString()));
+  const assignment = /** @type {Assignment} */ (JSON.parse(body.toString()));
   const { code, env, check } = assignment;
-  exchange.begin(200, ["content-type", "application/x-ndjson"]);
   /** @param {unknown} value */
   const tell = (value) => exchange.write(`${JSON.stringify(value)}\n`);
   /** @type {string | null} */
@@ -79,14 +83,15 @@ export async function assign(exchange, host) {
   try {
     Object.assign(process.env, env);
     process.chdir(code);
-    const output = new Output(assignment.nonce, assignment.concurrency);
+    const output = host.rehearsal?.output ?? new Output(assignment.nonce, assignment.concurrency);
     const resolved = resolveEntry(code, assignment.entry, assignment.handler);
     entry = resolved.entry;
     const { style, ready } = await become(assignment, { ...resolved, output }, tell);
     settle();
-    guard(output);
+    if (host.rehearsal === null) guard(output);
     tell({ ready: { ...ready, phases: { bootMs: host.bootMs, importMs: performance.now() - startMs } } });
-    if (check) leave(exchange, 0);
+    if (host.rehearsal !== null) host.rehearsal.served(style);
+    else if (check) leave(exchange, 0);
     else {
       drainOnTerm(style, host, exchange);
       host.serving(style.accept);

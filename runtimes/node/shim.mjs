@@ -13,6 +13,7 @@ const net = process.getBuiltinModule("node:net");
 /** How long nothing may happen until the pooled shim warms up what its function will need. */
 const quietMs = 5;
 const assignTarget = "/ebb/v1/assign";
+const assignmentBytes = 8 * 1024 * 1024;
 
 /** Takes a connection that carries invocations; null until the function is ready. @type {((socket: Socket) => void) | null} */
 let accept = null;
@@ -22,6 +23,8 @@ const waiting = [];
 let control = null;
 let assigned = false;
 let bootMs = 0;
+/** Ends in the middle when there is an assignment. @type {Promise<void> | null} */
+let warming = null;
 
 // A waiting connection is not read: its request stays in the socket, and its back-pressure with it.
 const listener = net.createServer({ pauseOnConnect: true }, (socket) => {
@@ -36,19 +39,26 @@ function controlled(exchange) {
     exchange.answer(503, ["content-type", "text/plain"], "no code has been assigned yet\n", null);
     return;
   }
+  take(exchange).catch(die);
+}
+
+/** Its head may come long before the rest. @param {Exchange} exchange */
+async function take(exchange) {
+  const body = await exchange.body.all(assignmentBytes);
   assigned = true;
-  import("./assign.mjs")
-    .then(({ assign }) =>
-      assign(exchange, {
-        bootMs,
-        listener,
-        serving(take) {
-          accept = take;
-          for (const socket of waiting.splice(0)) if (!socket.destroyed) take(socket);
-        },
-      }),
-    )
-    .catch(die);
+  // At once: the daemon waits no longer than it must for a word from a shim that is still at something else.
+  exchange.begin(200, ["content-type", "application/x-ndjson"]);
+  await warming;
+  const { assign } = await import("./assign.mjs");
+  await assign(exchange, body, {
+    bootMs,
+    listener,
+    rehearsal: null,
+    serving(take) {
+      accept = take;
+      for (const socket of waiting.splice(0)) if (!socket.destroyed) take(socket);
+    },
+  });
 }
 
 /** Its daemon is dead, or has no use for it. @param {Connection} connection */
@@ -65,7 +75,7 @@ function die(error) {
 listener.listen({ fd: 3 }, () => {
   bootMs = performance.now();
   setTimeout(() => {
-    if (!assigned) import("./warm.mjs").then(({ warm }) => warm()).catch(die);
+    if (!assigned) warming = import("./warm.mjs").then(({ warm }) => warm(() => assigned)).catch(die);
   }, quietMs);
 });
 listener.on("error", die);

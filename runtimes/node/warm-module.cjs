@@ -1,2 +1,2 @@
-// What the pooled shim imports once, so that the machinery of CommonJS is loaded when its function comes.
-exports.warm = true;
+// What the rehearsal loads in place of a function: CommonJS in event style.
+exports.handle = () => ({ statusCode: 200, body: "warm" });

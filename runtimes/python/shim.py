@@ -76,14 +76,26 @@ def warm():
         own(name)
 
 
-def first_connection(listener):
-    """Warms up only while nobody asks for anything."""
+def wait_warm(descriptor):
+    """Warms up only while nobody asks for anything. What is warm already is imported in no time."""
     poll = select.poll()
-    poll.register(listener.fileno(), select.POLLIN)
+    poll.register(descriptor, select.POLLIN)
     if not poll.poll(QUIET_SECONDS * 1000):
         warm()
+
+
+def first_connection(listener):
+    wait_warm(listener.fileno())
     descriptor, _ = listener._accept()
     return _socket.socket(fileno=descriptor)
+
+
+def assignment_of(request):
+    """The body; the head may come long before it."""
+    connection = request.body.connection
+    if not connection.buffer:
+        wait_warm(connection.descriptor)
+    return request.body.all(ASSIGN_BYTES)
 
 
 def main():
@@ -115,8 +127,11 @@ def main():
         if request.method == "POST" and request.target == ASSIGN_TARGET:
             break
         request.answer(503, [("content-type", "text/plain")], b"no code has been assigned yet\n", None)
+    try:
+        body = assignment_of(request)
+    except http.Gone:
+        os._exit(0)
     started = time.monotonic()
-    body = request.body.all(ASSIGN_BYTES)
     control = Control(connection, request)
     own("ebb_assign").assign(control, control.json.loads(body), listener, own, {"booted": booted, "started": started})
 

@@ -95,6 +95,7 @@ export function newId(): string {
 }
 
 export const nonce = "n0nce";
+const assignHead = "POST /ebb/v1/assign HTTP/1.1\r\nhost: ebb\r\ncontent-type: application/json\r\n";
 
 export class Instance {
   readonly launched: Launched;
@@ -106,6 +107,7 @@ export class Instance {
   #buffer = "";
   #waiting = new Set<() => void>();
   #controlEnded = false;
+  #announced = false;
 
   constructor(launched: Launched) {
     this.launched = launched;
@@ -120,14 +122,21 @@ export class Instance {
     return socket;
   }
 
+  /** The head of an assignment that comes later. */
+  async announce(): Promise<void> {
+    const socket = this.control ?? (await this.openControl());
+    socket.write(`${assignHead}transfer-encoding: chunked\r\n\r\n`);
+    this.#announced = true;
+  }
+
   async assign(assignment: Assignment): Promise<{ ready: Ready } | { failed: Failed }> {
     const socket = this.control ?? (await this.openControl());
     const code = await this.launched.give(assignment.code);
     const body = Buffer.from(JSON.stringify({ ...assignment, code }));
-    socket.write(
-      `POST /ebb/v1/assign HTTP/1.1\r\nhost: ebb\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n`,
-    );
+    if (!this.#announced) socket.write(`${assignHead}content-length: ${body.length}\r\n\r\n`);
+    else socket.write(`${body.length.toString(16)}\r\n`);
     socket.write(body);
+    if (this.#announced) socket.write("\r\n0\r\n\r\n");
     socket.on("error", () => {});
     socket.on("data", (chunk: Buffer) => this.#controlData(chunk.toString()));
     socket.on("close", () => {

@@ -58,6 +58,25 @@ export function lifecycleSuite(runtime: Runtime): void {
       assert.equal((await early.response()).text, "early");
     });
 
+    it("may be announced: its body comes long after its head", async (t) => {
+      const instance = await pooled(t, runtime);
+      await instance.announce();
+      // It listens, has read the head, and warms up; whatever it is at when the rest comes, it takes it.
+      for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => void setImmediate(resolve));
+      const early = await instance.connect();
+      early.send({ target: "/echo", body: "early" });
+      const answer = await instance.assign(assignmentOf(code));
+      assert.ok("ready" in answer);
+      assert.equal((await early.response()).text, "early");
+    });
+
+    it("that is announced and never comes ends with its connection", async (t) => {
+      const instance = await pooled(t, runtime);
+      await instance.announce();
+      instance.control!.destroy();
+      assert.deepEqual(await instance.launched.exited, { code: 0, signal: null });
+    });
+
     it("happens once: a second gets 410, and a client's request to that path reaches the function", async (t) => {
       const instance = await serving(t, runtime, code);
       const connection = await instance.connect();

@@ -1,6 +1,10 @@
-// The suite over plain processes: no root needed, and what it finds is the shim's own. test/runtimes/ runs it in real sandboxes.
+// The suite over plain processes: no root needed, and what it finds is the shim's own. Where there can be sandboxes, test/runtimes/
+// runs most of it in them, and here is what a process does by itself: how it loads code, lives, ends and prints.
 
+import { whyNoSandbox } from "../../test/runtimes/sandboxed.ts";
 import { availableRuntimes } from "./launch.ts";
-import { runRuntimeSuite } from "./suite.ts";
+import { everyPart, inProcesses, runRuntimeSuite } from "./suite.ts";
 
-for (const runtime of availableRuntimes()) runRuntimeSuite(runtime);
+const parts = (await whyNoSandbox()) === null ? inProcesses : everyPart;
+
+for (const runtime of availableRuntimes()) runRuntimeSuite(runtime, parts);

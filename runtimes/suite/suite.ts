@@ -14,15 +14,28 @@ import type { Runtime } from "./support.ts";
 /** Parts, and tests of a part, that run side by side: a test is mostly waiting for its process to start. */
 const sideBySide = 2;
 
-export function runRuntimeSuite(runtime: Runtime): void {
-  describe(runtime.name, { concurrency: sideBySide }, () => {
-    behaviourSuite(runtime);
-    lifecycleSuite(runtime);
-    outputSuite(runtime);
-    eventSuite(runtime);
-    loadingSuite(runtime);
-    handlerFilesSuite(runtime);
+const parts = {
+  behaviour: behaviourSuite,
+  lifecycle: lifecycleSuite,
+  output: outputSuite,
+  event: eventSuite,
+  loading: loadingSuite,
+  handlerFiles: handlerFilesSuite,
+  own: (runtime: Runtime): void => {
     if (runtime.language === "node") nodeSuite(runtime);
     if (runtime.language === "python") pythonSuite(runtime);
+  },
+};
+
+export type Part = keyof typeof parts;
+
+/** Those that only a machine without sandboxes, and the soak, run in the other surroundings too: each case is a start. */
+export const everyPart = Object.keys(parts) as readonly Part[];
+export const inProcesses: readonly Part[] = ["lifecycle", "output", "loading"];
+export const inSandboxes: readonly Part[] = everyPart.filter((part) => part !== "loading");
+
+export function runRuntimeSuite(runtime: Runtime, chosen: readonly Part[]): void {
+  describe(runtime.name, { concurrency: sideBySide }, () => {
+    for (const part of chosen) parts[part](runtime);
   });
 }

@@ -97,8 +97,9 @@ class SlotActivator implements Activator, InvocationKeeper {
   }
 
   #wait(lane: Lane, invocation: ActiveInvocation): void {
+    const { workload, body } = invocation.call;
+    if (body?.crowded === true) return this.#refuse(invocation, queueFullError(workload, this.#room.length, "bodies"));
     const placed = this.#room.add(lane.line, invocation);
-    const { workload } = invocation.call;
     if (!placed.placed) {
       const waiting = placed.full === "workload" ? lane.line.length : this.#room.length;
       return this.#refuse(invocation, queueFullError(workload, waiting, placed.full));
@@ -282,6 +283,8 @@ class SlotActivator implements Activator, InvocationKeeper {
     if (!lane.serves(live)) return;
     lane.slots.offer(live);
     this.#dispatch(lane, { us: instance.startUs, cold: true });
+    // Whoever waited for this start waits for nothing else: not for what the rest of this turn decides.
+    this.#options.meter.flush();
     this.#lanes.report(lane);
   }
 

@@ -70,7 +70,12 @@ test("the words of waiting in vain name what was in the way", () => {
   // Every one of them says when to come again.
   const refusals = [null, "capacity", "over_quota"] as const;
   const said = refusals.map((obstacle) => queueDeadlineError("hello", 30_000, obstacle, null));
-  for (const one of [...said, queueFullError("hello", 1_000, "workload"), queueFullError("hello", 10_000, "all")])
+  for (const one of [
+    ...said,
+    queueFullError("hello", 1_000, "workload"),
+    queueFullError("hello", 10_000, "all"),
+    queueFullError("hello", 10_000, "bodies"),
+  ])
     assert.ok((one.retryAfterSeconds ?? 0) >= 1, one.code);
 });
 

@@ -27,9 +27,10 @@ export function queueDeadlineError(
   return new EbbError("queue_timeout", `${waited}; ${why}`, options);
 }
 
-export function queueFullError(workload: string, waiting: number, scope: "workload" | "all"): EbbError {
+export function queueFullError(workload: string, waiting: number, scope: "workload" | "all" | "bodies"): EbbError {
   const where = scope === "workload" ? `for ${workload}` : "on this machine";
-  return new EbbError("queue_full", `${waiting} requests already wait ${where}.`, { retryAfterSeconds: 1 });
+  const bodies = scope === "bodies" ? ", and their bodies are as much as it holds for those that wait" : "";
+  return new EbbError("queue_full", `${waiting} requests already wait ${where}${bodies}.`, { retryAfterSeconds: 1 });
 }
 
 export function startError(workload: string, failure: Failure, retryInMs: number): EbbError {

@@ -12,6 +12,8 @@ export type FlatHeaders = readonly string[];
 export interface RequestBody {
   /** From content-length; null: chunked. */
   readonly lengthBytes: number | null;
+  /** So much of others is held already that this one should not wait; where it is missing it holds nothing. */
+  readonly crowded?: boolean;
   /** Starts the flow, once. */
   read(sink: { data(chunk: Uint8Array): boolean; end(): void; failed(error: Error): void }): void;
   /** After `data` answered false: go on. */

@@ -5,7 +5,8 @@ import type { Socket } from "node:net";
 import test, { afterEach, beforeEach } from "node:test";
 import { VirtualClock } from "#lib/virtual-clock.ts";
 import { EbbError } from "#model/errors.ts";
-import { codeOf, testRevision, until, World } from "./world.testing.ts";
+import type { Call } from "./door.ts";
+import { bodyOf, codeOf, testRevision, until, World } from "./world.testing.ts";
 
 let world: World;
 beforeEach(() => {
@@ -78,6 +79,19 @@ test("a queue that is full says so at once", async () => {
   world.deploy(testRevision());
   world.call();
   assert.equal(codeOf(await world.call().answer), "queue_full");
+});
+
+test("where no more bodies are held a call that would have to wait with one is refused, and one that need not runs", async () => {
+  const revision = world.deploy(testRevision({ concurrency: 2 }));
+  const crowded = (): Call["body"] => Object.assign(bodyOf(["x"]), { crowded: true });
+  const refused = world.call({ body: crowded() });
+  assert.equal(codeOf(await refused.answer), "queue_full");
+  assert.equal(end(refused.id)?.status, 503);
+  assert.equal(world.activator.load(revision).waiting, 0);
+  const waiting = world.call({ body: null });
+  await world.start(revision, (request, response) => void request.resume().on("end", () => response.end("taken")));
+  assert.equal((await waiting.answer).body, "taken");
+  assert.equal((await world.call({ body: crowded() }).answer).body, "taken");
 });
 
 test("a timeout at concurrency 1: 504, and the instance is killed", async () => {

@@ -38,6 +38,10 @@ export class LiveInstance implements Slotted {
     return this.running.size;
   }
 
+  get paused(): boolean {
+    return this.instance.paused;
+  }
+
   get usable(): boolean {
     return !this.released && this.condemned === null;
   }
@@ -49,6 +53,8 @@ export class LiveInstance implements Slotted {
   }
 
   enter(invocation: ActiveInvocation, nowUs: number): void {
+    // Before its begin is marked and it is handed over: the instance wakes up meanwhile.
+    if (this.running.size === 0) this.instance.busy();
     this.running.add(invocation);
     this.lastDepth = invocation.call.depth;
     if (this.#timer === null) this.#arm(nowUs);
@@ -56,6 +62,7 @@ export class LiveInstance implements Slotted {
 
   leave(invocation: ActiveInvocation): void {
     this.running.delete(invocation);
+    if (this.running.size === 0) this.instance.idle();
   }
 
   close(): void {

@@ -74,10 +74,10 @@ test("whatever comes and goes, the bounds hold and the count is right", () => {
 });
 
 test("the instance that got a slot free last is filled first, so that the others fall idle", () => {
-  const slots = new Slots<{ capacity: number; active: number }>();
+  const slots = new Slots<{ capacity: number; active: number; paused: boolean }>();
   const [a, b] = [
-    { capacity: 2, active: 0 },
-    { capacity: 2, active: 0 },
+    { capacity: 2, active: 0, paused: false },
+    { capacity: 2, active: 0, paused: false },
   ];
   slots.offer(a);
   slots.offer(b);
@@ -99,4 +99,18 @@ test("the instance that got a slot free last is filled first, so that the others
   slots.offer(b);
   slots.remove(b);
   assert.equal(take(), undefined);
+});
+
+test("one that is paused is filled only when all that have room are", () => {
+  const slots = new Slots<{ capacity: number; active: number; paused: boolean }>();
+  const [a, b, c] = [false, true, true].map((paused) => ({ capacity: 2, active: 0, paused }));
+  for (const one of [a!, b!, c!]) slots.offer(one);
+  const take = () => {
+    const taken = slots.take();
+    if (!taken) return null;
+    taken.active++;
+    taken.paused = false;
+    return taken === a ? "a" : taken === b ? "b" : "c";
+  };
+  assert.deepEqual([take(), take(), take(), take(), take(), take(), take()], ["a", "a", "c", "c", "b", "b", null]);
 });

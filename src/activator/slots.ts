@@ -4,11 +4,13 @@
 export interface Slotted {
   readonly capacity: number;
   readonly active: number;
+  /** It is held still until it gets one. */
+  readonly paused: boolean;
 }
 
 /**
  * A stack: whoever got a slot free last is on top and fills up first. So the most recently used instances stay warm
- * and the others at the bottom fall idle, and can go.
+ * and the others at the bottom fall idle, and can go. One that is paused takes it only where all are.
  */
 export class Slots<T extends Slotted> {
   readonly #free: T[] = [];
@@ -16,8 +18,12 @@ export class Slots<T extends Slotted> {
   /** The instance that takes the next one, which the caller must then count as active; undefined: all are full. */
   take(): T | undefined {
     const top = this.#free.at(-1);
-    if (top !== undefined && top.active + 1 >= top.capacity) this.#free.pop();
-    return top;
+    if (top === undefined) return undefined;
+    const taken = top.paused ? (this.#free.findLast((instance) => !instance.paused) ?? top) : top;
+    if (taken.active + 1 < taken.capacity) return taken;
+    if (taken === top) this.#free.pop();
+    else this.remove(taken);
+    return taken;
   }
 
   /** It came, or one in it has ended: it has a slot free. */

@@ -58,6 +58,10 @@ export class World {
   readonly loads: Load[] = [];
   readonly facts: Fact[] = [];
   readonly log: string[] = [];
+  /** Instances that are held still, by their ids. */
+  readonly paused = new Set<string>();
+  /** Instances that the activator said were idle, and has not used since. */
+  readonly idle = new Set<string>();
   readonly marks = { begun: new Map<string, BeginMark>(), ended: new Map<string, EndMark>() };
   readonly revisions = new Map<string, Revision>();
   readonly #directory = mkdtempSync(join(tmpdir(), "ebb-activator-"));
@@ -104,7 +108,14 @@ export class World {
       idle: (id) => void this.log.push(`idle ${id}`),
       kill: (id) => void this.log.push(`kill ${id}`),
       drain: (id) => void this.log.push(`drain ${id}`),
-      workloadState: () => ({ ready: 0, starting: this.starting, draining: 0, state: "ready", lastFailure: null }),
+      workloadState: () => ({
+        ready: 0,
+        paused: 0,
+        starting: this.starting,
+        draining: 0,
+        state: "ready",
+        lastFailure: null,
+      }),
     };
   }
 
@@ -182,6 +193,7 @@ export class World {
   }
 
   #ready(revision: Revision, path: string, done: "response" | "told"): Instance {
+    const { paused, idle, log } = this;
     const instance: Instance = {
       id: `i${++this.#made}`,
       revision,
@@ -190,6 +202,14 @@ export class World {
       startUs: 5_000,
       connect: (reader) => connect(reader === undefined ? { path } : { path, onread: reader }),
       usage: () => ({ cpuNs: null, memoryPeakBytes: null }),
+      get paused() {
+        return paused.has(instance.id);
+      },
+      busy: () => {
+        if (paused.delete(instance.id)) log.push(`resume ${instance.id}`);
+        idle.delete(instance.id);
+      },
+      idle: () => void idle.add(instance.id),
     };
     this.activator.ready(instance);
     return instance;

@@ -99,7 +99,7 @@ export const WorkloadRow = Type.Object({
   state: Type.String({ description: "ready, building, failed, crash_loop, capacity or over_quota" }),
   isolation: Type.String({ description: "container, or none: nothing is isolated" }),
   instances: Type.Integer({ description: "running ones" }),
-  paused: Count,
+  paused: Type.Integer({ description: "those of them that are held still until somebody calls" }),
   url: Type.String(),
   pathUrl: Type.String(),
   triggers: Type.Array(Type.Unknown()),
@@ -232,7 +232,8 @@ export const DeployResultRow = Type.Object({
 });
 export const Deployed = Type.Object({
   results: Type.Array(DeployResultRow, { maxItems: deployLimits.functionsPerApp }),
-  kept: Type.Array(Type.String()),
+  kept: Type.Array(Type.String(), { maxItems: deployLimits.prunedAtOnce }),
+  keptMore: Count,
   removed: Type.Array(Type.String()),
 });
 export const Status = Type.Object({

@@ -42,7 +42,7 @@ export function workloadRow({ workload, revision, fleet, load, urls, errorsLastH
     state: fleet.state,
     isolation: isolationOf(revision.settings.isolation),
     instances: fleet.ready + fleet.draining,
-    paused: 0,
+    paused: fleet.paused,
     ...urls,
     triggers: [],
     public: revision.settings.public,

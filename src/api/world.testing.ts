@@ -39,7 +39,7 @@ export async function createApiWorld(): Promise<ApiWorld> {
         memoryLimitBytes: 2,
         pool: { sandboxes: 0, memoryBytes: 0 },
       }),
-      workloadState: () => ({ ready: 0, starting: 0, draining: 0, state: "ready", lastFailure: null }),
+      workloadState: () => ({ ready: 0, paused: 0, starting: 0, draining: 0, state: "ready", lastFailure: null }),
     },
     store: {
       revisions: world.store.revisions,
@@ -51,7 +51,10 @@ export async function createApiWorld(): Promise<ApiWorld> {
             (one) => one.project === project && (!workload || one.workload === workload) && (!id || one.id === id),
           )
           .slice(0, limit),
-      usage: async ({ project }) => totals.filter((one) => project === null || one.project === project),
+      usage: async ({ project, workload }) =>
+        totals.filter(
+          (one) => (project === null || one.project === project) && (workload ?? one.workload) === one.workload,
+        ),
       retention: async () => ({ oldestRecordMs: null }),
     },
     telemetry: {

@@ -15,6 +15,8 @@ function setup(): {
   wants: string[];
   facts: Fact[];
   state: { starting: number };
+  /** How often the fleet was asked, and what it expects. */
+  asked: { states: number; expects: string[] };
   autoscaler: ReturnType<typeof createAutoscaler>;
   onWant: { run: (() => void) | null };
 } {
@@ -23,6 +25,8 @@ function setup(): {
   const facts: Fact[] = [];
   const state = { starting: 0 };
   const onWant: { run: (() => void) | null } = { run: null };
+  const asked = { states: 0, expects: [] as string[] };
+  const name = (revision: Revision | null): string => (revision ? `r${revision.number}` : "none");
   const autoscaler = createAutoscaler({
     clock,
     tell: (fact) => facts.push(fact),
@@ -33,18 +37,15 @@ function setup(): {
       },
       eased: () => undefined,
       roomFor: () => true,
-      expect: () => undefined,
-      workloadState: (): WorkloadFleetState => ({
-        ready: 0,
-        starting: state.starting,
-        draining: 0,
-        state: "ready",
-        lastFailure: null,
-      }),
+      expect: (before, after) => void asked.expects.push(`${name(before)} -> ${name(after)}`),
+      workloadState: (): WorkloadFleetState => {
+        asked.states++;
+        return { ready: 0, starting: state.starting, draining: 0, paused: 0, state: "ready", lastFailure: null };
+      },
     },
   });
   autoscaler.start();
-  return { clock, wants, facts, state, autoscaler, onWant };
+  return { clock, wants, facts, state, asked, autoscaler, onWant };
 }
 
 function load(revision: Revision, seen: Partial<Load> = {}): Load {
@@ -154,4 +155,40 @@ test("after stop nothing is decided and no timer is left", () => {
   autoscaler.report(load(revision, { waiting: 5 }));
   assert.equal(clock.pending(), 0);
   assert.equal(wants.length, before);
+});
+
+test("what is deployed and never called is not decided about, and the fleet expects its calls all the same", () => {
+  const { clock, wants, facts, asked, autoscaler } = setup();
+  for (let index = 0; index < 1_000; index++) {
+    const revision = revisionOf(`rare-${index}`);
+    autoscaler.changed(revision.project, revision.workload, revision);
+  }
+  assert.deepEqual([asked.states, clock.pending(), wants, facts], [0, 0, [], []]);
+  assert.equal(asked.expects.length, 1_000);
+});
+
+test("the fleet is told once of each revision that comes to serve or serves no longer, called or not", () => {
+  for (const called of [false, true]) {
+    const { asked, autoscaler } = setup();
+    const [first, second] = [revisionOf("a"), { ...revisionOf("a"), number: 2 }];
+    const { project, workload } = first;
+    autoscaler.changed(project, workload, first);
+    if (called) autoscaler.report(load(first, { waiting: 1 }));
+    autoscaler.changed(project, workload, first);
+    if (called) autoscaler.report(load(second, { waiting: 1 }));
+    autoscaler.changed(project, workload, second);
+    autoscaler.changed(project, workload, null);
+    autoscaler.changed(project, workload, null);
+    assert.deepEqual(asked.expects, ["none -> r1", "r1 -> r2", "r2 -> none"]);
+  }
+});
+
+test("the first report of all may be of a revision that is not the current one yet", () => {
+  const { wants, autoscaler } = setup();
+  const [first, second] = [revisionOf("a"), { ...revisionOf("a"), number: 2 }];
+  autoscaler.changed(first.project, first.workload, first);
+  autoscaler.report(load(second, { waiting: 1 }));
+  assert.deepEqual(wants, []);
+  autoscaler.changed(first.project, first.workload, second);
+  assert.deepEqual(wants, ["a@r2 1"]);
 });

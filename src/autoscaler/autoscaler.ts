@@ -22,8 +22,6 @@ interface State {
   again: boolean;
   /** A report of a revision that has not become the current one yet. */
   early: Load | null;
-  /** It serves, and the fleet expects its calls. */
-  expected: boolean;
   /** Of a workload that leaves its idle time to ebb, from its first call on. */
   pauses: Pauses | null;
 }
@@ -46,6 +44,9 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   const { fleet, clock, tell } = options;
   const machine = options.machine ?? defaultMachine;
   const learns = options.keepAlive === "histogram";
+  /** Everything that is deployed; the fleet expects its calls. */
+  const serving = new WorkloadMap<Revision>();
+  /** Of what has been called or has a `min`: the rest is not decided about, and costs no more than its revision. */
   const states = new WorkloadMap<State>();
   const remembered = new RememberedPauses();
   let running = false;
@@ -56,7 +57,7 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     const key = load.revision;
     let state = states.get(key);
     if (!state) {
-      state = fresh(load.revision);
+      state = fresh(serving.get(key) ?? load.revision);
       states.set(key, state);
     }
     if (state.revision.number !== load.revision.number) {
@@ -71,12 +72,13 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
 
   function changed(project: string, workload: string, revision: Revision | null): void {
     const key = { project, workload };
+    const served = serving.get(key) ?? null;
+    if (revision) serving.set(key, revision);
+    else serving.delete(key);
+    if (served?.number !== revision?.number) fleet.expect(served, revision);
     const before = states.get(key);
-    const expected = before?.expected === true ? before.revision : null;
     if (before && revision && before.revision.number === revision.number) {
       before.revision = revision;
-      if (!before.expected) fleet.expect(null, revision);
-      before.expected = true;
       if (running) settle(key, before);
       return;
     }
@@ -85,18 +87,19 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
       states.delete(key);
       if (before.wanted > 0) fleet.want(before.revision, 0, [revision ? "another revision serves" : "removed"]);
     }
-    if (revision !== null || expected !== null) fleet.expect(expected, revision);
-    const pauses = before?.pauses ?? null;
-    const learnsOn = revision !== null && isAdaptable(revision);
-    if (pauses !== null && !learnsOn) remembered.forget(pauses);
-    if (!revision) return;
+    const early = before?.early?.revision.number === revision?.number ? before?.early : null;
+    let pauses = before?.pauses ?? null;
+    if (pauses !== null && (!revision || !isAdaptable(revision))) {
+      remembered.forget(pauses);
+      pauses = null;
+    }
+    if (!revision || (!early && pauses === null && revision.settings.min === 0)) return;
     const state = fresh(revision);
-    state.expected = true;
-    if (pauses !== null && learnsOn) {
+    if (pauses !== null) {
       remembered.interrupted(pauses);
       state.pauses = pauses;
     }
-    if (before?.early?.revision.number === revision.number) state.load = before.early;
+    if (early) state.load = early;
     states.set(key, state);
     if (running) settle(key, state);
   }
@@ -189,6 +192,7 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
       running = false;
       for (const state of states.values()) cancel(state);
       states.clear();
+      serving.clear();
     },
     report,
     changed,
@@ -219,7 +223,6 @@ function fresh(revision: Revision): State {
     deciding: false,
     again: false,
     early: null,
-    expected: false,
     pauses: null,
   };
 }

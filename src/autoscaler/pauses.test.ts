@@ -54,6 +54,7 @@ class Scene {
           ready: this.ready,
           starting: this.starting,
           draining: 0,
+          paused: 0,
           state: "ready",
           lastFailure: null,
         }),

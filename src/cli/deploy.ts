@@ -90,7 +90,7 @@ async function commitOf(path: string): Promise<string | null> {
 }
 
 /** As INTERFACE shows it: what it recognised, which revision, and where it answers. */
-export function printDeployed(output: Output, { results, kept, removed, seconds }: DeployAnswer): void {
+export function printDeployed(output: Output, { results, kept, keptMore, removed, seconds }: DeployAnswer): void {
   const width = Math.max(0, ...results.map(({ workload }) => workload.length));
   for (const result of results) {
     const was = result.unchanged ? "unchanged" : result.before === null ? "new" : `was r${result.before}`;
@@ -105,8 +105,9 @@ export function printDeployed(output: Output, { results, kept, removed, seconds 
     output.line(`  ${result.url}   ${access}   ${seconds.toFixed(1)} s`);
   }
   if (removed.length > 0) output.line(`removed: ${removed.join(", ")}`);
+  const more = keptMore > 0 ? `, and ${keptMore} more` : "";
   if (kept.length > 0)
-    output.line(`kept, though ebb.yaml does not declare them: ${kept.join(", ")} (--prune removes them)`);
+    output.line(`kept, though ebb.yaml does not declare them: ${kept.join(", ")}${more} (--prune removes them)`);
 }
 
 function tokenCommand({ project }: DeployedWorkload): string {

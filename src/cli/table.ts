@@ -14,6 +14,7 @@ const daemonOptions: Record<string, OptionSpec> = {
     value: "WAY",
     help: "fixed, or histogram: how long functions that do not say idleSeconds are kept",
   },
+  pause: { value: "SECONDS|off", help: "when an instance that is idle is paused (5)" },
   isolation: { value: "none", help: "run functions as plain processes: development only, loopback only" },
 };
 

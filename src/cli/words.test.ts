@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { referenceMarkdown } from "./help.ts";
-import { ago, figure, sanitized } from "./output.ts";
+import { ago, figure, sanitized, stateWord } from "./output.ts";
 import { usageLine } from "./parse.ts";
 
 import { commands } from "./table.ts";
@@ -13,6 +13,12 @@ test("nothing that drives a terminal gets through", () => {
   const attacks = ["\u001b[2J", "\u001b]0;title\u0007", "\u009b31m", "a\bb", "\u202egnp.exe", "\u0000"];
   for (const attack of attacks) assert.match(sanitized(attack), /^[\x20-\x7e]*$/, JSON.stringify(attack));
   assert.equal(sanitized("tab\tline\nreturn\r\n ümläut 日本"), "tab\tline\nreturn\n ümläut 日本");
+});
+
+test("ready, paused and none are told apart, and what is wrong goes before them", () => {
+  const word = (instances: number, paused: number, state = "ready") => stateWord({ state, instances, paused });
+  assert.deepEqual([word(0, 0), word(2, 0), word(2, 1), word(2, 2)], ["asleep", "ready", "ready", "paused"]);
+  assert.equal(word(1, 1, "crash_loop"), "crash_loop");
 });
 
 test("times go back for records and ahead for tokens", () => {

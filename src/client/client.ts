@@ -88,7 +88,9 @@ export function createClient(options: ClientOptions) {
       for await (const step of steps) {
         if (step.step === "failed") throw new ClientError(step.problem.detail, step.problem.status, step.problem);
         told(step);
-        if (step.step === "deployed") return { results: step.results, kept: step.kept, removed: step.removed };
+        if (step.step !== "deployed") continue;
+        const { results, kept, keptMore, removed } = step;
+        return { results, kept, keptMore, removed };
       }
       throw new ClientError("the deploy broke off before it told how it ended", null, null);
     },

@@ -179,6 +179,7 @@ export interface DeployedWorkload {
 export interface Deployed {
   readonly results: readonly DeployedWorkload[];
   readonly kept: readonly string[];
+  readonly keptMore: number;
   readonly removed: readonly string[];
 }
 

@@ -25,7 +25,9 @@ export type DeployProgress =
   | {
       readonly step: "deployed";
       readonly results: readonly DeployResult[];
+      /** What the app file does not declare: some of it by name, and how many more there are. */
       readonly kept: readonly string[];
+      readonly keptMore: number;
       readonly removed: readonly string[];
     };
 

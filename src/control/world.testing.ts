@@ -80,6 +80,7 @@ export function createMemoryState() {
     project: (name) => projects.get(name) ?? null,
     projects: () => projects.values(),
     workload: (project, name) => found(workloads.get(`${project}/${name}`)),
+    count: (project) => [...workloads.values()].filter((one) => one.project === project).length,
     workloads: (project) =>
       [...workloads.values()]
         .filter((one) => project === undefined || one.project === project)

@@ -3,7 +3,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { admit, backoffMs, endedLikeACrash, sandboxMemoryBytes, surplus, type IdleInstance } from "./decide.ts";
+import {
+  admit,
+  backoffMs,
+  decidePauses,
+  endedLikeACrash,
+  sandboxMemoryBytes,
+  surplus,
+  type IdleInstance,
+} from "./decide.ts";
 import { Turns } from "./turns.ts";
 
 const MiB = 1024 * 1024;
@@ -98,15 +106,33 @@ test("an instance that dies of a request, or after a while, or because it was to
   assert.equal(endedLikeACrash({ reason: "killed", readyForMs: 50, active: 0 }), false);
 });
 
+test("instances are paused when they have been idle for so long, a few at a time, and the next is looked at when it is due", () => {
+  const idle = [1, 2, 3, 4, 5, 6].map((id) => ({ id, idleSinceUs: 1_000_000 * id }));
+  const decided = (nowUs: number) => {
+    const { pause, decideAgainAtUs } = decidePauses(idle, 5_000, nowUs);
+    return [pause.map(({ id }) => id), decideAgainAtUs];
+  };
+  assert.deepEqual(decided(5_999_999), [[], 6_000_000]);
+  assert.deepEqual(decided(6_000_000), [[1], 7_000_000]);
+  assert.deepEqual(decided(9_000_000), [[1, 2, 3, 4], 10_000_000]);
+  assert.deepEqual(decided(20_000_000), [[1, 2, 3, 4], 20_010_000]);
+  assert.deepEqual(decidePauses(idle.slice(4), 5_000, 20_000_000), {
+    pause: idle.slice(4),
+    reason: "idle for 5 s",
+    decideAgainAtUs: null,
+  });
+});
+
 test("a surplus is taken from those that have done least, then from idle ones, then from the least busy, youngest first", () => {
   const live = [
-    { id: "busy", stage: "ready", active: 5, startUs: 1 },
-    { id: "idle-old", stage: "ready", active: 0, startUs: 2 },
-    { id: "idle-young", stage: "ready", active: 0, startUs: 3 },
-    { id: "assigning", stage: "assigning", active: 0, startUs: 4 },
-    { id: "preparing", stage: "preparing", active: 0, startUs: 5 },
+    { id: "paused", stage: "ready", paused: true, active: 0, startUs: 0 },
+    { id: "busy", stage: "ready", paused: false, active: 5, startUs: 1 },
+    { id: "idle-old", stage: "ready", paused: false, active: 0, startUs: 2 },
+    { id: "idle-young", stage: "ready", paused: false, active: 0, startUs: 3 },
+    { id: "assigning", stage: "assigning", paused: false, active: 0, startUs: 4 },
+    { id: "preparing", stage: "preparing", paused: false, active: 0, startUs: 5 },
   ] as const;
-  assert.deepEqual(surplus(live, 5), ["preparing", "assigning", "idle-young", "idle-old", "busy"]);
+  assert.deepEqual(surplus(live, 6), ["preparing", "assigning", "paused", "idle-young", "idle-old", "busy"]);
   assert.deepEqual(surplus(live, 1), ["preparing"]);
   assert.deepEqual(surplus(live, 0), []);
 });

@@ -1,6 +1,6 @@
 // The fleet's decisions: who gets memory, who goes for it, which instances are too many, how long a crash backs off. Pure.
 
-import { machineLimits } from "#model/limits.ts";
+import { machineLimits, pauseLimits } from "#model/limits.ts";
 import type { ProjectQuotas } from "#model/workload.ts";
 
 const MiB = 1024 * 1024;
@@ -127,20 +127,50 @@ export function endedLikeACrash(exit: {
   return (exit.reason === "exited" || exit.reason === "memory") && exit.active === 0 && exit.readyForMs < steadyMs;
 }
 
+export interface Pauses<T> {
+  readonly pause: readonly T[];
+  /** Of all of them. */
+  readonly reason: string;
+  /** Monotonic us when others may be due; null: none is left. */
+  readonly decideAgainAtUs: number | null;
+}
+
+/** Which instances are paused now. `idle`: those in which nothing runs, the longest idle first. */
+export function decidePauses<T extends { readonly idleSinceUs: number }>(
+  idle: Iterable<T>,
+  afterMs: number,
+  nowUs: number,
+): Pauses<T> {
+  const pause: T[] = [];
+  const reason = `idle for ${afterMs / 1_000} s`;
+  for (const instance of idle) {
+    const dueUs = instance.idleSinceUs + afterMs * 1_000;
+    if (dueUs > nowUs) return { pause, reason, decideAgainAtUs: dueUs };
+    if (pause.length === pauseLimits.atOnce)
+      return { pause, reason, decideAgainAtUs: nowUs + pauseLimits.paceMs * 1_000 };
+    pause.push(instance);
+  }
+  return { pause, reason, decideAgainAtUs: null };
+}
+
 export interface LiveInstance {
   readonly id: string;
   readonly stage: "preparing" | "assigning" | "ready";
+  readonly paused: boolean;
   readonly active: number;
   readonly startUs: number;
 }
 
-/** Which go when there are `count` too many: those that have done least, then idle ones, then the least busy; the youngest first. */
+/**
+ * Which go when there are `count` too many: those that have done least, then idle ones, paused before ready, then the least busy;
+ * the youngest first.
+ */
 export function surplus(live: readonly LiveInstance[], count: number): readonly string[] {
   if (count <= 0) return [];
   const rank = (instance: LiveInstance): number => {
-    if (instance.stage === "preparing") return -2;
-    if (instance.stage === "assigning") return -1;
-    return instance.active;
+    if (instance.stage === "preparing") return -3;
+    if (instance.stage === "assigning") return -2;
+    return instance.paused ? -1 : instance.active;
   };
   return live
     .toSorted((a, b) => rank(a) - rank(b) || b.startUs - a.startUs || (a.id < b.id ? -1 : 1))

@@ -17,6 +17,12 @@ export interface Instance {
   /** See SandboxDriver.connect. */
   connect(reader?: SocketReader): Duplex;
   usage(): SandboxUsage;
+  /** It is held still, since nothing has run in it for a while. */
+  readonly paused: boolean;
+  /** The user: something is about to be handed to it, in which nothing ran. It goes on, if it was paused. */
+  busy(): void;
+  /** The user: the last that ran in it is over, and nothing lingers. */
+  idle(): void;
 }
 
 /** Who uses the instances (the activator). Called on the main thread; must not throw. */
@@ -45,6 +51,8 @@ export interface FleetState {
 
 export interface WorkloadFleetState {
   readonly ready: number;
+  /** Of those that are ready. */
+  readonly paused: number;
   readonly starting: number;
   readonly draining: number;
   readonly state: "ready" | "crash_loop" | "capacity" | "over_quota";

@@ -9,20 +9,14 @@ import type { Exit, OneOff, OneOffResult, Ready } from "#sandbox/door.ts";
 import { Admission } from "./admission.ts";
 import { poolKeyOf } from "./assignment.ts";
 import { check, type Checked } from "./check.ts";
-import {
-  crashLoopFailures,
-  endedLikeACrash,
-  sandboxMemoryBytes,
-  surplus,
-  type CrashLoop,
-  type LiveInstance,
-} from "./decide.ts";
+import { endedLikeACrash, sandboxMemoryBytes, surplus, type CrashLoop, type LiveInstance } from "./decide.ts";
 import type { Fleet, FleetState, InstanceUser, WorkloadFleetState } from "./door.ts";
 import { idleInstances } from "./idle.ts";
 import { launch, tellOfUseless, type LaunchContext } from "./launch.ts";
 import { failureOfExit, isLive, liveOf, newMember, projectOf, viewOf, type Group, type Member } from "./member.ts";
+import { Pausing } from "./pausing.ts";
 import { Pool } from "./pool.ts";
-import { Registry } from "./registry.ts";
+import { Registry, stateOf } from "./registry.ts";
 
 const MiB = 1024 * 1024;
 const stopAttempts = 5;
@@ -41,6 +35,8 @@ export interface FleetOptions extends LaunchContext {
   readonly concurrentStarts?: number;
   /** What sandboxes that are started ahead may use of it; 0: none is. */
   readonly poolBytes?: number;
+  /** How long nothing has run in an instance that is paused; null, left out: none is. */
+  readonly pauseAfterMs?: number | null;
   /** In [0, 1); for the jitter of back-offs. */
   readonly chance?: () => number;
 }
@@ -57,6 +53,7 @@ class SandboxFleet implements Fleet {
   readonly #members = new Map<InstanceId, Member>();
   readonly #oneOffs = new Set<Promise<unknown>>();
   readonly #pool: Pool;
+  readonly #pausing: Pausing;
   #stopping = false;
 
   constructor(options: FleetOptions) {
@@ -66,6 +63,9 @@ class SandboxFleet implements Fleet {
     this.#limitBytes = sandboxMemoryBytes(options.memoryBytes) - budgetBytes;
     const quiet = (): boolean => this.#admission.starting === 0;
     this.#pool = new Pool({ driver, clock, tell, budgetBytes, quiet });
+    const afterMs = options.pauseAfterMs ?? null;
+    const stuck = (member: Member): void => this.kill(member.id, "it could not go on after a pause");
+    this.#pausing = new Pausing({ driver, clock, tell, afterMs, stuck });
     this.#admission = new Admission({
       clock: options.clock,
       limitBytes: this.#limitBytes,
@@ -214,19 +214,7 @@ class SandboxFleet implements Fleet {
   }
 
   workloadState(workload: WorkloadKey): WorkloadFleetState {
-    const entry = this.#registry.workload(workload);
-    let [ready, starting, draining] = [0, 0, 0];
-    let state: WorkloadFleetState["state"] = "ready";
-    for (const group of entry?.groups ?? []) {
-      for (const member of group.members) {
-        if (member.stage === "ready") ready++;
-        else if (isLive(member)) starting++;
-        else draining++;
-      }
-      if (group.refused) state = group.refused;
-    }
-    if ((entry?.crash?.failures ?? 0) >= crashLoopFailures) state = "crash_loop";
-    return { ready, starting, draining, state, lastFailure: entry?.lastFailure ?? null };
+    return stateOf(this.#registry.workload(workload));
   }
 
   state(): FleetState {
@@ -272,6 +260,8 @@ class SandboxFleet implements Fleet {
     const { project, workload, number } = revision;
     const of = { instance: id, project, workload, revision: number };
     tell({ kind: "instance_ready", ...of, ahead: member.ahead, phases: ready.phases });
+    const pausing = this.#pausing;
+    pausing.idle(member);
     user().ready({
       id,
       revision,
@@ -280,6 +270,11 @@ class SandboxFleet implements Fleet {
       startUs: member.readyUs - member.startUs,
       connect: (reader) => driver.connect(sandbox, reader),
       usage: () => driver.usage(sandbox),
+      get paused() {
+        return member.paused;
+      },
+      busy: () => pausing.busy(member),
+      idle: () => pausing.idle(member),
     });
     if (group.wanted > liveOf(group)) this.#admission.enqueue(group);
   }
@@ -357,15 +352,16 @@ class SandboxFleet implements Fleet {
     if (member.stage !== "ready") return this.#end(member, 0, reason);
     member.stage = "draining";
     member.reason = reason;
+    this.#pausing.leave(member);
     if (this.#options.user().release(member.id)) this.#end(member, sandboxLimits.stopGraceMs, reason);
   }
 
   #shrink(group: Group, count: number, reason: string): void {
     const user = this.#options.user();
     const live: LiveInstance[] = [];
-    for (const { id, stage, startUs } of group.members) {
-      if (stage === "preparing" || stage === "assigning") live.push({ id, stage, active: 0, startUs });
-      else if (stage === "ready") live.push({ id, stage, active: user.activeIn(id), startUs });
+    for (const { id, stage, paused, startUs } of group.members) {
+      if (stage === "preparing" || stage === "assigning") live.push({ id, stage, paused, active: 0, startUs });
+      else if (stage === "ready") live.push({ id, stage, paused, active: user.activeIn(id), startUs });
     }
     for (const id of surplus(live, count)) {
       const member = this.#members.get(id);
@@ -390,6 +386,7 @@ class SandboxFleet implements Fleet {
     if (member.stage !== "stopping") this.#admission.ledger.ending(projectOf(member), member.memoryBytes);
     member.stage = "stopping";
     member.reason ??= reason;
+    this.#pausing.leave(member);
     member.killed ||= graceMs === 0;
     void this.#stopSandbox(member, graceMs);
   }
@@ -417,6 +414,7 @@ class SandboxFleet implements Fleet {
     const live = isLive(member);
     member.stage = "gone";
     member.exit = exit;
+    this.#pausing.leave(member);
     const active = member.told ? user().activeIn(id) : 0;
     this.#members.delete(id);
     group?.members.delete(member);

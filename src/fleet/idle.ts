@@ -12,6 +12,8 @@ export function idleInstances(
   const idle: IdleInstance[] = [];
   for (const group of groups) {
     const ready = [...group.members].filter((member) => member.stage === "ready");
+    // Of one workload's a call prefers those that are not.
+    ready.sort((a, b) => Number(b.paused) - Number(a.paused));
     let spare = ready.length - group.revision.settings.min;
     if (spare <= 0) continue;
     const used = user.load(group.revision).lastActiveMs;

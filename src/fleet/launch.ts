@@ -76,19 +76,22 @@ async function steps(
   member.stage = "assigning";
 
   const nonce = randomHex(16);
-  telemetry.attach({
-    instance: id,
-    project: revision.project,
-    workload: revision.workload,
-    source: driver.output(sandbox),
-    nonce: revision.settings.runtime === "custom" ? null : nonce,
-    concurrency: revision.settings.concurrency,
-  });
+  const source = driver.output(sandbox);
   const credential = access.mintCredential(id, revision.project);
   const env = environmentOf(revision, context.secrets, context.internalUrl(credential));
   const takeWithinMs = member.ahead ? poolLimits.takeWithinMs : null;
   const assignment = assignmentOf(revision, { instance: id, env, credential, nonce, check, takeWithinMs });
-  const result = await driver.assign(sandbox, assignment);
+  const assigned = driver.assign(sandbox, assignment);
+  // The start goes first: until somebody reads it, what is printed waits in its pipe.
+  telemetry.attach({
+    instance: id,
+    project: revision.project,
+    workload: revision.workload,
+    source,
+    nonce: revision.settings.runtime === "custom" ? null : nonce,
+    concurrency: revision.settings.concurrency,
+  });
+  const result = await assigned;
   // Whoever stopped it while it was assigned has its reasons already.
   return member.reason === null ? result : null;
 }

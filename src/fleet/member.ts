@@ -39,6 +39,10 @@ export interface Member {
   /** The driver's answer to `prepare`; a member that ends before it waits for it. */
   preparing: Promise<SandboxId> | null;
   readyUs: number;
+  /** Monotonic us since when nothing runs in it, while that is so. */
+  idleSinceUs: number;
+  /** It is held still until something is handed to it. */
+  paused: boolean;
   /** The user was told of it, and must be told of its end. */
   told: boolean;
   /** Why it was stopped; null: nobody asked. */
@@ -63,6 +67,8 @@ export function newMember(group: Group | null, revision: Revision, clock: Clock)
     ahead: false,
     preparing: null,
     readyUs: 0,
+    idleSinceUs: 0,
+    paused: false,
     told: false,
     reason: null,
     killed: false,
@@ -143,13 +149,13 @@ export class Ledger {
 }
 
 export function viewOf(member: Member, isolation: Isolation, activeIn: (id: InstanceId) => number): InstanceView {
-  const { id, revision, stage, startedMs } = member;
+  const { id, revision, startedMs } = member;
   return {
     id,
     project: revision.project,
     workload: revision.workload,
     revision: revision.number,
-    state: stateOf(stage),
+    state: stateOf(member),
     isolation,
     memoryMb: revision.settings.memoryMb,
     startedMs,
@@ -157,9 +163,9 @@ export function viewOf(member: Member, isolation: Isolation, activeIn: (id: Inst
   };
 }
 
-function stateOf(stage: Member["stage"]): InstanceState {
+function stateOf({ stage, paused }: Member): InstanceState {
   if (stage === "preparing" || stage === "assigning") return "starting";
-  if (stage === "ready") return "ready";
+  if (stage === "ready") return paused ? "paused" : "ready";
   return stage === "gone" ? "stopped" : "draining";
 }
 

@@ -3,8 +3,9 @@
 import type { Clock } from "#model/clock.ts";
 import type { Failure } from "#model/instance.ts";
 import { revisionKeyOf, WorkloadMap, type Revision, type WorkloadKey } from "#model/workload.ts";
-import { backoffMs, type CrashLoop } from "./decide.ts";
-import type { Group } from "./member.ts";
+import { backoffMs, crashLoopFailures, type CrashLoop } from "./decide.ts";
+import type { WorkloadFleetState } from "./door.ts";
+import { isLive, type Group } from "./member.ts";
 
 export interface WorkloadEntry {
   readonly groups: Set<Group>;
@@ -103,4 +104,20 @@ export class Registry {
     }
     return entry;
   }
+}
+
+export function stateOf(entry: WorkloadEntry | null): WorkloadFleetState {
+  let [ready, paused, starting, draining] = [0, 0, 0, 0];
+  let state: WorkloadFleetState["state"] = "ready";
+  for (const group of entry?.groups ?? []) {
+    for (const member of group.members) {
+      if (member.paused) paused++;
+      if (member.stage === "ready") ready++;
+      else if (isLive(member)) starting++;
+      else draining++;
+    }
+    if (group.refused) state = group.refused;
+  }
+  if ((entry?.crash?.failures ?? 0) >= crashLoopFailures) state = "crash_loop";
+  return { ready, paused, starting, draining, state, lastFailure: entry?.lastFailure ?? null };
 }

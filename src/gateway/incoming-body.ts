@@ -32,6 +32,11 @@ export class IncomingBody implements RequestBody, BodyReceiver {
     return this.#asksFirst;
   }
 
+  get crowded(): boolean {
+    const small = this.lengthBytes !== null && this.lengthBytes <= httpLimits.sentAheadSmallBytes;
+    return !small && !this.#asksFirst && this.#exchange.crowded;
+  }
+
   read(sink: BodySink): void {
     this.#sink = sink;
     if (this.#asksFirst) this.#exchange.continue();

@@ -1,7 +1,8 @@
 // The journal of what ran: called, not told. The marks of a turn are one write on the main thread; they survive kill -9.
 
 import type { InstanceId, InvocationId } from "#model/ids.ts";
-import type { InvocationRecord, Outcome, TriggerKind } from "#model/invocation.ts";
+import type { Outcome, TriggerKind } from "#model/invocation.ts";
+import type { RecordBlock } from "#model/record-block.ts";
 import type { UsageTotal } from "#model/usage.ts";
 import type { Revision } from "#model/workload.ts";
 import type { EbbError } from "#model/errors.ts";
@@ -82,7 +83,7 @@ export interface JournalPosition {
 
 /** What one stretch of the journal comes to. */
 export interface LedgerBatch {
-  readonly records: readonly InvocationRecord[];
+  readonly blocks: readonly RecordBlock[];
   /** Increments, at most one for each project, workload and hour. */
   readonly totals: readonly UsageTotal[];
   readonly position: JournalPosition;

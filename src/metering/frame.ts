@@ -7,7 +7,7 @@
 //   4  4  CRC-32 of kind, length and payload, seeded with the frame's own place (segment, offset)
 // The seed makes a frame valid only where it was written: bytes that a failing disk put elsewhere are not believed.
 
-import type { Outcome, TriggerKind } from "#model/invocation.ts";
+import { outcomes, triggerKinds, type Outcome, type TriggerKind } from "#model/invocation.ts";
 import { crc32 } from "./crc32.ts";
 
 export const headerBytes = 8;
@@ -18,17 +18,6 @@ const markerHigh = 0xb1;
 const textMaxBytes = 64;
 
 /** Numbers are written to disk: never reorder, only append. */
-const triggers: readonly TriggerKind[] = ["http", "internal", "object", "schedule", "queue", "nats", "mqtt"];
-const outcomes: readonly Outcome[] = [
-  "ok",
-  "error",
-  "timeout",
-  "memory",
-  "exited",
-  "client_gone",
-  "refused",
-  "interrupted",
-];
 const kinds = ["open", "instance", "begin", "answered", "end", "alive", "close", "refused", "tick"] as const;
 
 /** A daemon begins to write: whatever was active before it is over. Pairs the two clocks. */
@@ -201,7 +190,7 @@ export class FrameBuffer {
         this.#u32(frame.instance);
         this.#u32(frame.invocation);
         this.#f64(frame.atUs);
-        this.#u8(triggers.indexOf(frame.trigger) | (frame.cold ? 0x80 : 0));
+        this.#u8(triggerKinds.indexOf(frame.trigger) | (frame.cold ? 0x80 : 0));
         this.#f64(frame.timeMs);
         this.#f64(frame.queuedUs);
         this.#f64(frame.startUs);
@@ -245,7 +234,7 @@ export class FrameBuffer {
         return this.#text(frame.bootId);
       case "refused":
         this.#f64(frame.atUs);
-        this.#u8(triggers.indexOf(frame.trigger) | (frame.cold ? 0x80 : 0));
+        this.#u8(triggerKinds.indexOf(frame.trigger) | (frame.cold ? 0x80 : 0));
         this.#u8(outcomes.indexOf(frame.outcome));
         this.#f64(frame.timeMs);
         this.#f64(frame.queuedUs);
@@ -441,7 +430,7 @@ export class FrameReader {
 }
 
 function trigger(flags: number): TriggerKind {
-  const found = triggers[flags & 0x7f];
+  const found = triggerKinds[flags & 0x7f];
   if (found === undefined) throw new RangeError("unknown trigger");
   return found;
 }

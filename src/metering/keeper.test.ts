@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { recordLimits } from "#model/limits.ts";
+import { packRecords } from "#model/record-block.ts";
 import { createMemoryDriver } from "#store/memory/driver.ts";
 import { record, total } from "#store/fixtures/things.ts";
 import type { Meter } from "./door.ts";
@@ -129,7 +130,13 @@ describe("keeper", () => {
       steps.push(deleted);
       return deleted;
     };
-    await ledger.commit({ records, totals: [total(old)], position, state: emptyState, damagedBytes: 0 });
+    await ledger.commit({
+      blocks: packRecords(records),
+      totals: [total(old)],
+      position,
+      state: emptyState,
+      damagedBytes: 0,
+    });
     run("new");
     await settle(3_000_000);
     assert.deepEqual((await ids()).toSorted(), ["new", "next"]);

@@ -2,6 +2,7 @@
 
 import * as fs from "node:fs";
 import { journalLimits } from "#model/limits.ts";
+import { RecordPacker } from "#model/record-block.ts";
 import type { JournalPosition, Ledger } from "./door.ts";
 import { FrameReader } from "./frame.ts";
 import { segmentPath, segmentsIn } from "./segment.ts";
@@ -26,6 +27,7 @@ export interface LoadResult {
 export class Loader {
   readonly #options: LoaderOptions;
   #fold: SpanFold | null = null;
+  #packer = new RecordPacker();
   #position: JournalPosition = { segment: 0, offsetBytes: 0 };
   #fd = -1;
   #fdSegment = 0;
@@ -83,7 +85,9 @@ export class Loader {
   async #resume(): Promise<void> {
     if (this.#fold) return;
     const saved = await this.#options.ledger.journal();
-    this.#fold = new SpanFold(saved?.state ?? null);
+    const packer = new RecordPacker();
+    this.#packer = packer;
+    this.#fold = new SpanFold(saved?.state ?? null, (record) => packer.add(record));
     this.#position = saved?.position ?? { segment: 0, offsetBytes: 0 };
     this.#emptyBytes = 0;
     this.#closeFile();
@@ -111,11 +115,11 @@ export class Loader {
         ? { segment: segment + 1, offsetBytes: 0 }
         : { segment, offsetBytes: live && whole ? limit : offsetBytes + read.usedBytes };
     if (whole) this.#emptyBytes = 0;
-    const { records, totals } = fold.take();
-    result.records += records.length;
+    const blocks = this.#packer.take();
+    for (const block of blocks) result.records += block.records;
     await this.#options.ledger.commit({
-      records,
-      totals,
+      blocks,
+      totals: fold.takeTotals(),
       position: this.#position,
       state: fold.save(),
       damagedBytes: read.damagedBytes,

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import * as fc from "fast-check";
 import type { Frame } from "./frame.ts";
+import type { InvocationRecord } from "#model/invocation.ts";
+import type { UsageTotal } from "#model/usage.ts";
 import { SpanFold } from "./spans.ts";
 
 const open: Frame = { kind: "open", bootId: "boot", wallMs: 3_600_000, atUs: 0, epoch: 1 };
@@ -59,10 +61,16 @@ const end = (n: number, id: string, atUs: number, cpuNs: number | null = null): 
   cpuNs,
 });
 
-function fold(frames: readonly Frame[]): ReturnType<SpanFold["take"]> & { spansUs: number; stray: number } {
-  const folding = new SpanFold();
+function fold(frames: readonly Frame[]): {
+  records: InvocationRecord[];
+  totals: UsageTotal[];
+  spansUs: number;
+  stray: number;
+} {
+  const records: InvocationRecord[] = [];
+  const folding = new SpanFold(null, (record) => records.push(record));
   for (const frame of [open, ...frames]) folding.apply(frame);
-  return { ...folding.take(), spansUs: folding.closedSpansUs, stray: folding.strayMarks };
+  return { records, totals: folding.takeTotals(), spansUs: folding.closedSpansUs, stray: folding.strayMarks };
 }
 const billed = (frames: readonly Frame[]): [string, number][] =>
   fold(frames).records.map((record) => [record.id, record.billedUs]);
@@ -213,24 +221,23 @@ interface Step {
 
 /** Applies random steps and keeps, apart from the fold and simply, what must come out. */
 function walk(steps: readonly Step[]): {
-  records: ReturnType<SpanFold["take"]>["records"];
+  records: InvocationRecord[];
   spansUs: number;
   totals: number;
   begun: number;
   busyUs: number;
   spans: number;
 } {
-  let folding = new SpanFold();
+  const result = { records: [] as InvocationRecord[], totals: 0, begun: 0, busyUs: 0, spans: 0 };
+  const record = (of: InvocationRecord): number => result.records.push(of);
+  let folding = new SpanFold(null, record);
   let spansUs = 0;
   let atUs = 1_000;
   const lastUs = new Map<number, number>();
   const active = new Map<number, Map<string, true>>();
   const startUs = new Map<number, number>();
-  const result = { records: [] as ReturnType<SpanFold["take"]>["records"], totals: 0, begun: 0, busyUs: 0, spans: 0 };
   const take = (): void => {
-    const { records, totals } = folding.take();
-    result.records.push(...records);
-    for (const total of totals) result.totals += total.billedUs;
+    for (const total of folding.takeTotals()) result.totals += total.billedUs;
   };
   const closed = (n: number, us: number): void => {
     if (active.get(n)!.size > 0) {
@@ -256,7 +263,7 @@ function walk(steps: readonly Step[]): {
     if (what === "save") {
       take();
       spansUs += folding.closedSpansUs;
-      folding = new SpanFold(folding.save());
+      folding = new SpanFold(folding.save(), record);
     } else if (what === "open") {
       for (const m of [1, 2, 3]) closed(m, lastUs.get(m)!);
       start();

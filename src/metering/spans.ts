@@ -25,8 +25,11 @@ interface ActiveInvocation {
 
 interface OpenInstance {
   readonly of: InstanceFrame;
-  /** By the number that its marks call it, in the order of beginning. */
-  readonly active: Map<number, ActiveInvocation>;
+  /**
+   * In the order of beginning, so that what ends is mostly near the front. No Map: where one comes and goes all the time, each of
+   * its tables, outgrown but not yet collected, keeps the next and whatever was active then, and the collector copies all of it.
+   */
+  readonly active: ActiveInvocation[];
   spanStartUs: number;
   /** The span is divided up to here. */
   dividedUs: number;
@@ -55,16 +58,16 @@ interface SavedState {
   readonly version: 1;
   readonly clock: { readonly wallMs: number; readonly atUs: number };
   readonly lastMarkUs: number;
-  readonly instances: readonly (Omit<OpenInstance, "active"> & { readonly active: readonly ActiveInvocation[] })[];
+  readonly instances: readonly OpenInstance[];
   readonly provisions: readonly (readonly [string, Provision])[];
 }
 
 export class SpanFold {
+  readonly #told: (record: InvocationRecord) => void;
   readonly #instances = new Map<number, OpenInstance>();
   readonly #provisions = new Map<string, Provision>();
   #clock = { wallMs: 0, atUs: 0 };
   #lastMarkUs = 0;
-  #records: InvocationRecord[] = [];
   #totals = new Map<string, Total>();
   #lastTotal: Total | null = null;
   /** Marks that belong to nothing known: their beginning was damaged. */
@@ -72,18 +75,19 @@ export class SpanFold {
   /** Sum of all closed spans so far, rounded: what the records must come to. */
   closedSpansUs = 0;
 
-  constructor(saved: string | null = null) {
+  /** `record` is called with each record as its invocation ends. */
+  constructor(saved: string | null, record: (record: InvocationRecord) => void) {
+    this.#told = record;
     if (saved === null) return;
     const state = JSON.parse(saved) as SavedState;
     this.#clock = { ...state.clock };
     this.#lastMarkUs = state.lastMarkUs;
     for (const [key, provision] of state.provisions) this.#provisions.set(key, { ...provision });
-    for (const { active, ...instance } of state.instances)
+    for (const instance of state.instances)
       this.#instances.set(instance.of.instance, {
         ...instance,
         // A state from before idle CPU was counted does not have it.
         idleFreeNs: instance.idleFreeNs ?? 0,
-        active: new Map(active.map((one) => [one.begin.invocation, one])),
       });
   }
 
@@ -93,16 +97,15 @@ export class SpanFold {
       version: 1,
       clock: this.#clock,
       lastMarkUs: this.#lastMarkUs,
-      instances: Array.from(this.#instances.values(), saveInstance),
+      instances: [...this.#instances.values()],
       provisions: [...this.#provisions],
     };
     return JSON.stringify(state);
   }
 
-  /** What has come out since the last call. */
-  take(): { records: InvocationRecord[]; totals: UsageTotal[] } {
-    const taken = { records: this.#records, totals: [...this.#totals.values()] };
-    this.#records = [];
+  /** What the totals have grown by since the last call. */
+  takeTotals(): UsageTotal[] {
+    const taken = [...this.#totals.values()];
     this.#totals = new Map();
     this.#lastTotal = null;
     return taken;
@@ -145,7 +148,7 @@ export class SpanFold {
       case "begin":
         return this.#begin(instance, frame, atUs);
       case "answered": {
-        const active = instance.active.get(frame.invocation);
+        const active = instance.active[placeOf(instance, frame.invocation)];
         if (active) active.answered = frame;
         else this.strayMarks++;
         return;
@@ -175,7 +178,7 @@ export class SpanFold {
   #open(frame: InstanceFrame): void {
     this.#instances.set(frame.instance, {
       of: frame,
-      active: new Map(),
+      active: [],
       spanStartUs: 0,
       dividedUs: 0,
       share: 0,
@@ -194,11 +197,11 @@ export class SpanFold {
   }
 
   #begin(instance: OpenInstance, frame: BeginFrame, atUs: number): void {
-    if (instance.active.has(frame.invocation)) {
+    if (placeOf(instance, frame.invocation) >= 0) {
       this.strayMarks++;
       return;
     }
-    if (instance.active.size === 0) {
+    if (instance.active.length === 0) {
       this.#countCpu(instance, frame.cpuNs);
       instance.spanStartUs = atUs;
       instance.dividedUs = atUs;
@@ -210,11 +213,12 @@ export class SpanFold {
       divide(instance, atUs);
       instance.overlapped = true;
     }
-    instance.active.set(frame.invocation, { begin: frame, shareAtBegin: instance.share, answered: null });
+    instance.active.push({ begin: frame, shareAtBegin: instance.share, answered: null });
   }
 
   #end(instance: OpenInstance, frame: EndFrame, atUs: number): void {
-    const active = instance.active.get(frame.invocation);
+    const place = placeOf(instance, frame.invocation);
+    const active = instance.active[place];
     if (!active) {
       this.strayMarks++;
       return;
@@ -224,28 +228,29 @@ export class SpanFold {
     // What went out to the caller stays true, whatever ended it.
     const answer = frame.outcome === "interrupted" && frame.status === null ? (active.answered ?? frame) : frame;
     const { status, bytesIn, bytesOut } = answer;
-    this.#finish(instance, active, atUs, { outcome: frame.outcome, status, bytesIn, bytesOut, cpuNs });
+    this.#finish(instance, place, atUs, { outcome: frame.outcome, status, bytesIn, bytesOut, cpuNs });
   }
 
   #interruptAll(instance: OpenInstance, atUs: number): void {
-    for (const active of instance.active.values()) {
+    for (let active; (active = instance.active[0]);) {
       const { status = null, bytesIn = 0, bytesOut = 0 } = active.answered ?? {};
       const cpuNs = cpuOf(instance, active, instance.lastCpuNs);
-      this.#finish(instance, active, atUs, { outcome: "interrupted", status, bytesIn, bytesOut, cpuNs });
+      this.#finish(instance, 0, atUs, { outcome: "interrupted", status, bytesIn, bytesOut, cpuNs });
     }
   }
 
   #finish(
     instance: OpenInstance,
-    active: ActiveInvocation,
+    place: number,
     atUs: number,
     how: { outcome: Outcome; status: number | null; bytesIn: number; bytesOut: number; cpuNs: number | null },
   ): void {
     divide(instance, atUs);
+    const active = instance.active[place]!;
     const { begin } = active;
-    instance.active.delete(begin.invocation);
+    removeAt(instance.active, place);
     let billedUs = instance.share - active.shareAtBegin;
-    if (instance.active.size === 0) {
+    if (instance.active.length === 0) {
       const spanUs = instance.dividedUs - instance.spanStartUs;
       const roundedUs = Math.ceil(spanUs / spanQuantumUs) * spanQuantumUs;
       billedUs += instance.carryUs + (roundedUs - spanUs);
@@ -303,7 +308,7 @@ export class SpanFold {
   }
 
   #record(record: InvocationRecord): void {
-    this.#records.push(record);
+    this.#told(record);
     const total = this.#total(record.project, record.workload, record.timeMs);
     total.requests++;
     // A client that left is nobody's error.
@@ -322,7 +327,7 @@ export class SpanFold {
     if (cpuNs === null) return;
     const usedNs = instance.lastCpuNs === null ? 0 : Math.max(0, cpuNs - instance.lastCpuNs);
     instance.lastCpuNs = cpuNs;
-    const freeNs = instance.active.size > 0 ? 0 : Math.min(usedNs, instance.idleFreeNs);
+    const freeNs = instance.active.length > 0 ? 0 : Math.min(usedNs, instance.idleFreeNs);
     instance.idleFreeNs -= freeNs;
     if (usedNs > freeNs)
       this.#total(instance.of.project, instance.of.workload, this.#wallMs(instance.lastMarkUs)).cpuNs +=
@@ -390,16 +395,24 @@ export class SpanFold {
   }
 }
 
-function saveInstance({ active, ...rest }: OpenInstance): SavedState["instances"][number] {
-  return { ...rest, active: [...active.values()] };
+function placeOf(instance: OpenInstance, invocation: number): number {
+  const { active } = instance;
+  for (let at = 0; at < active.length; at++) if (active[at]!.begin.invocation === invocation) return at;
+  return -1;
+}
+
+/** As splice does, which would make an array of what it takes out. */
+function removeAt(active: ActiveInvocation[], place: number): void {
+  for (let at = place + 1; at < active.length; at++) active[at - 1] = active[at]!;
+  active.pop();
 }
 
 /** Divides the stretch up to `atUs` among those active; at least one is. */
 function divide(instance: OpenInstance, atUs: number): void {
   const stretchUs = Math.max(0, atUs - instance.dividedUs) + instance.carryUs;
-  const each = Math.floor(stretchUs / instance.active.size);
+  const each = Math.floor(stretchUs / instance.active.length);
   instance.share += each;
-  instance.carryUs = stretchUs - each * instance.active.size;
+  instance.carryUs = stretchUs - each * instance.active.length;
   instance.dividedUs = Math.max(instance.dividedUs, atUs);
 }
 

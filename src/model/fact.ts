@@ -31,6 +31,19 @@ export type Fact =
       readonly phases: StartPhases;
     }
   | {
+      readonly kind: "instance_paused";
+      readonly instance: InstanceId;
+      readonly project: string;
+      readonly workload: string;
+      readonly reason: string;
+    }
+  | {
+      readonly kind: "instance_resumed";
+      readonly instance: InstanceId;
+      readonly project: string;
+      readonly workload: string;
+    }
+  | {
       readonly kind: "instance_failed";
       readonly instance: InstanceId;
       readonly project: string;

@@ -52,6 +52,21 @@ export function newInvocationId(wallMs: number): InvocationId {
   return time(wallMs) + base32(16);
 }
 
+const valueOf = new Map(Array.from(alphabet, (character, value) => [character.charCodeAt(0), value]));
+const values = Int8Array.from({ length: 128 }, (_, code) => valueOf.get(code) ?? -1);
+
+/** When an invocation's id was made, epoch ms; null: it is none. */
+export function timeOfId(id: InvocationId): number | null {
+  if (id.length !== 26) return null;
+  let wallMs = 0;
+  for (let i = 0; i < 10; i++) {
+    const value = values[id.charCodeAt(i)] ?? -1;
+    if (value < 0) return null;
+    wallMs = wallMs * 32 + value;
+  }
+  return wallMs;
+}
+
 /** 12 characters of chance (60 bits), after the letter that says what it names. */
 export function newInstanceId(): InstanceId {
   return "i" + base32(12);

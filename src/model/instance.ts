@@ -3,7 +3,7 @@
 import type { InstanceId } from "./ids.ts";
 import type { Isolation } from "./workload.ts";
 
-export type InstanceState = "starting" | "ready" | "draining" | "stopped";
+export type InstanceState = "starting" | "ready" | "paused" | "draining" | "stopped";
 
 /** What `ls` and `show` tell of an instance. */
 export interface InstanceView {

@@ -6,6 +6,19 @@ export type TriggerKind = "http" | "internal" | "object" | "schedule" | "queue" 
 
 export type Outcome = "ok" | "error" | "timeout" | "memory" | "exited" | "client_gone" | "refused" | "interrupted";
 
+/** By the numbers they have on the disk: never reorder, only append. */
+export const triggerKinds: readonly TriggerKind[] = ["http", "internal", "object", "schedule", "queue", "nats", "mqtt"];
+export const outcomes: readonly Outcome[] = [
+  "ok",
+  "error",
+  "timeout",
+  "memory",
+  "exited",
+  "client_gone",
+  "refused",
+  "interrupted",
+];
+
 /** What metering keeps of an invocation; all durations are of CLOCK_MONOTONIC. */
 export interface InvocationRecord {
   readonly id: InvocationId;

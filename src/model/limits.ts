@@ -43,6 +43,12 @@ export const httpLimits = {
   sentAheadBytes: 64 * 1024,
   /** What a piece of it counts for beside its bytes. */
   sentAheadPieceBytes: 128,
+  /** Of bodies on all connections of a listener together: then those that wait stay in their sockets, and more with a body do not wait. */
+  sentAheadInAllBytes: 64 * MiB,
+  /** Of one client address or project, once half of that is held. */
+  sentAheadEachBytes: 4 * MiB,
+  /** A body of so much may wait all the same. */
+  sentAheadSmallBytes: 1_024,
   apiBodyBytes: 1 * MiB,
   headersTimeoutMs: 20_000,
   keepAliveTimeoutMs: 65_000,
@@ -124,6 +130,16 @@ export const machineLimits = {
   reservedMemoryBytes: 512 * MiB,
   reservedMemoryShare: 0.15,
   concurrentStarts: 4,
+} as const;
+
+/** Instances that are held still between calls. */
+export const pauseLimits = {
+  /** Idle for so long, where the operator says nothing. */
+  afterSeconds: 5,
+  afterSecondsMax: 86_400,
+  /** Each takes up to 0.2 ms of the main thread: where many fall idle together it does something else in between. */
+  atOnce: 4,
+  paceMs: 10,
 } as const;
 
 /** Sandboxes that are kept ready without code. */
@@ -245,6 +261,8 @@ export const storeLimits = {
   /** Requests to the store's worker that wait for an answer; more are refused. */
   inFlight: 4_096,
   queryRows: 10_000,
+  /** Workloads that are read at a time when a store is opened: some ms of the main loop. */
+  partWorkloads: 1_000,
   auditsKept: 1_000_000,
   /** Shared memory between the journal's writer and its keeper. */
   journalSharedBytes: 64,

@@ -139,6 +139,10 @@ export interface SandboxDriver {
   output(sandbox: SandboxId): OutputSource;
   /** SIGTERM, then SIGKILL after `graceMs` (0: at once). Resolves when nothing is left. */
   stopSandbox(sandbox: SandboxId, graceMs: number): Promise<void>;
+  /**
+   * Holds all of it still: it uses no CPU, and what comes waits, until it is resumed or stopped. In the order in which they are
+   * called; nobody needs to wait for one before he calls the other, connects or sends.
+   */
   pause(sandbox: SandboxId): Promise<void>;
   resume(sandbox: SandboxId): Promise<void>;
   /** The latest known, without waiting: exact drivers read the counter (microseconds of work), sampled ones answer the last sample. */

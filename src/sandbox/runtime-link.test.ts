@@ -50,6 +50,36 @@ test("words that come one by one are heard at once", async () => {
   link.close();
 });
 
+test("an assignment that was announced is answered only by what comes after its body", async () => {
+  const parts: string[] = [];
+  const announced = Promise.withResolvers<void>();
+  speak = (socket) => {
+    announced.resolve();
+    socket.on("data", (part: Buffer) => {
+      parts.push(part.toString());
+      if (parts.join("").endsWith("0\r\n\r\n")) socket.write(chunk(ready));
+    });
+  };
+  const link = open(() => {});
+  link.open();
+  await announced.promise;
+  assert.equal((await link.assign('{"nonce":"n"}'))?.ok, true);
+  assert.match(parts.join(""), /\{"nonce":"n"\}/);
+  link.close();
+});
+
+test("an announced connection that has ended before there is an assignment answers it with nothing", async () => {
+  const ended = Promise.withResolvers<void>();
+  speak = (socket) => socket.destroy();
+  const { port } = server.address() as AddressInfo;
+  const connection = connect(port, "127.0.0.1").on("close", () => ended.resolve());
+  const link = new RuntimeLink({ connect: () => connection, done: () => {} });
+  link.open();
+  await ended.promise;
+  await new Promise((resolve) => void setImmediate(resolve));
+  assert.equal(await link.assign("{}"), null);
+});
+
 test("a flood of words is heard no faster than its bound, and the rest waits in the sandbox's own socket", async () => {
   let count = 0;
   const line = `{"done":"${id}"}\n`;

@@ -1,7 +1,7 @@
 // The control connection to a runtime (runtimes/CONTRACT.md): assigns it once, and hears from it for life.
 // What it says is a tenant's word: every line is bounded, every field is checked, and nonsense is the function's failure.
 
-import type { ClientRequest, IncomingMessage } from "node:http";
+import type { ClientRequest, IncomingMessage, OutgoingHttpHeaders } from "node:http";
 import type { Duplex } from "node:stream";
 import { request } from "#lib/http.ts";
 import { isInvocationId, type InvocationId } from "#model/ids.ts";
@@ -55,7 +55,9 @@ export function assignBody(assignment: Assignment, code: string, memoryMb: numbe
 export class RuntimeLink {
   readonly #options: RuntimeLinkOptions;
   #request: ClientRequest | null = null;
-  #answered: ((answer: Ready | Failed) => void) | null = null;
+  #answered: ((answer: Ready | Failed | null) => void) | null = null;
+  /** The connection has ended. */
+  #lost = false;
   #taken = false;
   #late: NodeJS.Timeout | undefined;
   /** What may still be heard at once; below zero, the rest waits in the sandbox's own socket. */
@@ -72,30 +74,40 @@ export class RuntimeLink {
     return this.#taken;
   }
 
+  /** Sends the head of the assignment before there is one: the connection is there, and the runtime waits for the rest. */
+  open(): void {
+    this.#begin({ "transfer-encoding": "chunked" }).flushHeaders();
+  }
+
   /** Answers the first line of the runtime; a connection that ends before it is null: look at how the sandbox ended. */
   assign(body: string, takeWithinMs: number | null = null): Promise<Ready | Failed | null> {
     return new Promise((resolve) => {
+      if (this.#lost) return resolve(null);
       this.#answered = resolve;
       if (takeWithinMs !== null) this.#late = setTimeout(() => this.#tooLate(takeWithinMs), takeWithinMs);
-      const lost = (): void => {
-        if (!this.#answered) return;
-        this.#answered = null;
-        resolve(null);
-      };
-      const sent = request({
-        // Without an agent: one that is given, false too, would connect by itself.
-        createConnection: () => this.#options.connect(),
-        method: "POST",
-        path: assignPath,
-        headers: { host: "runtime", "content-type": "application/json", "content-length": Buffer.byteLength(body) },
-        maxHeaderSize: sandboxLimits.controlLineBytes,
-      });
-      this.#request = sent;
-      sent.on("error", lost);
-      sent.on("close", lost);
-      sent.on("response", (response) => this.#read(response));
+      const sent = this.#request ?? this.#begin({ "content-length": Buffer.byteLength(body) });
       sent.end(body);
     });
+  }
+
+  #begin(framing: OutgoingHttpHeaders): ClientRequest {
+    const sent = request({
+      // Without an agent: one that is given, false too, would connect by itself.
+      createConnection: () => this.#options.connect(),
+      method: "POST",
+      path: assignPath,
+      headers: { host: "runtime", "content-type": "application/json", ...framing },
+      maxHeaderSize: sandboxLimits.controlLineBytes,
+    });
+    this.#request = sent;
+    const lost = (): void => {
+      this.#lost = true;
+      this.#answer(null);
+    };
+    sent.on("error", lost);
+    sent.on("close", lost);
+    sent.on("response", (response) => this.#read(response));
+    return sent;
   }
 
   /** After whatever lies in the socket already: a main thread that was held up has not read it yet. */
@@ -106,6 +118,8 @@ export class RuntimeLink {
   }
 
   #read(response: IncomingMessage): void {
+    // Nothing was asked yet: one like that is of no use.
+    if (this.#answered === null) return this.close();
     if (response.statusCode !== 200) {
       response.resume();
       this.#answer(nonsense(`answered ${response.statusCode} when it was told what to run`));
@@ -160,7 +174,7 @@ export class RuntimeLink {
     // Anything else: a later version's word, or noise. Neither can hurt.
   }
 
-  #answer(answer: Ready | Failed): void {
+  #answer(answer: Ready | Failed | null): void {
     const answered = this.#answered;
     this.#answered = null;
     answered?.(answer);

@@ -7,6 +7,7 @@ import { after, before, test } from "node:test";
 import { newInstanceId, newInvocationId, randomHex, type InvocationId, type SandboxId } from "#model/ids.ts";
 import type { RuntimeName } from "#model/workload.ts";
 import type { Assignment, Exit, PoolKey, SandboxDriver } from "./door.ts";
+import { pauseTests } from "./pause-suite.ts";
 
 /** Code of the suite: the same under every driver. Each file is CommonJS for the fixture shim. */
 export const programs = {
@@ -145,11 +146,16 @@ export function runSandboxSuite(name: string, options: SuiteOptions): void {
     return sandbox;
   };
   lifeTests(it, () => harness, started);
+  pauseTests(
+    it,
+    () => harness.driver,
+    () => started(programs.hello),
+  );
   controlTests(it, () => harness, started);
   oneOffTests(it, () => harness);
 }
 
-type It = (behaviour: string, run: () => Promise<void>) => void;
+export type It = (behaviour: string, run: () => Promise<void>) => void;
 type StartedOf = (source: string, over?: Partial<Assignment>) => Promise<Started>;
 
 function lifeTests(it: It, harness: () => Harness, started: StartedOf): void {
@@ -258,32 +264,6 @@ function lifeTests(it: It, harness: () => Harness, started: StartedOf): void {
     assert.ok(answers.every(({ status }) => status === 200));
     await Promise.all(sandboxes.map(({ id }) => driver.stopSandbox(id, 0)));
     assert.ok(sandboxes.every(({ exits }) => exits.length === 1));
-  });
-
-  it("a paused sandbox answers nothing until it is resumed", async () => {
-    const { driver } = harness();
-    if (!driver.capabilities().pause) return;
-    const sandbox = await started(programs.hello);
-    await driver.pause(sandbox.id);
-    let answered = false;
-    const answer = get(driver, sandbox.id).then((got) => {
-      answered = true;
-      return got;
-    });
-    // Long enough for an answer that nothing holds back; the order of events is what is asserted.
-    await new Promise((resolve) => void setTimeout(resolve, 50));
-    assert.equal(answered, false);
-    await driver.resume(sandbox.id);
-    assert.equal((await answer).status, 200);
-    await driver.stopSandbox(sandbox.id, 0);
-  });
-
-  it("a paused sandbox can be stopped", async () => {
-    const { driver } = harness();
-    const sandbox = await started(programs.hello);
-    await driver.pause(sandbox.id);
-    await driver.stopSandbox(sandbox.id, 5_000);
-    assert.equal(sandbox.exits.length, 1);
   });
 }
 

@@ -90,7 +90,7 @@ export interface Spawner {
   launch(spec: LaunchSpec): Promise<void>;
   /** Resolves with the end of a launched process, after its undo list; at once when it has already ended. */
   exited(id: string): Promise<ProcessExit>;
-  /** Resolves when it has been sent, or there is nobody any more; never rejects. */
+  /** Resolves when it has been sent, or there is nobody any more; never rejects. What is frozen thaws after it, and hears it. */
   signal(id: string, signal: "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT"): Promise<void>;
   /** Runs a short command to its end: output bounded to 1 MiB, killed after `timeoutMs`. */
   exec(

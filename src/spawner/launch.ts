@@ -7,7 +7,7 @@ import type { Ledger } from "./ledger.ts";
 import { statOf } from "./owners.ts";
 import { markName, markValue } from "./reclaim.ts";
 import type { Syscalls } from "./syscalls.ts";
-import { undoAll } from "./undo.ts";
+import { thaw, undoAll } from "./undo.ts";
 
 const readAtEndBytes = 4_096;
 /** An engine whose container has been killed ends by itself; past this it is killed as well. */
@@ -136,6 +136,7 @@ export class Launcher {
     } else if (spec.signalPidFile === null) killGroup(child.pid!, signal);
     // An engine still at work: there is nobody inside yet who could be asked.
     else if (signal === "SIGTERM" || signal === "SIGKILL") killGroup(child.pid!, "SIGKILL");
+    thaw(this.#ledger.undoOf(id));
   }
 
   #killEngine(id: string, child: ChildProcess): void {

@@ -8,7 +8,7 @@ import type { LedgerEntry } from "./ledger.ts";
 import { readLedger } from "./ledger.ts";
 import { formatOwner, isAlive, ownerOf, readOwner, signalOwner } from "./owners.ts";
 import type { Syscalls } from "./syscalls.ts";
-import { killMarked, removeTree, undoAll } from "./undo.ts";
+import { killMarked, removeTree, thaw, undoAll } from "./undo.ts";
 
 /** How long a spawner whose daemon is dead may go on cleaning by itself (it promises 2 s). */
 const cleaningMs = 3_000;
@@ -86,7 +86,10 @@ export async function undoLaunches(
   entries: readonly LedgerEntry[],
   system: Syscalls,
 ): Promise<string[]> {
-  for (let round = 0; round < killRounds && killMarked(markOf(runDir)); round++) await sleep(5);
+  for (let round = 0; round < killRounds && killMarked(markOf(runDir)); round++) {
+    for (const { undo } of entries) thaw(undo);
+    await sleep(5);
+  }
   const problems: string[] = [];
   const results = await Promise.all(entries.map((entry) => undoAll(entry.undo, system)));
   for (const [i, words] of results.entries()) problems.push(...words.map((text) => `${entries[i]!.id}: ${text}`));

@@ -217,6 +217,61 @@ describe("the spawner", { skip }, () => {
   });
 });
 
+/** Version 1 of cgroups holds back even SIGKILL from what is frozen. On a hybrid machine both are here. */
+const freezers = (
+  [
+    ["version 1", "/sys/fs/cgroup/freezer", "freezer.state", "FROZEN"],
+    ["version 2", "/sys/fs/cgroup/unified", "cgroup.freeze", "1"],
+    ["version 2", "/sys/fs/cgroup", "cgroup.freeze", "1"],
+  ] as const
+).filter(([, mount]) => existsSync(join(mount, "cgroup.procs")));
+
+for (const [version, mount, file, frozen] of freezers)
+  describe(`what is frozen, by cgroups of ${version},`, { skip }, () => {
+    /** Launched, in a cgroup below one of its owner's as engines make it, and frozen there. */
+    async function launchFrozen(allocator: OwnAllocator, spawner: Spawner, id: string): Promise<string> {
+      const path = join(mount, `test-${process.pid}-${id}`);
+      const spec = sleeper(allocator, id);
+      await spawner.launch({
+        ...spec,
+        before: [...spec.before!, { kind: "folder", path: join(path, "c"), mode: 0o755 }],
+        undo: [...spec.undo, { kind: "cgroup", paths: [path] }],
+      });
+      for (const pid of marked(allocator.runDir)) writeFileSync(join(path, "c", "cgroup.procs"), pid);
+      writeFileSync(join(path, file), frozen);
+      return path;
+    }
+
+    test("hears a signal all the same", async () => {
+      const allocator = createAllocator({ root });
+      const spawner = createSpawner({ node: process.execPath, runDir: allocator.runDir, gaveUp: () => {} });
+      await spawner.start();
+      for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+        const path = await launchFrozen(allocator, spawner, signal);
+        await spawner.signal(signal, signal);
+        assert.equal((await spawner.exited(signal)).signal, signal);
+        assert.ok(!existsSync(path));
+      }
+      await launchFrozen(allocator, spawner, "last");
+      await spawner.stop();
+      assert.deepEqual(marked(allocator.runDir), []);
+      assert.ok(!existsSync(allocator.runDir));
+    });
+
+    test("is ended by whoever comes after its spawner", async () => {
+      const allocator = createAllocator({ root });
+      const spawner = createSpawner({ node: process.execPath, runDir: allocator.runDir, gaveUp: () => {} });
+      await spawner.start();
+      const path = await launchFrozen(allocator, spawner, "orphan");
+      const [pid] = marked(allocator.runDir);
+      process.kill(spawnerOf(allocator.runDir).pid, "SIGKILL");
+      assert.equal((await spawner.exited("orphan")).lost, true);
+      assert.ok(!marked(allocator.runDir).includes(pid!));
+      assert.ok(!existsSync(path));
+      await spawner.stop();
+    });
+  });
+
 describe("the spawner's end", { skip }, () => {
   test("stopping leaves no process, no mount, no file and no number", async () => {
     const allocator = createAllocator({ root });

@@ -1,7 +1,7 @@
 // Undoing: each step is harmless when there is nothing to undo, and is tried again until it holds or its time is up.
 
 import { execFile } from "node:child_process";
-import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -71,6 +71,21 @@ async function removeCgroups(paths: readonly string[]): Promise<void> {
   }
 }
 
+/** What is frozen hears no signal; version 1 of cgroups keeps even SIGKILL from it. To be called after the signal: nothing runs in between. */
+export function thaw(steps: readonly Undo[]): void {
+  for (const step of steps) if (step.kind === "cgroup") step.paths.forEach(thawOne);
+}
+
+function thawOne(path: string): void {
+  for (const [file, value] of thawing) if (existsSync(join(path, file))) tryWrite(join(path, file), value);
+}
+
+/** Of version 1 and 2. */
+const thawing = [
+  ["freezer.state", "THAWED"],
+  ["cgroup.freeze", "0"],
+] as const;
+
 function killTree(path: string): void {
   let children: string[];
   try {
@@ -82,9 +97,7 @@ function killTree(path: string): void {
   }
   for (const child of children) killTree(child);
   tryWrite(join(path, "cgroup.kill"), "1"); // v2, Linux 5.14
-  const processes = readWords(join(path, "cgroup.procs"));
-  if (processes.length === 0) return;
-  for (const pid of processes) {
+  for (const pid of readWords(join(path, "cgroup.procs"))) {
     if (Number(pid) === process.pid) continue;
     try {
       process.kill(Number(pid), "SIGKILL");
@@ -92,8 +105,8 @@ function killTree(path: string): void {
       // It ended by itself.
     }
   }
-  // What is frozen dies only when it thaws (v1; v2 kills the frozen too).
-  tryWrite(join(path, "freezer.state"), "THAWED");
+  // Also where no process is in it itself: it holds those that are in its children.
+  thawOne(path);
 }
 
 async function removeCgroupTree(path: string): Promise<boolean> {

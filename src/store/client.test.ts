@@ -17,6 +17,8 @@ import { createStore } from "./client.ts";
 import type { Store } from "./door.ts";
 import { change, deploy, project } from "./fixtures/things.ts";
 import { lockDirectory } from "./lock.ts";
+import { deployedOf, eachPart } from "./parts.ts";
+import { createSqliteDriver } from "./sqlite/driver.ts";
 import { migrate } from "./sqlite/migrate.ts";
 import { NodeSqlite, nodeSqliteDialect } from "./sqlite/dialect.ts";
 import { Kysely } from "kysely";
@@ -236,6 +238,50 @@ describe("store client", () => {
     file.fill(0x5a, Math.floor(at / pageBytes) * pageBytes, (Math.floor(at / pageBytes) + 1) * pageBytes);
     writeFileSync(join(directory, "ebb.db"), file);
     await assert.rejects(create().store.start(), failsWith("data_directory", /is broken/));
+  });
+
+  it("says that the revision that a workload serves is missing, or unreadable", async () => {
+    const spoil = (sql: string): void => {
+      const database = new DatabaseSync(join(directory, "ebb.db"));
+      database.exec(sql);
+      database.close();
+    };
+    const { store } = create();
+    await store.start();
+    await store.apply(change(...deploy("p", "a")));
+    await store.stop();
+    spoil("update revisions set body = '{' || body");
+    await assert.rejects(create().store.start(), failsWith("data_directory", /is broken.*ebb\.db is damaged/));
+    spoil("delete from revisions");
+    await assert.rejects(
+      create().store.start(),
+      failsWith("data_directory", /is broken.*revision of p\/a .* is missing/),
+    );
+  });
+
+  it("reads what exists in parts, and all of it", async () => {
+    const names = Array.from({ length: 2 * storeLimits.partWorkloads }, (_, index) => `w${index}`);
+    const first = create();
+    await first.store.start();
+    await first.store.apply(change(...names.flatMap((name) => deploy("p", name)), ...deploy("q", "a")));
+    await first.store.stop();
+    const driver = createSqliteDriver({ directory, nowMs: Date.now });
+    await driver.open();
+    const counts: number[] = [];
+    await eachPart(
+      (after) => driver.load(after),
+      (part) => counts.push(deployedOf(part).length),
+    );
+    await driver.close();
+    assert.deepEqual(counts, [storeLimits.partWorkloads, storeLimits.partWorkloads, 1]);
+    const { store, mirror } = create();
+    await store.start();
+    assert.deepEqual(
+      Array.from(mirror.workloads("p"), ({ workload }) => workload.workload).toSorted(),
+      names.toSorted(),
+    );
+    assert.equal(mirror.count("q"), 1);
+    assert.equal((await store.load()).workloads.length, names.length + 1);
   });
 
   it("says that the directory was written by a newer ebb, and leaves it as it is", async () => {

@@ -6,12 +6,13 @@ import { EbbError } from "#model/errors.ts";
 import type { Tell } from "#model/fact.ts";
 import { newErrorId } from "#model/ids.ts";
 import { lifecycle, storeLimits } from "#model/limits.ts";
-import type { Revision } from "#model/workload.ts";
+import type { Revision, WorkloadKey } from "#model/workload.ts";
 import type { JournalLink } from "#metering/door.ts";
 import type { Change, Mirror, Snapshot, Store } from "./door.ts";
-import type { StoreDriver } from "./driver.ts";
+import type { Part, StoreDriver } from "./driver.ts";
 import { lockDirectory, type DirectoryLock } from "./lock.ts";
 import { MapMirror } from "./mirror.ts";
+import { eachPart, loadAll } from "./parts.ts";
 import { receiveError, type FromWorker, type Method, type StoreWorkerData, type ToWorker } from "./protocol.ts";
 
 export interface StoreOptions {
@@ -112,7 +113,7 @@ class StoreClient implements Store {
   }
 
   load(): Promise<Snapshot> {
-    return this.#call("load", []);
+    return loadAll((after) => this.#call("load", [after]));
   }
   async apply(change: Change): Promise<void> {
     await this.#request("apply", [change], (revisions) =>
@@ -171,7 +172,13 @@ class StoreClient implements Store {
       });
     });
     await opened;
-    this.#mirror.reset((await this.#request("load", [], () => {}, true)) as Snapshot);
+    const refill = this.#mirror.refill();
+    const load = (after: WorkloadKey | null): Promise<Part> =>
+      this.#request("load", [after], () => {}, true) as Promise<Part>;
+    await eachPart(load, (part) => refill.add(part)).catch((error: unknown) => {
+      throw error instanceof SyntaxError ? unreadable(directory, error) : error;
+    });
+    refill.done();
     if (this.#worker === worker && this.#state !== "stopping") this.#state = "ready";
   }
 
@@ -283,4 +290,13 @@ class StoreClient implements Store {
     if (!(error instanceof EbbError)) this.#defect("store: restart", error);
     void this.#worker?.terminate();
   }
+}
+
+/** A revision's text is none: SQLite does not look into what it keeps. */
+function unreadable(directory: string, cause: SyntaxError): EbbError {
+  return new EbbError(
+    "data_directory",
+    `the data directory ${directory} is broken: its database ebb.db is damaged (${cause.message}); restore a backup, or start with an empty one`,
+    { cause },
+  );
 }

@@ -48,6 +48,9 @@ export interface InvocationQuery {
 export interface UsageQuery {
   /** null: all projects. */
   readonly project: string | null;
+  readonly workload?: string;
+  /** Hours without an error are left out. */
+  readonly withErrors?: true;
   readonly sinceMs: number;
   readonly untilMs: number;
 }
@@ -57,6 +60,7 @@ export interface Store {
   /** Opens (or creates) and migrates. Rejects with one clear sentence: in use, broken, of a newer version, no space. */
   start(): Promise<void>;
   stop(): Promise<void>;
+  /** In parts: of what changes meanwhile some may be in it. */
   load(): Promise<Snapshot>;
   /** Commits, then changes the mirror; resolves after both. */
   apply(change: Change): Promise<void>;
@@ -79,6 +83,8 @@ export interface Mirror {
   project(name: string): Project | null;
   projects(): Iterable<Project>;
   workload(project: string, name: string): { readonly workload: Workload; readonly revision: Revision } | null;
+  /** How many workloads a project has. */
+  count(project: string): number;
   workloads(project?: string): Iterable<{ readonly workload: Workload; readonly revision: Revision }>;
   tokenByHash(hash: string): Token | null;
   tokens(project: string | null): Iterable<Token>;

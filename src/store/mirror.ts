@@ -2,12 +2,9 @@
 
 import type { Secret, Token } from "#model/access.ts";
 import { keyOf, type Project, type Revision, type Workload } from "#model/workload.ts";
-import type { Mirror, Mutation, Snapshot } from "./door.ts";
-
-interface Deployed {
-  readonly workload: Workload;
-  readonly revision: Revision;
-}
+import type { Mirror, Mutation } from "./door.ts";
+import type { Part } from "./driver.ts";
+import { deployedOf, type Deployed } from "./parts.ts";
 
 type Listener = (mutations: readonly Mutation[]) => void;
 
@@ -28,6 +25,9 @@ export class MapMirror implements Mirror {
   }
   workload(project: string, name: string): Deployed | null {
     return this.#workloads.get(project)?.get(name) ?? null;
+  }
+  count(project: string): number {
+    return this.#workloads.get(project)?.size ?? 0;
   }
   *workloads(project?: string): Iterable<Deployed> {
     if (project !== undefined) yield* this.#workloads.get(project)?.values() ?? [];
@@ -56,28 +56,40 @@ export class MapMirror implements Mirror {
     for (const listener of this.#listeners) listener(mutations);
   }
 
-  /** Takes over what the store says there is; listeners hear what differs (after a worker died in the middle of a commit). */
-  reset(snapshot: Snapshot): void {
+  /** For what the store says there is, part by part; shown when it is `done`, and listeners hear what differs from before. */
+  refill(): { add(part: Part): void; done(): void } {
+    const filled = new MapMirror();
+    const alike = new Alike();
+    return {
+      add(part) {
+        for (const project of part.projects) filled.#projects.set(project.name, project);
+        for (const token of part.tokens) filled.#putToken(token);
+        for (const secret of part.secrets) filled.#putSecret(secret);
+        for (const { workload, revision } of deployedOf(part)) {
+          const settings = alike.of(revision.settings);
+          const settingSources = alike.of(revision.settingSources);
+          filled.#putWorkload(workload, { ...revision, settings, settingSources });
+        }
+      },
+      done: () => this.#become(filled),
+    };
+  }
+
+  #become(filled: MapMirror): void {
     const before = new MapMirror();
-    before.#projects = this.#projects;
-    before.#workloads = this.#workloads;
-    before.#tokens = this.#tokens;
-    before.#secrets = this.#secrets;
-    this.#projects = new Map(snapshot.projects.map((project) => [project.name, project]));
-    this.#workloads = new Map();
-    this.#tokens = new Map();
-    this.#tokensByHash = new Map();
-    this.#secrets = new Map();
-    const revisions = new Map(snapshot.revisions.map((revision) => [keyOf(revision), revision]));
-    for (const workload of snapshot.workloads) {
-      const revision = revisions.get(keyOf(workload));
-      if (revision) this.#putWorkload(workload, revision);
-    }
-    for (const token of snapshot.tokens) this.#putToken(token);
-    for (const secret of snapshot.secrets) this.#putSecret(secret);
+    before.#take(this);
+    this.#take(filled);
     if (this.#listeners.length === 0) return;
     const mutations = difference(before, this);
     if (mutations.length > 0) for (const listener of this.#listeners) listener(mutations);
+  }
+
+  #take(from: MapMirror): void {
+    this.#projects = from.#projects;
+    this.#workloads = from.#workloads;
+    this.#tokens = from.#tokens;
+    this.#tokensByHash = from.#tokensByHash;
+    this.#secrets = from.#secrets;
   }
 
   #mutate(mutation: Mutation, revisions: ReadonlyMap<string, Revision>): void {
@@ -141,6 +153,22 @@ export class MapMirror implements Mirror {
   }
 }
 
+/** Makes one of values that are the same: most functions have the settings that many have. Kept while a mirror is filled. */
+class Alike {
+  readonly #known = new Map<string, unknown>();
+
+  of<T>(value: T): T {
+    const text = JSON.stringify(value);
+    const known = this.#known.get(text);
+    if (known !== undefined) return known as T;
+    if (this.#known.size < alikeMost) this.#known.set(text, value);
+    return value;
+  }
+}
+
+/** What many have is met early. */
+const alikeMost = 10_000;
+
 function put<T>(maps: Map<string, Map<string, T>>, outer: string, inner: string, value: T): void {
   const map = maps.get(outer);
   if (map) map.set(inner, value);
@@ -157,6 +185,15 @@ function same(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }
 
+function sameWorkload(a: Workload, b: Workload): boolean {
+  return a.current === b.current && a.updatedMs === b.updatedMs && a.createdMs === b.createdMs && a.kind === b.kind;
+}
+
+/** A revision does not change; one of the same number may have taken the place of another when its workload was removed meanwhile. */
+function sameRevision(a: Revision, b: Revision): boolean {
+  return a.number === b.number && a.digest === b.digest && a.createdMs === b.createdMs;
+}
+
 /** The mutations that make `after` of `before`. */
 function difference(before: Mirror, after: Mirror): Mutation[] {
   const mutations: Mutation[] = [];
@@ -164,7 +201,7 @@ function difference(before: Mirror, after: Mirror): Mutation[] {
     if (!same(project, before.project(project.name))) mutations.push({ kind: "put_project", project });
   for (const { workload, revision } of after.workloads()) {
     const old = before.workload(workload.project, workload.workload);
-    if (old && same(old, { workload, revision })) continue;
+    if (old && sameWorkload(old.workload, workload) && sameRevision(old.revision, revision)) continue;
     mutations.push({ kind: "put_revision", revision }, { kind: "put_workload", workload });
   }
   for (const { workload } of before.workloads())

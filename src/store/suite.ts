@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { EbbError } from "#model/errors.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
+import { packRecords } from "#model/record-block.ts";
 import type { UsageTotal } from "#model/usage.ts";
-import type { Mirror, Mutation, Store } from "./door.ts";
+import type { Mirror, Mutation, Store, UsageQuery } from "./door.ts";
 import type { StoreDriver } from "./driver.ts";
 import { audit, change, deploy, project, record, revision, secret, token, total, workload } from "./fixtures/things.ts";
 
@@ -176,7 +177,7 @@ function auditing(under: () => StoreUnderTest): void {
 function ledger(under: () => StoreUnderTest): void {
   const commit = (records: InvocationRecord[], totals: UsageTotal[] = [], offsetBytes = 1): Promise<void> =>
     under().ledger.commit({
-      records,
+      blocks: packRecords(records),
       totals,
       damagedBytes: 0,
       position: {
@@ -214,6 +215,11 @@ function ledger(under: () => StoreUnderTest): void {
       ],
     );
     assert.equal((await store.usage({ project: "other", sinceMs: 0, untilMs: 7_200_000 })).length, 0);
+    const hours = async (query: Partial<UsageQuery>): Promise<number[]> =>
+      (await store.usage({ project: null, sinceMs: 0, untilMs: 10_000_000, ...query })).map((one) => one.hourMs);
+    assert.deepEqual(await hours({ withErrors: true }), [3_600_000]);
+    assert.deepEqual(await hours({ workload: "hello" }), [3_600_000, 7_200_000]);
+    assert.deepEqual(await hours({ workload: "another" }), []);
   });
 
   it("remembers how far the journal is loaded, with the state there", async () => {
@@ -232,7 +238,7 @@ function retention(under: () => StoreUnderTest): void {
     const records = [1, 2, 3].map((n) => record(`a${n}`, { timeMs: day + n }));
     records.push(record("b", { timeMs: 2 * day }), record("c", { project: "other", timeMs: day }));
     const position = { segment: 1, offsetBytes: 1 };
-    await ledger.commit({ records, totals: [], position, state: "", damagedBytes: 0 });
+    await ledger.commit({ blocks: packRecords(records), totals: [], position, state: "", damagedBytes: 0 });
     const byName = async (): Promise<unknown[]> =>
       (await ledger.recordDays()).map((one) => `${one.project} ${one.dayMs / day} ${one.records}`).toSorted();
     assert.deepEqual(await byName(), ["default 1 3", "default 2 1", "other 1 1"]);
@@ -252,7 +258,7 @@ function retention(under: () => StoreUnderTest): void {
     assert.equal(await ledger.totalHours(), null);
     const position = { segment: 1, offsetBytes: 1 };
     const totals = [total(3_600_000), total(7_200_000)];
-    await ledger.commit({ records: [], totals, position, state: "", damagedBytes: 0 });
+    await ledger.commit({ blocks: [], totals, position, state: "", damagedBytes: 0 });
     assert.deepEqual(await ledger.totalHours(), { oldestMs: 3_600_000, newestMs: 7_200_000 });
     await ledger.deleteTotals(7_200_000);
     assert.deepEqual(await ledger.totalHours(), { oldestMs: 7_200_000, newestMs: 7_200_000 });

@@ -51,16 +51,13 @@ function startTelemetryWorker(data: TelemetryWorkerData): Worker {
   });
 }
 
-/** One text for all of a batch: to build and send it takes half the time of a list of as many strings. */
-function pairOf(instance: InstanceId, invocation: InvocationId): string {
-  return `${instance} ${invocation}\n`;
-}
-
 interface Attached {
   readonly options: AttachOptions;
   /** The FIFOs, held open: no writer meets a pipe without a reader while a worker dies, and nothing in it is lost. */
   readonly held: readonly number[];
   detached: boolean;
+  /** Invocations to be told of with the next batch, a space before each. */
+  toTell: string;
 }
 
 class TelemetryClient implements Telemetry {
@@ -72,7 +69,7 @@ class TelemetryClient implements Telemetry {
     number,
     { readonly query: Omit<LogQuery, "limit">; readonly line: (line: LogLine) => void }
   >();
-  #pairs = "";
+  readonly #toTell: Attached[] = [];
   #batch: Cancel | null = null;
   #ids = 0;
   #worker: Worker | null = null;
@@ -140,6 +137,7 @@ class TelemetryClient implements Telemetry {
       options: { ...options, source: heldSource },
       held,
       detached: false,
+      toTell: "",
     };
     this.#letGo(instance);
     this.#attached.set(instance, attached);
@@ -155,9 +153,11 @@ class TelemetryClient implements Telemetry {
   }
 
   active(instance: InstanceId, invocation: InvocationId): void {
-    if (!this.#attached.has(instance)) return;
+    const attached = this.#attached.get(instance);
+    if (!attached) return;
     // The worker remembers ids after their end: what they wrote is read late.
-    this.#pairs += pairOf(instance, invocation);
+    if (attached.toTell === "") this.#toTell.push(attached);
+    attached.toTell += ` ${invocation}`;
     this.#batch ??= this.#options.clock.after(activeBatchMs, () => this.#sendActive());
   }
 
@@ -196,9 +196,15 @@ class TelemetryClient implements Telemetry {
   #sendActive(): void {
     this.#batch?.();
     this.#batch = null;
-    if (this.#pairs === "") return;
-    this.#post({ kind: "active", pairs: this.#pairs });
-    this.#pairs = "";
+    if (this.#toTell.length === 0) return;
+    // One text for all of a batch: to build and send it takes half the time of a list of as many strings.
+    let told = "";
+    for (const attached of this.#toTell) {
+      told += `${attached.options.instance}${attached.toTell}\n`;
+      attached.toTell = "";
+    }
+    this.#toTell.length = 0;
+    this.#post({ kind: "active", told });
   }
 
   #ask(message: (id: number) => ToWorker): Promise<unknown> {
@@ -221,8 +227,8 @@ class TelemetryClient implements Telemetry {
     this.#worker = worker;
     for (const [instance, { options, detached }] of this.#attached) {
       this.#post({ kind: "attach", options });
-      const running = Array.from(this.#options.runningIn(instance), (id) => pairOf(instance, id));
-      this.#post({ kind: "active", pairs: running.join("") });
+      const running = [...this.#options.runningIn(instance)];
+      if (running.length > 0) this.#post({ kind: "active", told: `${instance} ${running.join(" ")}\n` });
       if (detached) this.#post({ kind: "detach", instance });
     }
     for (const [id, { query }] of this.#followers) this.#post({ kind: "follow", id, query });

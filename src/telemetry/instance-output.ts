@@ -9,6 +9,7 @@ import { Fifo } from "./fifo.ts";
 import { FrameReader, readFrame } from "./frames.ts";
 import { LineReader } from "./lines.ts";
 import type { LogRecord } from "./record.ts";
+import { ToldIds } from "./told-ids.ts";
 import { decodeLine, harmless, levelOfJson, showBytes, type Level } from "./text.ts";
 
 /** A frame's own time counts if it is so near: clocks inside and outside are the same one. */
@@ -38,9 +39,7 @@ export class InstanceOutput {
   #lines: LogRecord[] = [];
   readonly #tail: LogRecord[] = [];
   #tailBytes = 0;
-  /** Ids that run or ran here; frames and marks may name no other. The earlier half of them goes at once. */
-  #ids = new Set<InvocationId>();
-  #earlierIds = new Set<InvocationId>();
+  readonly #told = new ToldIds();
   #lastDataUs: number;
 
   /** `pending` is called when there are lines to take. */
@@ -58,11 +57,9 @@ export class InstanceOutput {
     if (source.frames !== null && options.concurrency > 1) this.#readFrames(source.frames);
   }
 
-  active(invocation: InvocationId): void {
-    this.#ids.add(invocation);
-    if (this.#ids.size < logLimits.idsRemembered / 2) return;
-    this.#earlierIds = this.#ids;
-    this.#ids = new Set();
+  /** These run here now; a space between each. */
+  active(invocations: string): void {
+    this.#told.tell(invocations);
   }
 
   /** Lines since the last time, with the ids checked against those that were told by now. */
@@ -107,8 +104,8 @@ export class InstanceOutput {
 
   /** At concurrency 1 marks alone decide until an id has been told; above it, an id that was never told is nobody's. */
   #isOurs(invocation: InvocationId | null): boolean {
-    if (invocation === null || this.#ids.has(invocation) || this.#earlierIds.has(invocation)) return true;
-    return this.options.concurrency === 1 && this.#ids.size === 0 && this.#earlierIds.size === 0;
+    if (invocation === null || this.#told.has(invocation)) return true;
+    return this.options.concurrency === 1 && this.#told.empty;
   }
 
   #readLines(path: string, stream: "stdout" | "stderr", level: Level): void {

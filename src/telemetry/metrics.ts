@@ -37,6 +37,8 @@ export class Metrics {
   #workloadCount = 0;
   readonly #ready = family("ebb_instances_ready_total", "Instances that became ready.", ["project", "workload"]);
   readonly #ahead = family("ebb_instances_ahead_total", "Instances whose sandbox was started ahead.", []);
+  readonly #paused = family("ebb_instances_paused_total", "Idle instances that were paused.", []);
+  readonly #resumed = family("ebb_instances_resumed_total", "Paused instances that went on for a call.", []);
   readonly #failed = family("ebb_instances_failed_total", "Instances that failed.", ["project", "workload", "fault"]);
   readonly #restarts = family("ebb_restarts_total", "Parts of ebb that had to be started anew.", ["part"]);
   readonly #defects = family("ebb_defects_total", "Unexpected errors inside ebb.", []);
@@ -63,6 +65,10 @@ export class Metrics {
         this.#startSeconds += seconds;
         return;
       }
+      case "instance_paused":
+        return add(this.#paused, [], 1);
+      case "instance_resumed":
+        return add(this.#resumed, [], 1);
       case "instance_failed":
         return add(this.#failed, [fact.project, fact.workload, fact.failure.fault], 1);
       case "worker_restarted":
@@ -78,6 +84,8 @@ export class Metrics {
       ...this.#invocationFamilies(),
       this.#ready,
       this.#ahead,
+      this.#paused,
+      this.#resumed,
       this.#failed,
       this.#restarts,
       this.#defects,

@@ -23,8 +23,8 @@ export interface WorkerCounters {
 export type ToWorker =
   | { readonly kind: "attach"; readonly options: AttachOptions }
   | { readonly kind: "detach"; readonly instance: InstanceId }
-  /** `instance SP invocation LF`, as often as there are pairs. */
-  | { readonly kind: "active"; readonly pairs: string }
+  /** For each instance `instance SP invocation SP invocation … LF`. */
+  | { readonly kind: "active"; readonly told: string }
   | { readonly kind: "record"; readonly project: string; readonly record: LogRecord }
   | { readonly kind: "logs"; readonly id: number; readonly query: LogQuery }
   | { readonly kind: "tail"; readonly id: number; readonly instance: InstanceId; readonly lines: number }

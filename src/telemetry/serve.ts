@@ -51,9 +51,9 @@ export class TelemetryServer {
       case "detach":
         return this.#detach(message.instance);
       case "active":
-        for (const pair of message.pairs.split("\n")) {
-          const between = pair.indexOf(" ");
-          this.#outputs.get(pair.slice(0, between))?.active(pair.slice(between + 1));
+        for (const line of message.told.split("\n")) {
+          const between = line.indexOf(" ");
+          this.#outputs.get(line.slice(0, between))?.active(line.slice(between + 1));
         }
         return;
       case "record":

@@ -3,45 +3,48 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import type { InvocationRecord } from "#model/invocation.ts";
+import { recordsOf, type RecordBlock } from "#model/record-block.ts";
 import type { Seen } from "./load.ts";
-
-export interface Entry {
-  readonly seq: number;
-  readonly id: string;
-  readonly workload: string;
-  readonly outcome: string;
-  readonly status: number | null;
-}
 
 /** Reads on from where the last reading stopped. Only what a daemon has loaded is in it: ask it for its usage first. */
 export class BookReader {
   readonly #path: string;
   #seq = 0;
+  /** Of all that was read, by project and workload. */
+  readonly #sums = new Map<string, { requests: number; billedUs: number }>();
 
   constructor(directory: string) {
     this.#path = join(directory, "ebb.db");
   }
 
   /** New records; every sum of records must be its total, to the microsecond. */
-  read(): Entry[] {
+  read(): InvocationRecord[] {
     const database = new DatabaseSync(this.#path, { readOnly: true, timeout: 5_000 });
     try {
       database.exec("begin");
-      const fresh = database
-        .prepare("select seq, id, workload, outcome, status from invocations where seq > ? order by seq")
-        .all(this.#seq) as unknown as Entry[];
-      const sums = (table: string, count: string): unknown =>
-        database
-          .prepare(
-            `select project, workload, ${count} as requests, sum(billed_us) as billedUs from ${table} group by project, workload order by project, workload`,
-          )
-          .all();
+      const blocks = database
+        .prepare("select seq, project, workload, body from record_blocks where seq > ? order by seq")
+        .all(this.#seq) as unknown as (Pick<RecordBlock, "project" | "workload" | "body"> & { seq: number })[];
+      const fresh = blocks.flatMap(recordsOf);
+      for (const { project, workload, billedUs } of fresh) {
+        const known = this.#sums.get(`${project}/${workload}`) ?? { requests: 0, billedUs: 0 };
+        this.#sums.set(`${project}/${workload}`, {
+          requests: known.requests + 1,
+          billedUs: known.billedUs + billedUs,
+        });
+      }
+      const totals = database
+        .prepare(
+          "select project || '/' || workload as name, sum(requests) as requests, sum(billed_us) as billedUs from usage_totals group by project, workload",
+        )
+        .all();
       assert.deepEqual(
-        sums("invocations", "count(*)"),
-        sums("usage_totals", "sum(requests)"),
+        this.#sums,
+        new Map(totals.map(({ name, requests, billedUs }) => [name, { requests, billedUs }])),
         "the records' sums are not the totals",
       );
-      this.#seq = fresh.at(-1)?.seq ?? this.#seq;
+      this.#seq = blocks.at(-1)?.seq ?? this.#seq;
       return fresh;
     } finally {
       database.close();
@@ -58,8 +61,8 @@ export interface Balance {
  * Holds what clients saw against the records of the same time: whoever got an id has one record; whoever got a whole answer
  * has its status in it. At most `atRisk` may be interrupted: those that were under way when the daemon died.
  */
-export function balance(seen: readonly Seen[], entries: readonly Entry[], atRisk: number): Balance {
-  const byId = new Map<string, Entry>();
+export function balance(seen: readonly Seen[], entries: readonly InvocationRecord[], atRisk: number): Balance {
+  const byId = new Map<string, InvocationRecord>();
   for (const entry of entries) {
     assert.ok(!byId.has(entry.id), `${entry.id} is recorded twice`);
     byId.set(entry.id, entry);

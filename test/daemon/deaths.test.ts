@@ -56,7 +56,7 @@ before(async () => {
 beforeEach(async () => {
   if (daemon.process.exitCode !== null || daemon.process.signalCode !== null) await up();
   assert.equal((await daemon.fetch("steady.localhost", "/")).status, 200, daemon.log());
-  await daemon.json(["usage"]);
+  await daemon.client.usage("default");
   books.read();
 });
 
@@ -79,7 +79,7 @@ async function loaded(workloads: readonly string[]): Promise<Load> {
 
 /** What the clients of this load saw is in the ledger, once each. */
 async function balanced(load: Load, atRisk: number): Promise<void> {
-  await daemon.json(["usage"]);
+  await daemon.client.usage("default");
   balance(load.seen, books.read(), atRisk);
 }
 
@@ -254,7 +254,7 @@ test("SIGTERM drains, cuts off what is open after 8 s, be it in twenty instances
   const endless = Array.from({ length: 20 }, () => "endless");
   const open = startLoad({ port: daemon.port, workloads: endless, once: true });
   await eventually("all are open", async () => {
-    const listed = await daemon.json<{ name: string; instances: number }[]>(["ls"]);
+    const listed = await daemon.client.workloads.list("default");
     return listed.some(({ name, instances }) => name === "endless" && instances === endless.length);
   });
   const load = await loaded(["steady", "steady", "cold"]);
@@ -269,7 +269,7 @@ test("SIGTERM drains, cuts off what is open after 8 s, be it in twenty instances
   for (const one of load.seen)
     assert.ok(one.status === 200 || one.status === 503 || one.ending === "unanswered", JSON.stringify(one));
   await up();
-  await daemon.json(["usage"]);
+  await daemon.client.usage("default");
   const entries = books.read();
   balance(load.seen, entries, endless.length);
   assert.deepEqual(

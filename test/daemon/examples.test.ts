@@ -79,9 +79,7 @@ test("streaming sends events as they happen, and notices that the client left", 
   const leaving = new AbortController();
   const aborted = daemon.fetch("clock.localhost", "/?count=60&everyMs=50", { signal: leaving.signal });
   await eventually("the stream is running", async () =>
-    (await daemon.json<Array<{ name: string; instances: number }>>(["ls"])).find(
-      (row) => row.name === "clock" && row.instances === 1,
-    ),
+    (await daemon.client.workloads.list("default")).find((row) => row.name === "clock" && row.instances === 1),
   );
   leaving.abort();
   await assert.rejects(aborted);

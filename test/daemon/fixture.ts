@@ -7,6 +7,8 @@ import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
+import { send } from "#cli/send.ts";
+import { createClient, type Client } from "#client/client.ts";
 import { installation } from "#config.ts";
 
 export interface Answer {
@@ -36,6 +38,8 @@ export interface Daemon {
   ): Promise<CommandResult>;
   /** `ebb … --json`, which must succeed; its parsed output. */
   json<T>(args: readonly string[]): Promise<T>;
+  /** Of its API, as an administrator: for what a test looks up, since a command is a process. */
+  readonly client: Client;
   /** A request to a workload (by Host header) or, with `host: null`, to the platform. */
   fetch(host: string | null, path: string, options?: RequestOptions): Promise<Answer>;
   /** SIGTERM; resolves with its exit code. */
@@ -112,6 +116,7 @@ export async function startDaemon(
         throw new Error(`ebb ${args.join(" ")}: exit ${result.code}: ${result.stderr}${result.stdout}`);
       return JSON.parse(result.stdout) as T;
     },
+    client: createClient({ url, token: credentials.token, send }),
     fetch: (host, path, more) => fetchFrom(port, host, path, more),
     stop: async () => {
       if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;

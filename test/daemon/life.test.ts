@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import type { WorkloadRow } from "#client/client.ts";
 import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
 
 let daemon: Daemon;
@@ -42,16 +43,8 @@ async function deployApp(files: Record<string, string>): Promise<void> {
   assert.equal(result.code, 0, result.stderr + result.stdout);
 }
 
-interface Row {
-  name: string;
-  instances: number;
-  state: string;
-  revision: number | string;
-  isolation: string;
-}
-
-async function row(name: string): Promise<Row> {
-  const found = (await daemon.json<Row[]>(["ls"])).find((candidate) => candidate.name === name);
+async function row(name: string): Promise<WorkloadRow> {
+  const found = (await daemon.client.workloads.list("default")).find((candidate) => candidate.name === name);
   assert.ok(found, `${name} is not listed`);
   return found;
 }
@@ -199,7 +192,7 @@ test("a handler that does not answer in time gets its caller a 504, and the next
   const answer = await daemon.fetch("slow.localhost", "/hang");
   assert.equal(answer.status, 504, answer.text);
   assert.equal((await daemon.fetch("slow.localhost", "/")).text, "fine");
-  const records = await daemon.json<Array<{ outcome: string }>>(["invocations", "slow", "--limit", "2"]);
+  const records = await daemon.client.workloads.invocations("default", "slow", { limit: 2 });
   assert.deepEqual(
     records.map((record) => record.outcome),
     ["ok", "timeout"],
@@ -222,7 +215,7 @@ test("a function that eats its memory is named in the answer, and its neighbour 
   assert.equal(answer.status, 502, answer.text);
   assert.match(answer.text, /out of memory: 64 MiB, peak \d+; raise memoryMb\./);
   assert.equal(calm.text, "calm");
-  const [record] = await daemon.json<Array<{ outcome: string }>>(["invocations", "hungry", "--limit", "1"]);
+  const [record] = await daemon.client.workloads.invocations("default", "hungry", { limit: 1 });
   assert.equal(record?.outcome, "memory");
 });
 

@@ -138,7 +138,7 @@ describe("a full disk", () => {
       const again = await daemon.ebb(["deploy", code]);
       assert.equal(again.code, 0, again.stderr);
       assert.equal((await daemon.fetch("steady.localhost", "/")).status, 200);
-      await daemon.json(["usage"]);
+      await daemon.client.usage("default");
       balance(calls, books.read(), 0);
     } finally {
       await daemon.stop();
@@ -175,7 +175,7 @@ describe("what the data directory may be", () => {
     assert.match(await refusal(join(disk, "new")), /EROFS|read-only/);
   });
 
-  test("broken: the file is named, nothing is overwritten", async (t) => {
+  test("broken, or of a newer ebb: it is said, nothing is overwritten, and it serves when that is mended", async (t) => {
     const directory = used(place(t));
     for (const file of ["ebb.db", "lock.db", "secrets.key"]) {
       const path = join(directory, file);
@@ -188,6 +188,11 @@ describe("what the data directory may be", () => {
       assert.equal(execFileSync("head", ["-c", "8", path], { encoding: "utf8" }), "garbage ");
       writeFileSync(path, whole);
     }
+    const database = new DatabaseSync(join(directory, "ebb.db"));
+    database.exec("insert into schema_migrations (number, name, applied_ms) values (999, 'later', 1)");
+    assert.match(await refusal(directory), /written by a newer ebb \(schema 999/);
+    database.exec("delete from schema_migrations where number = 999");
+    database.close();
     await serves(directory);
   });
 
@@ -201,27 +206,12 @@ describe("what the data directory may be", () => {
     await serves(directory);
   });
 
-  test("of a newer ebb", async (t) => {
-    const directory = used(place(t));
-    const database = new DatabaseSync(join(directory, "ebb.db"));
-    database.exec("insert into schema_migrations (number, name, applied_ms) values (999, 'later', 1)");
-    assert.match(await refusal(directory), /written by a newer ebb \(schema 999/);
-    database.exec("delete from schema_migrations where number = 999");
-    database.close();
-    await serves(directory);
-  });
-
-  test("below folders that only root may enter", async (t) => {
-    const closed = join(place(t), "closed", "deeper");
-    mkdirSync(closed, { recursive: true, mode: 0o700 });
-    const directory = await firstUsed(join(closed, "data"));
-    await serves(directory);
-  });
-
-  test("a relative path, a link, blanks and what is not ASCII", async (t) => {
+  test("below folders that only root may enter, with blanks and what is not ASCII, and reached by a link", async (t) => {
     const root = place(t);
-    const odd = join(root, "ein Ordner, größer: \\ 'x'");
-    mkdirSync(odd);
+    const closed = join(root, "closed");
+    const odd = join(closed, "ein Ordner, größer: \\ 'x'");
+    mkdirSync(closed, { mode: 0o700 });
+    mkdirSync(odd, { mode: 0o700 });
     await firstUsed(join(odd, "data"));
     execFileSync("ln", ["-s", odd, join(root, "link")]);
     await serves(join(root, "link", "data"));
@@ -307,7 +297,7 @@ test("hourly totals survive the retention of records", async (t) => {
   try {
     await eventually(
       "the old record is gone",
-      async () => (await daemon.json<unknown[]>(["invocations", "steady"])).length === 1,
+      async () => (await daemon.client.workloads.invocations("default", "steady")).length === 1,
     );
     const { rows } = JSON.parse(
       (await daemon.fetch(null, "/api/v1/usage", { headers: { authorization: `Bearer ${daemon.token}` } })).text,

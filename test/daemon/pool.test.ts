@@ -38,7 +38,7 @@ async function pooled(): Promise<number> {
 /** One of each kind, and nothing else is running. */
 async function full(): Promise<void> {
   await eventually("the pool is full and nothing else runs", async () => {
-    const rows = await daemon.json<{ instances: number }[]>(["ls"]);
+    const rows = await daemon.client.workloads.list("default");
     return (await pooled()) >= 3 && rows.every(({ instances }) => instances === 0);
   });
 }

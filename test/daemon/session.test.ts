@@ -90,7 +90,7 @@ test("with its idle time shortened, hello is asleep soon after and ls shows zero
   // `restart` lets every instance go; the wait of a minute itself is the bench's and the soak's.
   assert.equal((await daemon.ebb(["restart", "hello"])).code, 0);
   await eventually("hello is asleep", async () => {
-    const rows = await daemon.json<Array<{ name: string; instances: number }>>(["ls"]);
+    const rows = await daemon.client.workloads.list("default");
     return rows.find((row) => row.name === "hello")?.instances === 0;
   });
   assert.match((await daemon.ebb(["ls"])).stdout, /hello.*asleep/);

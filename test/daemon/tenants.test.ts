@@ -120,7 +120,7 @@ test("a project's quotas of rate and memory hold", async () => {
     answers.map((answer) => answer.status),
     [200, 200, 200, 200],
   );
-  const listed = await daemon.json<Array<{ name: string; instances: number }>>(["ls", "--project", "small"]);
+  const listed = await daemon.client.workloads.list("small");
   assert.equal(listed.find((row) => row.name === "one")?.instances, 1);
   assert.equal((await daemon.ebb(["projects", "set", "small", "--rate", "2"])).code, 0);
   const many = await Promise.all(Array.from({ length: 12 }, () => daemon.fetch("one--small.localhost", "/")));

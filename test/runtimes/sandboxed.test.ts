@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
 import { behaviourSuite } from "../../runtimes/suite/behaviour.ts";
 import { nodeSuite } from "../../runtimes/suite/node-web-objects.ts";
-import { runRuntimeSuite } from "../../runtimes/suite/suite.ts";
+import { inSandboxes as partsHere, runRuntimeSuite } from "../../runtimes/suite/suite.ts";
 import { codeOf, serving, type Runtime } from "../../runtimes/suite/support.ts";
 import { openSandboxes, whyNoSandbox, type Sandboxes } from "./sandboxed.ts";
 
@@ -40,8 +40,8 @@ async function inSandboxes(sandboxes: Sandboxes): Promise<void> {
   });
 
   describe("in a sandbox", () => {
-    runRuntimeSuite(node26);
-    runRuntimeSuite(python3);
+    runRuntimeSuite(node26, partsHere);
+    runRuntimeSuite(python3, partsHere);
   });
 
   // What differs between versions of Node is its own objects; the rest of the suite is the shim's, which is the same file.

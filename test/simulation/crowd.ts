@@ -243,6 +243,8 @@ export class Crowd implements FleetUser {
   #run(row: Row, slot: Slot, request: Request): void {
     const { clock, kill } = this.#options;
     const { settings } = slot.instance.revision;
+    if (slot.active.size === 0) slot.instance.busy();
+    assert.ok(!slot.instance.paused, "handed to an instance that is paused");
     slot.active.add(request);
     assert.ok(slot.active.size <= settings.concurrency, "more in an instance than its concurrency");
     row.active++;
@@ -273,6 +275,7 @@ export class Crowd implements FleetUser {
     row.waiting.delete(request);
     if (!request.slot) return;
     request.slot.active.delete(request);
+    if (request.slot.active.size === 0) request.slot.instance.idle();
     row.active--;
     row.lastActiveUs = request.endedUs;
   }

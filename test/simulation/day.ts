@@ -111,7 +111,7 @@ export function runDay(functions: readonly TracedFunction[], options: DayOptions
       roomFor: () => true,
       workloadState: (workload) => {
         const { ready = 0, starting = 0 } = rows.get(workload) ?? {};
-        return { ready, starting, draining: 0, state: "ready", lastFailure: null };
+        return { ready, starting, draining: 0, paused: 0, state: "ready", lastFailure: null };
       },
     },
   });

@@ -32,6 +32,8 @@ export interface Faults {
   readonly deaf: number;
   readonly diesAssigning: number;
   readonly stopThrows: number;
+  readonly pauseThrows: number;
+  readonly resumeThrows: number;
   readonly startMs: readonly [number, number];
   readonly slowStart: number;
   readonly stopMs: readonly [number, number];
@@ -45,6 +47,7 @@ export interface FakeSandbox {
   ready: boolean;
   stopping: boolean;
   gone: boolean;
+  paused: boolean;
   /** Counted among the starting. */
   starting: boolean;
   readonly left: PromiseWithResolvers<void>;
@@ -59,21 +62,25 @@ export class FaultyDriver implements SandboxDriver {
   starting = 0;
   startingMost = 0;
   prepared = 0;
+  /** Pauses, ever. */
+  paused = 0;
   readonly #clock: Clock;
   readonly #chance: () => number;
   readonly #faults: Faults;
+  readonly #canPause: boolean;
 
-  constructor(clock: Clock, chance: () => number, faults: Faults) {
+  constructor(clock: Clock, chance: () => number, faults: Faults, canPause = true) {
     this.#clock = clock;
     this.#chance = chance;
     this.#faults = faults;
+    this.#canPause = canPause;
   }
 
   capabilities(): Capabilities {
     return {
       isolation: "container",
       listener: "fd",
-      pause: false,
+      pause: this.#canPause,
       snapshot: false,
       egress: ["none", "internet"],
       cpuStrict: true,
@@ -99,6 +106,7 @@ export class FaultyDriver implements SandboxDriver {
       ready: false,
       stopping: false,
       gone: false,
+      paused: false,
       starting: false,
       left: Promise.withResolvers(),
     };
@@ -167,8 +175,19 @@ export class FaultyDriver implements SandboxDriver {
     return { kind: "none" };
   }
 
-  async pause(_id: SandboxId): Promise<void> {}
-  async resume(_id: SandboxId): Promise<void> {}
+  async pause(id: SandboxId): Promise<void> {
+    const sandbox = this.#of(id);
+    if (sandbox.paused || !sandbox.ready) throw new Error("paused what is paused, or not ready");
+    if (this.#hits(this.#faults.pauseThrows)) throw new Error("the freezer is busy");
+    sandbox.paused = true;
+    this.paused++;
+  }
+
+  async resume(id: SandboxId): Promise<void> {
+    const sandbox = this.#of(id);
+    if (this.#hits(this.#faults.resumeThrows)) throw new Error("the freezer is busy");
+    sandbox.paused = false;
+  }
 
   usage(_id: SandboxId): SandboxUsage {
     return { cpuNs: null, memoryPeakBytes: null };

@@ -67,6 +67,7 @@ export class Stack {
       user: () => this.activator,
       quotas: () => null,
       memoryBytes: memoryMb * MiB,
+      pauseAfterMs: 200,
     });
     this.autoscaler = createAutoscaler({ fleet: this.fleet, clock, tell, keepAlive });
     this.autoscaler.start();

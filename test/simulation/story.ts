@@ -25,6 +25,7 @@ export async function tell(
     faults: story.seed % 3 === 0 ? noFaults : manyFaults,
     memoryMb: story.memoryMb,
     poolMb: story.poolMb ?? 0,
+    pauseAfterMs: 500,
     quotas: { small: { memoryMb: 1024, instances: 3, ratePerSecond: null } },
   });
   try {

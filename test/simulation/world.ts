@@ -20,6 +20,8 @@ export const noFaults: Faults = {
   assignFails: 0,
   diesAssigning: 0,
   stopThrows: 0,
+  pauseThrows: 0,
+  resumeThrows: 0,
   deaf: 0,
   startMs: [50, 70],
   slowStart: 0,
@@ -32,6 +34,8 @@ export const manyFaults: Faults = {
   assignFails: 30,
   diesAssigning: 30,
   stopThrows: 20,
+  pauseThrows: 20,
+  resumeThrows: 10,
   deaf: 20,
   startMs: [20, 400],
   slowStart: 2,
@@ -44,6 +48,9 @@ export interface WorldOptions {
   readonly memoryMb: number;
   /** For sandboxes that are started ahead; left out: there is no pool. */
   readonly poolMb?: number;
+  /** Left out, null: none is paused. */
+  readonly pauseAfterMs?: number | null;
+  readonly canPause?: boolean;
   readonly concurrentStarts?: number;
   readonly quotas?: Readonly<Record<string, ProjectQuotas>>;
   /** Left out: fixed. */
@@ -108,7 +115,7 @@ export class World {
     this.#options = options;
     this.chance = seeded(options.seed);
     const { clock, chance } = this;
-    this.driver = new FaultyDriver(clock, chance, options.faults);
+    this.driver = new FaultyDriver(clock, chance, options.faults, options.canPause ?? true);
     this.crowd = new Crowd({
       clock,
       report: (load) => this.autoscaler.report(load),
@@ -143,6 +150,7 @@ export class World {
       memoryBytes: options.memoryMb * MiB,
       concurrentStarts: options.concurrentStarts ?? 4,
       poolBytes: (options.poolMb ?? 0) * MiB,
+      pauseAfterMs: options.pauseAfterMs ?? null,
     });
     void this.fleet.start();
     const { fleet } = this;

@@ -41,7 +41,8 @@ export function deployRoutes(app: Api, rooms: ApiRooms): void {
         await rooms.control.deploy(who(request), deployRequest, (step) => steps.push(step));
         const last = steps.at(-1);
         if (last?.step !== "deployed") throw new Error("a deploy ended without its last step");
-        return { results: [...last.results], kept: [...last.kept], removed: [...last.removed] };
+        const { results, kept, keptMore, removed } = last;
+        return { results: [...results], kept: [...kept], keptMore, removed: [...removed] };
       }
       const out = new PassThrough();
       // Until the first step is told, what goes wrong still has a status of its own.

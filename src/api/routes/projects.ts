@@ -13,7 +13,7 @@ export function projectRoutes(app: Api, rooms: ApiRooms): void {
   const view = (project: Project) => ({
     name: project.name,
     created: timeOf(project.createdMs),
-    workloads: [...rooms.mirror.workloads(project.name)].length,
+    workloads: rooms.mirror.count(project.name),
     quotas: { ...project.quotas },
   });
 

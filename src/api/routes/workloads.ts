@@ -5,6 +5,7 @@ import type { Revision, Workload } from "#model/workload.ts";
 import { who, type Api } from "../route.ts";
 import type { ApiRooms } from "../rooms.ts";
 import { InProject, OfWorkload, RevisionRow, RollbackBody, WorkloadRow, WorkloadView } from "../schemas.ts";
+import { streamArray } from "../stream.ts";
 import { Type } from "../type.ts";
 import { errorsLastHour, revisionRow, workloadRow, workloadView, type WorkloadFacts } from "../views.ts";
 
@@ -16,9 +17,10 @@ interface Found {
 }
 
 export function workloadRoutes(app: Api, rooms: ApiRooms): void {
-  async function errorsOf(project: string): Promise<Map<string, number>> {
+  async function errorsOf(of: { project: string; workload?: string }): Promise<Map<string, number>> {
     const nowMs = rooms.clock.wallMs();
-    return errorsLastHour(await rooms.store.usage({ project, sinceMs: nowMs - 2 * hourMs, untilMs: nowMs }), nowMs);
+    const query = { ...of, sinceMs: nowMs - 2 * hourMs, untilMs: nowMs, withErrors: true } as const;
+    return errorsLastHour(await rooms.store.usage(query), nowMs);
   }
 
   function factsOf({ workload, revision }: Found, errors: Map<string, number>): WorkloadFacts {
@@ -49,13 +51,14 @@ export function workloadRoutes(app: Api, rooms: ApiRooms): void {
         response: { 200: Type.Array(WorkloadRow) },
       },
     },
-    async (request) => {
+    async (request, reply) => {
       const { project } = request.params;
       if (!rooms.mirror.project(project)) throw new EbbError("not_found", `there is no project "${project}"`);
-      const errors = await errorsOf(project);
-      return [...rooms.mirror.workloads(project)]
-        .map((found) => workloadRow(factsOf(found, errors)))
-        .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+      const errors = await errorsOf({ project });
+      const all = [...rooms.mirror.workloads(project)].toSorted((a, b) =>
+        a.workload.workload < b.workload.workload ? -1 : 1,
+      );
+      return streamArray(reply, all, (found) => workloadRow(factsOf(found, errors)));
     },
   );
 
@@ -73,7 +76,7 @@ export function workloadRoutes(app: Api, rooms: ApiRooms): void {
     async (request) => {
       const { project, workload } = request.params;
       const found = find(project, workload);
-      return workloadView(factsOf(found, await errorsOf(project)), rooms.fleet.instances(found.workload));
+      return workloadView(factsOf(found, await errorsOf({ project, workload })), rooms.fleet.instances(found.workload));
     },
   );
 

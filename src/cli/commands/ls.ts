@@ -2,7 +2,7 @@
 
 import type { WorkloadRow } from "#client/client.ts";
 import type { CommandContext } from "../context.ts";
-import { ago } from "../output.ts";
+import { ago, stateWord } from "../output.ts";
 
 export async function run({ output, project, client }: CommandContext): Promise<void> {
   const rows = await (await client()).workloads.list(project);
@@ -27,8 +27,7 @@ export async function run({ output, project, client }: CommandContext): Promise<
     output.note("isolation none: functions run as plain processes of this machine, nothing is isolated");
 }
 
-/** Zero instances are asleep, not broken. */
 function stateOf(row: WorkloadRow): string {
-  const state = row.state === "ready" && row.instances === 0 ? "asleep" : row.state;
+  const state = stateWord(row);
   return row.isolation === "none" ? `${state} (not isolated)` : state;
 }

@@ -1,16 +1,14 @@
 // ebb show NAME
 
 import type { CommandContext } from "../context.ts";
-import { ago, sanitized } from "../output.ts";
+import { ago, stateWord, sanitized } from "../output.ts";
 
 export async function run({ arguments: [name = ""], output, project, client }: CommandContext): Promise<void> {
   const view = await (await client()).workloads.show(project, name);
   if (output.json) return output.value(view);
   const nowMs = Date.now();
   const commit = view.gitCommit === null ? "" : `, commit ${view.gitCommit.slice(0, 12)}`;
-  output.line(
-    `${output.style("bold", view.name)}  ${view.kind}  r${view.revision}  ${view.instances === 0 && view.state === "ready" ? "asleep" : view.state}`,
-  );
+  output.line(`${output.style("bold", view.name)}  ${view.kind}  r${view.revision}  ${stateWord(view)}`);
   output.line(`  ${view.url}   ${view.public ? "public" : "private"}`);
   output.line(sanitized(`  deployed ${ago(view.deployed, nowMs)} ago by ${view.deployedBy}${commit}`));
   output.line();

@@ -51,10 +51,14 @@ export async function deploy(
           switchTo(context, identity, project, revisions, request.prune, audit),
         );
         const sources = new Map(declared.functions.map((one) => [one.name, one.source]));
+        const results: DeployResult[] = [];
+        for (const result of done.results) results.push({ ...result, source: sources.get(result.workload) ?? "." });
+        const { kept, keptMore } = declared.app ? keptIn(context, project, declared.functions) : nothingKept;
         progress({
           ...done,
-          results: done.results.map((result) => ({ ...result, source: sources.get(result.workload) ?? "." })),
-          kept: declared.app ? done.kept : [],
+          kept,
+          keptMore,
+          results,
         });
       }),
     );
@@ -127,7 +131,7 @@ function projectFor(context: Context, identity: Identity, name: string): Project
   return newProject(name, context.clock.wallMs());
 }
 
-interface Switched extends Omit<Extract<DeployProgress, { step: "deployed" }>, "results"> {
+interface Switched extends Omit<Extract<DeployProgress, { step: "deployed" }>, "results" | "kept" | "keptMore"> {
   readonly results: ReadonlyArray<Omit<DeployResult, "source">>;
 }
 
@@ -153,12 +157,9 @@ async function switchTo(
   checkRoom(context, project, revisions);
   const switches: Switch[] = [];
   for (const revision of revisions) switches.push(await plan(context, revision, mutations));
-  const declared = new Set(revisions.map(({ workload }) => workload));
-  const others = [...context.mirror.workloads(project)]
-    .map(({ workload }) => workload)
-    .filter(({ workload }) => !declared.has(workload));
-  const agreed = new Set(prune);
-  const removed = others.filter(({ workload }) => agreed.has(workload));
+  const removed = prune
+    .map((name) => context.mirror.workload(project, name)?.workload)
+    .filter((workload) => workload !== undefined);
   for (const key of removed) mutations.push({ kind: "remove_workload", key });
   await context.store.apply({ mutations, audit: audit(words(switches, removed)) });
 
@@ -175,16 +176,31 @@ async function switchTo(
   return {
     step: "deployed",
     results: switches.map((one) => resultOf(context, one)),
-    kept: others.filter(({ workload }) => !agreed.has(workload)).map(({ workload }) => workload),
     removed: removed.map(({ workload }) => workload),
   };
 }
 
+const nothingKept = { kept: [], keptMore: 0 };
+
+/** What the project has beside the app file: some of it by name, for there may be 100,000 others. */
+function keptIn(
+  { mirror }: Context,
+  project: string,
+  functions: Declared["functions"],
+): { readonly kept: readonly string[]; readonly keptMore: number } {
+  const declared = new Set(functions.map(({ name }) => name));
+  const kept: string[] = [];
+  for (const { workload } of mirror.workloads(project)) {
+    if (kept.length === deployLimits.prunedAtOnce) break;
+    if (!declared.has(workload.workload)) kept.push(workload.workload);
+  }
+  const there = [...declared].filter((name) => mirror.workload(project, name) !== null).length;
+  return { kept, keptMore: mirror.count(project) - there - kept.length };
+}
+
 function checkRoom(context: Context, project: string, revisions: readonly Revision[]): void {
-  const existing = new Set<string>();
-  for (const { workload } of context.mirror.workloads(project)) existing.add(workload.workload);
-  for (const { workload } of revisions) existing.add(workload);
-  if (existing.size > accessLimits.workloadsPerProject)
+  const added = revisions.filter(({ workload }) => context.mirror.workload(project, workload) === null).length;
+  if (added > 0 && context.mirror.count(project) + added > accessLimits.workloadsPerProject)
     throw new EbbError(
       "over_quota",
       `project "${project}" would have more than ${accessLimits.workloadsPerProject} workloads`,

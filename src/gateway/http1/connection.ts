@@ -5,6 +5,7 @@ import type { Place } from "#lib/shares.ts";
 import type { Clock } from "#model/clock.ts";
 import { httpLimits } from "#model/limits.ts";
 import { Exchange, type ExchangeOwner } from "./exchange.ts";
+import type { HeldAccount } from "./held.ts";
 import { RequestParser, type Fed, type RequestEvents, type RequestHead } from "./request-parser.ts";
 
 /** What serves the requests of a connection. */
@@ -33,6 +34,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
   readonly #place: Place<Socket>;
   readonly #server: RequestServer;
   readonly #clock: Clock;
+  readonly #held: HeldAccount;
   readonly #parser: RequestParser;
   /** Asked and not answered, in order: the first has its turn. */
   readonly #exchanges: Exchange[] = [];
@@ -55,11 +57,12 @@ export class Connection implements ExchangeOwner, RequestEvents {
   #unread = false;
   #closed = false;
 
-  constructor(socket: Socket, place: Place<Socket>, server: RequestServer, clock: Clock) {
+  constructor(socket: Socket, place: Place<Socket>, server: RequestServer, clock: Clock, held: HeldAccount) {
     this.#socket = socket;
     this.#place = place;
     this.#server = server;
     this.#clock = clock;
+    this.#held = held;
     this.peer = socket.remoteAddress ?? "";
     this.#headSinceUs = this.#quietSinceUs = clock.monotonicUs();
     this.#parser = new RequestParser(this, httpLimits.requestHeadBytes);
@@ -175,10 +178,25 @@ export class Connection implements ExchangeOwner, RequestEvents {
   }
 
   flowChanged(): void {
-    const wait = this.#unread || this.#receiving?.bodyBlocked === true || this.#exchanges.length > pipelinedMax;
+    if (this.#closed) return;
+    const wait = this.#unread || this.#hasAhead() || this.#exchanges.length > pipelinedMax;
     if (wait === this.#paused || this.#leaving !== null) return;
     this.#paused = wait;
     this.#parser.flow(this.#socket, !wait);
+  }
+
+  /** Whether enough is held of its bodies, together; or the one that arrives is not wanted yet. */
+  #hasAhead(): boolean {
+    let ahead = 0;
+    for (const exchange of this.#exchanges) ahead += exchange.aheadBytes;
+    this.#held.set(ahead);
+    const receiving = this.#receiving;
+    if (ahead >= httpLimits.sentAheadBytes || receiving?.bodyPaused === true) return true;
+    return (ahead > 0 || receiving?.untaken === true) && this.#held.crowded;
+  }
+
+  get crowded(): boolean {
+    return this.#held.crowded;
   }
 
   answered(exchange: Exchange, close: boolean): void {
@@ -243,6 +261,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
     this.#closed = true;
     this.#deaf = true;
     this.#place.leave();
+    this.#held.set(0);
     for (const exchange of this.#exchanges.splice(0)) exchange.gone();
     this.#receiving?.gone();
     this.#parser.close();

@@ -15,8 +15,10 @@ export interface ExchangeOwner {
   /** What is written until `uncork` goes out together. */
   cork(): void;
   uncork(): void;
-  /** `bodyBlocked` of the exchange, which is asked after each read, has changed. */
+  /** What is held or wanted of the exchange's body, which is asked after each read, has changed. */
   flowChanged(): void;
+  /** No more should be held of bodies that nobody takes yet. */
+  readonly crowded: boolean;
   /** Nothing more comes of the answer; `close`: it was the connection's last, or is not complete. */
   answered(exchange: Exchange, close: boolean): void;
   /** Breaks the connection off in a way that nobody takes for its end. */
@@ -92,9 +94,21 @@ export class Exchange {
 
   // --- the request's body, from the connection
 
-  /** No more of the body is wanted for now: it stays in the client's socket. */
-  get bodyBlocked(): boolean {
-    return this.#receiver === null ? this.#earlyBytes >= httpLimits.sentAheadBytes : this.#bodyPaused;
+  /** Its receiver wants no more of it for now: it stays in the client's socket. */
+  get bodyPaused(): boolean {
+    return this.#receiver !== null && this.#bodyPaused;
+  }
+  /** It is still to come, and nobody has said yet what becomes of it. */
+  get untaken(): boolean {
+    return this.#receiver === null && !this.#discarded && !this.#complete;
+  }
+  /** What is held of it for whoever takes it. */
+  get aheadBytes(): number {
+    return this.#earlyBytes;
+  }
+  /** So much is held of others that this one should not wait. */
+  get crowded(): boolean {
+    return this.#owner.crowded;
   }
 
   arrived(chunk: Buffer): void {
@@ -139,9 +153,8 @@ export class Exchange {
     } else if (this.#complete) {
       this.#receiver = null;
       receiver.end();
-    } else {
-      this.#owner.flowChanged();
     }
+    this.#owner.flowChanged();
   }
 
   pauseBody(): void {

@@ -4,12 +4,15 @@ import { createServer, type AddressInfo, type Server, type Socket } from "node:n
 import { Shares, type SharesBounds } from "#lib/shares.ts";
 import type { Cancel, Clock } from "#model/clock.ts";
 import { Connection, type RequestServer } from "./connection.ts";
+import { Held, heldBounds, type HeldBounds } from "./held.ts";
 
 export interface Http1ServerOptions {
   readonly clock: Clock;
   /** Who shares places: of the address of a client, whose they count as; null: nobody's, and never too many. */
   readonly partyOf: (peer: string) => string | null;
   readonly connections: SharesBounds;
+  /** Of what is sent ahead; by default that of ebb's limits. */
+  readonly held?: HeldBounds;
 }
 
 export class Http1Server {
@@ -20,12 +23,19 @@ export class Http1Server {
   /** Those that carry no request rest. */
   readonly #places: Shares<Socket>;
   readonly #connections = new Set<Connection>();
+  readonly #held: Held;
   #sweep: Cancel | null = null;
 
-  constructor(serves: Omit<RequestServer, "closed">, { clock, partyOf, connections }: Http1ServerOptions) {
+  constructor(
+    serves: Omit<RequestServer, "closed">,
+    { clock, partyOf, connections, held = heldBounds }: Http1ServerOptions,
+  ) {
     this.#clock = clock;
     this.#partyOf = partyOf;
     this.#places = new Shares(connections);
+    this.#held = new Held(held, () => {
+      for (const connection of this.#connections) connection.flowChanged();
+    });
     this.#serves = {
       get closing() {
         return serves.closing;
@@ -47,6 +57,11 @@ export class Http1Server {
     return (this.#listener.address() as AddressInfo).port;
   }
 
+  /** Of bodies, for nobody has taken them yet. */
+  get heldBytes(): number {
+    return this.#held.bytes;
+  }
+
   /** Takes no new connection, ends those that carry nothing; resolves when the last has ended. */
   async close(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -62,10 +77,11 @@ export class Http1Server {
   }
 
   #admit(socket: Socket): void {
-    const taken = this.#places.take(this.#partyOf(socket.remoteAddress ?? ""), socket);
+    const party = this.#partyOf(socket.remoteAddress ?? "");
+    const taken = this.#places.take(party, socket);
     if (taken === null) return void socket.destroy();
     taken.displaced?.destroy();
-    this.#connections.add(new Connection(socket, taken.place, this.#serves, this.#clock));
+    this.#connections.add(new Connection(socket, taken.place, this.#serves, this.#clock, this.#held.account(party)));
     this.#sweep ??= this.#clock.after(sweepEveryMs, this.#onSweep);
   }
 

@@ -75,8 +75,10 @@ interface Fake {
   cpuNs: number;
   server: Server | null;
   readonly connections: Set<Duplex>;
-  /** Connections made while it was paused. */
+  /** Connections made while it did not serve, or was paused. */
   readonly held: Duplex[];
+  /** Requests that came on others while it was paused. */
+  readonly waiting: Array<() => void>;
 }
 
 export class FakeDriver implements SandboxDriver {
@@ -130,6 +132,7 @@ export class FakeDriver implements SandboxDriver {
       server: null,
       connections: new Set(),
       held: [],
+      waiting: [],
     };
     this.#fakes.set(fake.id, fake);
     this.prepared++;
@@ -187,10 +190,14 @@ export class FakeDriver implements SandboxDriver {
       exit: (code) => this.#end(fake, { reason: "exited", code, message: `It exited with code ${code}.` }),
     };
     fake.server = createServer((request, response) => {
-      fake.cpuNs += 1_000_000;
-      if (fake.script.stalls) return;
-      if (fake.script.serve) fake.script.serve(request, response, handle);
-      else response.end("ok");
+      const serve = (): void => {
+        fake.cpuNs += 1_000_000;
+        if (fake.script.stalls) return;
+        if (fake.script.serve) fake.script.serve(request, response, handle);
+        else response.end("ok");
+      };
+      if (fake.paused) fake.waiting.push(serve);
+      else serve();
     });
     for (const socket of fake.held.splice(0)) fake.server.emit("connection", socket);
   }
@@ -252,6 +259,7 @@ export class FakeDriver implements SandboxDriver {
     const fake = this.#get(id);
     fake.paused = false;
     for (const socket of fake.held.splice(0)) fake.server?.emit("connection", socket);
+    for (const serve of fake.waiting.splice(0)) serve();
   }
 
   usage(id: SandboxId): SandboxUsage {

@@ -170,7 +170,9 @@ export class OciDriver implements SandboxDriver {
     );
     sandbox.phases = { link: linkMs, make: performance.now() - startedMs - linkMs };
     // An assign that follows at once brings the code along; without one it starts empty.
-    sandbox.launchSoon();
+    sandbox.launchSoon(() => {
+      if (!custom && sandbox.runtimeLink === null) this.#control(sandbox).open();
+    });
     return sandbox.id;
   }
 
@@ -236,11 +238,18 @@ export class OciDriver implements SandboxDriver {
     /** No code can have run. */
     const isUntouched = (): boolean => !given || sandbox.runtimeLink?.taken === false;
     const assigned = sandbox.within(sandboxLimits.startMs, async (signal) => {
-      await sandbox.give(this.#cgroups!.cpuLimits(sandbox.id, assignment), this.#code(sandbox, assignment), signal);
+      const control = sandbox.runtimeLink;
+      const giving = sandbox.give(
+        this.#cgroups!.cpuLimits(sandbox.id, assignment),
+        this.#code(sandbox, assignment),
+        signal,
+      );
+      if (control !== null && !assignment.check) sandbox.connectEarly();
+      await giving;
       launchedMs = performance.now();
-      const giving = (): void => void (given = true);
-      if (sandbox.pool.runtime === "custom") return this.#becomeProgram(sandbox, assignment, signal, giving);
-      giving();
+      if (sandbox.pool.runtime === "custom")
+        return this.#becomeProgram(sandbox, assignment, signal, () => void (given = true));
+      given = true;
       return this.#load(sandbox, assignment);
     });
     const answer = await assigned.catch((error: unknown) => {
@@ -270,15 +279,18 @@ export class OciDriver implements SandboxDriver {
   }
 
   async #load(sandbox: OciSandbox, assignment: Assignment): Promise<Ready | Failed | null> {
-    const link = new RuntimeLink({
+    const opened = sandbox.runtimeLink !== null;
+    const link = sandbox.runtimeLink ?? this.#control(sandbox);
+    const answer = link.assign(assignBody(assignment, codeFolder, sandbox.pool.memoryMb), assignment.takeWithinMs);
+    if (!opened && !assignment.check) sandbox.connectEarly();
+    return answer;
+  }
+
+  #control(sandbox: OciSandbox): RuntimeLink {
+    return (sandbox.runtimeLink = new RuntimeLink({
       connect: () => this.connect(sandbox.id),
       done: (invocation) => sandbox.listener?.done(invocation),
-    });
-    sandbox.runtimeLink = link;
-    const answer = link.assign(assignBody(assignment, codeFolder, sandbox.pool.memoryMb), assignment.takeWithinMs);
-    // The first call will want a connection: this one is made while the code loads. (A runtime's first is its control line.)
-    if (!assignment.check) sandbox.connectEarly();
-    return answer;
+    }));
   }
 
   async #becomeProgram(
@@ -310,17 +322,12 @@ export class OciDriver implements SandboxDriver {
     await this.#sandboxes.get(id)?.stop(graceMs);
   }
 
-  pause(id: SandboxId): Promise<void> {
-    return this.#freeze(id, true);
+  async pause(id: SandboxId): Promise<void> {
+    return this.#get(id).freeze(true);
   }
 
-  resume(id: SandboxId): Promise<void> {
-    return this.#freeze(id, false);
-  }
-
-  async #freeze(id: SandboxId, frozen: boolean): Promise<void> {
-    const sandbox = this.#get(id);
-    await this.#options.spawner.cgroup({ paths: [], limits: [this.#cgroups!.freeze(id, frozen)], owner: sandbox.id });
+  async resume(id: SandboxId): Promise<void> {
+    return this.#get(id).freeze(false);
   }
 
   usage(id: SandboxId): SandboxUsage {

@@ -12,6 +12,7 @@ import { exitOf } from "../end.ts";
 import type { RuntimeLink } from "../runtime-link.ts";
 import type { Cgroups, FileValue } from "./cgroups.ts";
 import { becameProgram, engineError, settledPauseMs } from "./engine.ts";
+import { Freezer } from "./freezer.ts";
 import type { Start } from "./oci.ts";
 import type { StartPlan } from "./start.ts";
 
@@ -52,6 +53,7 @@ export class OciSandbox {
   runtimeLink: RuntimeLink | null = null;
   programPort = 0;
   readonly #options: OciSandboxOptions;
+  readonly #freezer: Freezer;
   readonly #over = Promise.withResolvers<End>();
   #soon: NodeJS.Immediate | null = null;
   #launching: Promise<void> | null = null;
@@ -69,6 +71,7 @@ export class OciSandbox {
   constructor(options: OciSandboxOptions) {
     const { launch, engineLog, codeTarget } = options.plan;
     this.#options = options;
+    this.#freezer = new Freezer(options.cgroups, options.id);
     this.id = options.id;
     this.pool = options.start.pool;
     this.listener = options.listener;
@@ -81,11 +84,12 @@ export class OciSandbox {
     this.#over.promise.catch(() => {});
   }
 
-  /** Launches it without code, unless something else does it in this turn of the loop. */
-  launchSoon(): void {
+  /** Launches it without code, unless something else does it in this turn of the loop. `up`: it is its program now. */
+  launchSoon(up: () => void): void {
     this.#soon = setImmediate(() => {
       this.launch([])
         .then(() => this.#becameProgram(settledPauseMs.ahead, this.#gone.signal))
+        .then(up)
         .catch(() => {});
     });
   }
@@ -155,6 +159,11 @@ export class OciSandbox {
     return null;
   }
 
+  /** What was sent a signal is not held back from it any more. */
+  async freeze(frozen: boolean): Promise<void> {
+    if (!this.#ended && this.#sent === null) return this.#freezer.set(frozen);
+  }
+
   get over(): Promise<End> {
     return this.#over.promise;
   }
@@ -167,6 +176,7 @@ export class OciSandbox {
     const ended = exitOf({ how, sent: this.#sent, memoryMb, memory });
     const exit = words === undefined ? ended : { ...ended, message: words };
     this.#closeCounters();
+    this.#freezer.close();
     this.#ended = true;
     this.#gone.abort();
     this.runtimeLink?.close();
@@ -189,6 +199,8 @@ export class OciSandbox {
       return;
     }
     await this.#launching.catch(() => {});
+    // What follows lets it go on, and nothing may hold it still again behind that.
+    await this.#freezer.written;
     if (graceMs <= 0) {
       this.#signal("SIGKILL");
       await this.over;
@@ -203,9 +215,6 @@ export class OciSandbox {
   #signal(signal: "SIGTERM" | "SIGKILL"): void {
     if (this.#ended) return;
     this.#sent = signal;
-    // A frozen process hears nothing until it thaws; thawing one that runs changes nothing.
-    const thaw = { paths: [], limits: [this.#options.cgroups.freeze(this.id, false)], owner: this.id };
-    this.#options.spawner.cgroup(thaw).catch(() => {});
     void this.#options.spawner.signal(this.id, signal);
   }
 

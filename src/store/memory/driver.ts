@@ -4,11 +4,12 @@ import type { AuditEntry, Secret, Token } from "#model/access.ts";
 import { EbbError } from "#model/errors.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
 import { storeLimits } from "#model/limits.ts";
+import { recordsOf } from "#model/record-block.ts";
 import { addUsage, type UsageTotal } from "#model/usage.ts";
 import { keyOf, type Project, type Revision, type Workload } from "#model/workload.ts";
 import type { LedgerBatch, RecordDay } from "#metering/door.ts";
 import type { Change, Mutation } from "../door.ts";
-import type { StoreDriver } from "../driver.ts";
+import type { DeployedText, StoreDriver } from "../driver.ts";
 
 const dayMs = 86_400_000;
 
@@ -51,14 +52,19 @@ export function createMemoryDriver(): StoreDriver {
     rest: async () => {},
     async load() {
       const { projects, workloads, revisions, tokens, secrets } = state;
-      const current = [...workloads.values()].map((of) => revisions.get(keyOf(of))?.get(of.current));
-      return structuredClone({
-        projects: [...projects.values()],
-        workloads: [...workloads.values()],
-        revisions: current.filter((revision) => revision !== undefined),
-        tokens: [...tokens.values()],
-        secrets: [...secrets.values()],
+      const deployed = [...workloads.values()].map((of): DeployedText => {
+        const revision = revisions.get(keyOf(of))!.get(of.current)!;
+        return [of.createdMs, of.updatedMs, revision];
       });
+      return {
+        ...structuredClone({
+          projects: [...projects.values()],
+          tokens: [...tokens.values()],
+          secrets: [...secrets.values()],
+        }),
+        deployed: JSON.stringify(deployed),
+        next: null,
+      };
     },
     async apply(change: Change) {
       // Worked out on a copy: all or nothing.
@@ -110,9 +116,14 @@ export function createMemoryDriver(): StoreDriver {
       const newestFirst = found.toReversed().toSorted((a, b) => b.timeMs - a.timeMs);
       return newestFirst.slice(0, Math.max(0, Math.min(limit, storeLimits.queryRows)));
     },
-    async usage({ project, sinceMs, untilMs }) {
+    async usage({ project, workload, withErrors = false, sinceMs, untilMs }) {
       const found = [...totals.values()].filter(
-        (one) => one.hourMs >= sinceMs && one.hourMs < untilMs && (project === null || one.project === project),
+        (one) =>
+          one.hourMs >= sinceMs &&
+          one.hourMs < untilMs &&
+          (project === null || one.project === project) &&
+          (workload === undefined || one.workload === workload) &&
+          (!withErrors || one.errors > 0),
       );
       return found.toSorted((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1));
     },
@@ -122,7 +133,7 @@ export function createMemoryDriver(): StoreDriver {
     },
     journal: async () => journal,
     async commit(batch) {
-      for (const record of batch.records) records.push({ ...record });
+      for (const block of batch.blocks) records.push(...recordsOf(block));
       for (const total of batch.totals) {
         const key = `${total.project}/${total.workload}/${total.hourMs}`;
         const known = totals.get(key);

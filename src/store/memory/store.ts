@@ -3,6 +3,7 @@
 import type { Mirror, Store } from "../door.ts";
 import type { StoreDriver } from "../driver.ts";
 import { MapMirror } from "../mirror.ts";
+import { eachPart, loadAll } from "../parts.ts";
 import { createMemoryDriver } from "./driver.ts";
 
 export function createMemoryStore(driver: StoreDriver = createMemoryDriver()): {
@@ -14,10 +15,15 @@ export function createMemoryStore(driver: StoreDriver = createMemoryDriver()): {
   const store: Store = {
     async start() {
       await driver.open();
-      mirror.reset(await driver.load());
+      const refill = mirror.refill();
+      await eachPart(
+        (after) => driver.load(after),
+        (part) => refill.add(part),
+      );
+      refill.done();
     },
     stop: () => driver.close(),
-    load: () => driver.load(),
+    load: () => loadAll((after) => driver.load(after)),
     async apply(change) {
       mirror.apply(change.mutations, await driver.apply(change));
     },

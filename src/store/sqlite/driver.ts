@@ -19,8 +19,11 @@ export interface SqliteOptions {
   readonly nowMs: () => number;
 }
 
-/** Tables whose damage stops a start; the ledger's would take minutes to look through, and stops nothing that serves. */
-const checked = ["projects", "workloads", "revisions", "tokens", "secrets"] as const;
+/**
+ * Tables whose damage stops a start. The ledger's would take minutes to look through, and stops nothing that serves; of the revisions
+ * those that serve are all read by `load`, and of 100,000 functions the earlier ones are a gigabyte.
+ */
+const checked = ["projects", "workloads", "tokens", "secrets"] as const;
 
 export function createSqliteDriver(options: SqliteOptions): StoreDriver {
   const { directory, nowMs } = options;
@@ -58,7 +61,7 @@ export function createSqliteDriver(options: SqliteOptions): StoreDriver {
     },
     // Its cache of pages, 8 MB after a busy hour; the kernel has them too.
     rest: () => on(async (_db, sqlite) => sqlite.shrink()),
-    load: () => on(state.load),
+    load: (after) => on((db) => state.load(db, after)),
     apply: (change) => on((db) => state.apply(db, change)),
     audit: (entry) => on((db) => state.insertAudit(db, entry)),
     audits: (query) => on((db) => state.audits(db, query)),

@@ -22,6 +22,11 @@ export function isDamaged(error: unknown): boolean {
   return result === code.corrupt || result === code.notadb;
 }
 
+/** What SQLite cannot see itself: its rows do not belong together. */
+export function damaged(words: string): Error {
+  return Object.assign(new Error(words), { errcode: code.corrupt });
+}
+
 /** What an operator can act upon becomes an EbbError; anything else is handed back as it is: a defect. */
 export function explain(error: unknown, directory: string): unknown {
   switch (resultCode(error)) {

@@ -3,11 +3,12 @@
 import { sql, type Kysely } from "kysely";
 import type { InvocationRecord } from "#model/invocation.ts";
 import { storeLimits } from "#model/limits.ts";
+import { packRecords, recordsOf, slotOf, slotOfId, type RecordBlock } from "#model/record-block.ts";
 import type { UsageTotal } from "#model/usage.ts";
 import type { JournalPosition, LedgerBatch, RecordDay } from "#metering/door.ts";
 import type { InvocationQuery, UsageQuery } from "../door.ts";
 import type { NodeSqlite } from "./dialect.ts";
-import type { InvocationRow, Schema, TotalRow } from "./schema.ts";
+import type { RecordBlockRow, Schema, TotalRow } from "./schema.ts";
 
 const dayMs = 86_400_000;
 
@@ -21,14 +22,18 @@ export async function journal(
 
 export async function commit(db: Kysely<Schema>, sqlite: NodeSqlite, batch: LedgerBatch): Promise<void> {
   await db.transaction().execute(async (trx) => {
-    // Compiled once and run a thousand times: Kysely's building would cost more than SQLite's inserting.
-    const first = batch.records[0];
+    // Compiled once and run for each: Kysely's building would cost more than SQLite's inserting.
+    const first = batch.blocks[0];
     if (first) {
-      const insert = sqlite.prepare(trx.insertInto("invocations").values(rowOf(first)).compile().sql);
-      for (const record of batch.records) insert.run(Object.values(rowOf(record)));
+      const insert = sqlite.prepare(trx.insertInto("record_blocks").values(rowOf(first)).compile().sql);
+      const insertStray = sqlite.prepare(insertStrayId(trx, "", "", 0).compile().sql);
+      for (const block of batch.blocks) {
+        insert.run(Object.values(rowOf(block)));
+        for (const id of block.strayIds) insertStray.run([block.project, id, block.slotMs]);
+      }
     }
     for (const total of batch.totals) await addTotal(trx, total);
-    for (const day of daysOf(batch.records))
+    for (const day of daysOf(batch.blocks))
       await trx
         .insertInto("record_days")
         .values({ project: day.project, day_ms: day.dayMs, records: day.records })
@@ -52,14 +57,21 @@ export async function commit(db: Kysely<Schema>, sqlite: NodeSqlite, batch: Ledg
   });
 }
 
-function daysOf(records: readonly InvocationRecord[]): RecordDay[] {
+function insertStrayId(db: Kysely<Schema>, project: string, id: string, slotMs: number) {
+  return db
+    .insertInto("stray_ids")
+    .values({ project, id, slot_ms: slotMs })
+    .onConflict((on) => on.doNothing());
+}
+
+function daysOf(blocks: readonly RecordBlock[]): RecordDay[] {
   const days = new Map<string, { project: string; dayMs: number; records: number }>();
-  for (const record of records) {
-    const day = Math.floor(record.timeMs / dayMs) * dayMs;
-    const key = `${record.project}/${day}`;
+  for (const { project, slotMs, records } of blocks) {
+    const day = Math.floor(slotMs / dayMs) * dayMs;
+    const key = `${project}/${day}`;
     const known = days.get(key);
-    if (known) known.records++;
-    else days.set(key, { project: record.project, dayMs: day, records: 1 });
+    if (known) known.records += records;
+    else days.set(key, { project, dayMs: day, records });
   }
   return [...days.values()];
 }
@@ -91,50 +103,8 @@ async function addTotal(db: Kysely<Schema>, total: UsageTotal): Promise<void> {
 }
 
 /** In the order of the insert's parameters: one place says what goes where. */
-function rowOf(record: InvocationRecord): Omit<InvocationRow, "seq"> {
-  return {
-    id: record.id,
-    project: record.project,
-    workload: record.workload,
-    revision: record.revision,
-    instance: record.instance,
-    trigger: record.trigger,
-    time_ms: record.timeMs,
-    cold: record.cold ? 1 : 0,
-    queued_us: record.queuedUs,
-    start_us: record.startUs,
-    execution_us: record.executionUs,
-    billed_us: record.billedUs,
-    memory_mb: record.memoryMb,
-    cpu_ns: record.cpuNs,
-    bytes_in: record.bytesIn,
-    bytes_out: record.bytesOut,
-    status: record.status,
-    outcome: record.outcome,
-  };
-}
-
-function recordOf(row: Omit<InvocationRow, "seq">): InvocationRecord {
-  return {
-    id: row.id,
-    project: row.project,
-    workload: row.workload,
-    revision: row.revision,
-    instance: row.instance,
-    trigger: row.trigger as InvocationRecord["trigger"],
-    timeMs: row.time_ms,
-    cold: row.cold === 1,
-    queuedUs: row.queued_us,
-    startUs: row.start_us,
-    executionUs: row.execution_us,
-    billedUs: row.billed_us,
-    memoryMb: row.memory_mb,
-    cpuNs: row.cpu_ns,
-    bytesIn: row.bytes_in,
-    bytesOut: row.bytes_out,
-    status: row.status,
-    outcome: row.outcome as InvocationRecord["outcome"],
-  };
+function rowOf({ project, workload, slotMs, records, body }: RecordBlock): Omit<RecordBlockRow, "seq"> {
+  return { project, workload, slot_ms: slotMs, records, body };
 }
 
 function totalRowOf(total: UsageTotal): TotalRow {
@@ -173,33 +143,62 @@ function totalOf(row: TotalRow): UsageTotal {
 
 export async function invocations(db: Kysely<Schema>, query: InvocationQuery): Promise<InvocationRecord[]> {
   const limit = Math.max(0, Math.min(query.limit, storeLimits.queryRows));
-  if (query.id !== undefined) return byId(db, query.id, query, limit);
-  let select = db.selectFrom("invocations").selectAll().where("project", "=", query.project);
-  if (query.workload !== undefined) select = select.where("workload", "=", query.workload);
-  if (query.sinceMs !== undefined) select = select.where("time_ms", ">=", query.sinceMs);
-  const rows = await select.orderBy("time_ms", "desc").orderBy("seq", "desc").limit(limit).execute();
-  return rows.map(recordOf);
+  if (limit === 0) return [];
+  if (query.id !== undefined) return (await byId(db, query.id, query)).slice(0, limit);
+  const { project, workload, sinceMs } = query;
+  let select = db.selectFrom("record_blocks").select(["project", "workload", "slot_ms", "body"]);
+  select = select.where("project", "=", project);
+  if (workload !== undefined) select = select.where("workload", "=", workload);
+  if (sinceMs !== undefined) select = select.where("slot_ms", ">=", slotOf(sinceMs));
+  // Slots do not overlap: when there are enough, none that is older can have one more.
+  const found: InvocationRecord[] = [];
+  let slot: InvocationRecord[] = [];
+  let slotMs: number | null = null;
+  for await (const row of select.orderBy("slot_ms", "desc").orderBy("seq", "desc").stream()) {
+    if (row.slot_ms !== slotMs) {
+      found.push(...slot.toSorted(newestFirst));
+      if (found.length >= limit) return found.slice(0, limit);
+      slot = [];
+      slotMs = row.slot_ms;
+    }
+    for (const record of recordsOf(row).toReversed()) if (record.timeMs >= (sinceMs ?? -Infinity)) slot.push(record);
+  }
+  found.push(...slot.toSorted(newestFirst));
+  return found.slice(0, limit);
 }
 
-/** By its id alone, the rest here: with more conditions SQLite may walk the whole project by time. */
-async function byId(
-  db: Kysely<Schema>,
-  id: string,
-  query: InvocationQuery,
-  limit: number,
-): Promise<InvocationRecord[]> {
-  const rows = await db
-    .selectFrom("invocations")
-    .selectAll()
+/** Of the same time the later is first already: sorting keeps the order. */
+function newestFirst(a: InvocationRecord, b: InvocationRecord): number {
+  return b.timeMs - a.timeMs;
+}
+
+/** Where the id says, and where it does not. */
+async function byId(db: Kysely<Schema>, id: string, query: InvocationQuery): Promise<InvocationRecord[]> {
+  const { project, workload, sinceMs = -Infinity } = query;
+  const strays = await db
+    .selectFrom("stray_ids")
+    .select("slot_ms")
+    .where("project", "=", project)
     .where("id", "=", id)
-    .limit(storeLimits.queryRows)
     .execute();
-  const { project, workload = null, sinceMs = 0 } = query;
-  return rows
-    .filter((row) => row.project === project && row.time_ms >= sinceMs && (workload ?? row.workload) === row.workload)
-    .toSorted((a, b) => b.time_ms - a.time_ms || b.seq - a.seq)
-    .slice(0, limit)
-    .map(recordOf);
+  const slots = [slotOfId(id) ?? [], ...strays.map((row) => row.slot_ms)].flat();
+  const blocks = await db
+    .selectFrom("record_blocks")
+    .select(["project", "workload", "body"])
+    .where("project", "=", project)
+    .where("slot_ms", "in", slots)
+    .orderBy("seq", "desc")
+    .execute();
+  return blocks
+    .filter((block) => block.workload === (workload ?? block.workload) && mayHold(block.body, id))
+    .flatMap((block) => recordsOf(block).toReversed())
+    .filter((record) => record.id === id && record.timeMs >= sinceMs)
+    .toSorted(newestFirst);
+}
+
+/** Looks at the bytes: a busy second has thousands of records, and to unpack them takes a hundred times as long. */
+function mayHold(body: Uint8Array, id: string): boolean {
+  return Buffer.from(body.buffer, body.byteOffset, body.byteLength).includes(id, 0, "latin1");
 }
 
 /** Hours that begin in [sinceMs, untilMs). */
@@ -210,6 +209,8 @@ export async function usage(db: Kysely<Schema>, query: UsageQuery): Promise<Usag
     .where("hour_ms", ">=", query.sinceMs)
     .where("hour_ms", "<", query.untilMs);
   if (query.project !== null) select = select.where("project", "=", query.project);
+  if (query.workload !== undefined) select = select.where("workload", "=", query.workload);
+  if (query.withErrors) select = select.where("errors", ">", 0);
   const rows = await select.orderBy("hour_ms").orderBy("project").orderBy("workload").execute();
   return rows.map(totalOf);
 }
@@ -232,21 +233,61 @@ export async function deleteRecords(
   day: { project: string; dayMs: number; limit: number },
 ): Promise<number> {
   return db.transaction().execute(async (trx) => {
-    const oldest = trx
-      .selectFrom("invocations")
-      .select("seq")
+    const oldest = await trx
+      .selectFrom("record_blocks")
+      .select(["seq", "slot_ms", "records"])
       .where("project", "=", day.project)
-      .where("time_ms", ">=", day.dayMs)
-      .where("time_ms", "<", day.dayMs + dayMs)
-      .orderBy("time_ms")
-      .limit(day.limit);
-    const { numDeletedRows } = await trx.deleteFrom("invocations").where("seq", "in", oldest).executeTakeFirst();
-    const deleted = Number(numDeletedRows);
+      .where("slot_ms", ">=", day.dayMs)
+      .where("slot_ms", "<", day.dayMs + dayMs)
+      .orderBy("slot_ms")
+      .orderBy("seq")
+      // Each has at least one record.
+      .limit(day.limit)
+      .execute();
+    let deleted = 0;
+    const slots = new Set<number>();
+    for (const { seq, slot_ms, records } of oldest) {
+      if (deleted >= day.limit) break;
+      slots.add(slot_ms);
+      const last = day.limit - deleted < records;
+      deleted += last ? await shorten(trx, seq, day.limit - deleted) : records;
+      if (!last) await trx.deleteFrom("record_blocks").where("seq", "=", seq).execute();
+    }
+    await forgetStrays(trx, day.project, [...slots]);
     const ofDay = trx.updateTable("record_days").where("project", "=", day.project).where("day_ms", "=", day.dayMs);
     await ofDay.set((set) => ({ records: deleted === 0 ? 0 : set("records", "-", deleted) })).execute();
     await trx.deleteFrom("record_days").where("records", "<=", 0).execute();
     return deleted;
   });
+}
+
+/** Deletes the oldest records of a block, not all of them. */
+async function shorten(db: Kysely<Schema>, seq: number, count: number): Promise<number> {
+  const block = await db.selectFrom("record_blocks").selectAll().where("seq", "=", seq).executeTakeFirstOrThrow();
+  const records = recordsOf(block);
+  const gone = new Set(records.toSorted((a, b) => a.timeMs - b.timeMs).slice(0, count));
+  // In their order, so that it is one block again: none takes more than it took.
+  const [left] = packRecords(records.filter((record) => !gone.has(record)));
+  const { records: kept, body } = left!;
+  await db.updateTable("record_blocks").set({ records: kept, body }).where("seq", "=", seq).execute();
+  return count;
+}
+
+/** Ids of slots of which nothing is left. */
+async function forgetStrays(db: Kysely<Schema>, project: string, slots: readonly number[]): Promise<void> {
+  for (const slotMs of slots) {
+    const left = db
+      .selectFrom("record_blocks")
+      .select("seq")
+      .where("project", "=", project)
+      .where("slot_ms", "=", slotMs);
+    await db
+      .deleteFrom("stray_ids")
+      .where("project", "=", project)
+      .where("slot_ms", "=", slotMs)
+      .where((where) => where.not(where.exists(left)))
+      .execute();
+  }
 }
 
 export async function totalHours(db: Kysely<Schema>): Promise<{ oldestMs: number; newestMs: number } | null> {

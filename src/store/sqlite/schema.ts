@@ -26,7 +26,9 @@ export interface Schema {
     outcome: string;
     detail: string;
   };
-  invocations: InvocationRow;
+  record_blocks: RecordBlockRow;
+  /** Where the record of an id is that does not tell it. */
+  stray_ids: { project: string; id: string; slot_ms: number };
   usage_totals: TotalRow;
   record_days: { project: string; day_ms: number; records: number };
   /** One row: where the journal is loaded to, and the state of the fold there. */
@@ -40,26 +42,14 @@ export interface Schema {
   };
 }
 
-export interface InvocationRow {
+/** Records of one workload and one second (model/record-block.ts); of one second there are as many as it took loads. */
+export interface RecordBlockRow {
   seq: Generated<number>;
-  id: string;
   project: string;
   workload: string;
-  revision: number | null;
-  instance: string | null;
-  trigger: string;
-  time_ms: number;
-  cold: number;
-  queued_us: number;
-  start_us: number;
-  execution_us: number;
-  billed_us: number;
-  memory_mb: number;
-  cpu_ns: number | null;
-  bytes_in: number;
-  bytes_out: number;
-  status: number | null;
-  outcome: string;
+  slot_ms: number;
+  records: number;
+  body: Uint8Array;
 }
 
 export interface TotalRow {

@@ -5,15 +5,16 @@ import type { AuditEntry, Secret, Token } from "#model/access.ts";
 import { EbbError } from "#model/errors.ts";
 import { storeLimits } from "#model/limits.ts";
 import { keyOf, type Project, type Revision, type Workload, type WorkloadKey } from "#model/workload.ts";
-import type { Change, Mutation, Snapshot } from "../door.ts";
-import type { AuditQuery } from "../driver.ts";
+import type { Change, Mutation } from "../door.ts";
+import type { AuditQuery, Part } from "../driver.ts";
+import { damaged } from "./errors.ts";
 import type { Schema } from "./schema.ts";
 
-export async function load(db: Kysely<Schema>): Promise<Snapshot> {
+export async function load(db: Kysely<Schema>, after: WorkloadKey | null): Promise<Part> {
   return db.transaction().execute(async (trx) => {
     const bodies = async (table: "projects" | "tokens" | "secrets"): Promise<unknown[]> =>
-      (await trx.selectFrom(table).select("body").execute()).map((row) => JSON.parse(row.body));
-    const rows = await trx
+      after === null ? (await trx.selectFrom(table).select("body").execute()).map((row) => JSON.parse(row.body)) : [];
+    let select = trx
       .selectFrom("workloads as w")
       .leftJoin("revisions as r", (join) =>
         join
@@ -21,16 +22,30 @@ export async function load(db: Kysely<Schema>): Promise<Snapshot> {
           .onRef("r.workload", "=", "w.workload")
           .onRef("r.number", "=", "w.current"),
       )
-      .select(["w.project", "w.workload", "w.kind", "w.current", "w.created_ms", "w.updated_ms", "r.body"])
-      .execute();
+      .select(["w.project", "w.workload", "w.created_ms", "w.updated_ms", "r.body"])
+      .orderBy("w.project")
+      .orderBy("w.workload")
+      .limit(storeLimits.partWorkloads);
+    if (after !== null)
+      select = select.where((x) =>
+        x(x.refTuple("w.project", "w.workload"), ">", x.tuple(after.project, after.workload)),
+      );
+    const rows = await select.execute();
+    const last = rows.length < storeLimits.partWorkloads ? undefined : rows.at(-1);
     return {
       projects: (await bodies("projects")) as Project[],
-      workloads: rows.map(workloadOf),
-      revisions: rows.filter((row) => row.body !== null).map((row) => JSON.parse(row.body!) as Revision),
       tokens: (await bodies("tokens")) as Token[],
       secrets: (await bodies("secrets")) as Secret[],
+      deployed: `[${rows.map(textOf).join(",")}]`,
+      next: last === undefined ? null : { project: last.project, workload: last.workload },
     };
   });
+}
+
+/** As it is stored: what only passes through here is not parsed. */
+function textOf(row: WorkloadKey & { created_ms: number; updated_ms: number; body: string | null }): string {
+  if (row.body === null) throw damaged(`the revision of ${keyOf(row)} that serves is missing`);
+  return `[${row.created_ms},${row.updated_ms},${row.body}]`;
 }
 
 /** All or nothing; answers with the revisions that the workloads put now serve. */
@@ -50,19 +65,6 @@ export async function apply(db: Kysely<Schema>, change: Change): Promise<Revisio
     await insertAudit(trx, change.audit);
     return revisions;
   });
-}
-
-function workloadOf(row: {
-  project: string;
-  workload: string;
-  kind: string;
-  current: number;
-  created_ms: number;
-  updated_ms: number;
-}): Workload {
-  const { project, workload, current } = row;
-  const kind = row.kind as Workload["kind"];
-  return { project, workload, kind, current, createdMs: row.created_ms, updatedMs: row.updated_ms };
 }
 
 function workloadRow(db: Kysely<Schema>, key: WorkloadKey): Promise<{ current: number } | undefined> {

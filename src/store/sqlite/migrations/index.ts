@@ -2,6 +2,7 @@
 
 import type { Kysely } from "kysely";
 import * as first from "./0001-first.ts";
+import * as recordBlocks from "./0002-record-blocks.ts";
 
 export interface Migration {
   readonly number: number;
@@ -9,4 +10,7 @@ export interface Migration {
   up(db: Kysely<unknown>): Promise<void>;
 }
 
-export const migrations: readonly Migration[] = [{ number: 1, name: "first", up: first.up }];
+export const migrations: readonly Migration[] = [
+  { number: 1, name: "first", up: first.up },
+  { number: 2, name: "record-blocks", up: recordBlocks.up },
+];

@@ -1,0 +1,129 @@
+// A pooled shim's rehearsal: an assignment and some invocations of a sample function, over real sockets, so that nothing of it runs
+// for the first time when its own function comes. What it changes in the process it puts back.
+
+import { assign } from "./assign.mjs";
+import { Connection } from "./http1.mjs";
+
+/** @import { Socket } from "node:net" */
+/** @import { Assignment, Style } from "./assign.mjs" */
+/** @import { Exchange } from "./http1.mjs" */
+/** @import { Output } from "./output.mjs" */
+
+const net = process.getBuiltinModule("node:net");
+
+/** Where this file is, and what it loads in place of a function. */
+const code = import.meta.dirname;
+const samples = /** @type {const} */ ([
+  { entry: "warm-module.mjs", handler: null, signature: "web" },
+  { entry: "warm-module.cjs", handler: "handle", signature: "event" },
+]);
+const assignmentBytes = 64 * 1024;
+
+/** Nothing is printed. @type {Output} */
+const silent = /** @type {any} */ ({
+  context: null,
+  begin() {},
+  end() {},
+  error() {},
+  run: (/** @type {string} */ _id, /** @type {() => unknown} */ call) => call(),
+});
+
+/** @param {number} rounds of each style @param {() => boolean} over there is an assignment: it ends as soon as it can */
+export async function rehearse(rounds, over) {
+  const globals = ["Request", "Response", "Headers", "fetch"].map((name) => ({
+    name,
+    before: /** @type {PropertyDescriptor} */ (Object.getOwnPropertyDescriptor(globalThis, name)),
+  }));
+  const folder = process.cwd();
+  /** @type {((style: Style) => void) | null} */
+  let served = null;
+  /** @type {PromiseWithResolvers<Style>} */
+  let serving = Promise.withResolvers();
+  /** @type {Set<Connection>} */
+  const controls = new Set();
+  // Of this network namespace, with no file to leave behind.
+  const path = `\0ebb-rehearsal-${process.pid}-${Date.now()}`;
+  const listener = net.createServer({ pauseOnConnect: true }, (socket) => {
+    if (served === null) {
+      served = serving.resolve;
+      controls.add(
+        new Connection(
+          socket,
+          (exchange) => void taken(exchange),
+          (control) => controls.delete(control),
+        ),
+      );
+    } else {
+      // The second, as in earnest, waits for the assignment's end.
+      void serving.promise.then((style) => style.accept(socket));
+    }
+  });
+  /** @param {Exchange} exchange */
+  const taken = async (exchange) => {
+    const body = await exchange.body.all(assignmentBytes);
+    exchange.begin(200, ["content-type", "application/x-ndjson"]);
+    const rehearsal = { output: silent, served: (/** @type {Style} */ style) => served?.(style) };
+    await assign(exchange, body, { bootMs: 0, listener, serving() {}, rehearsal });
+  };
+  await new Promise((resolve, reject) => listener.on("error", reject).listen(path, () => resolve(undefined)));
+  try {
+    for (let round = 0; round < rounds; round++)
+      for (const sample of samples) {
+        if (over()) return;
+        served = null;
+        serving = Promise.withResolvers();
+        await play(path, sample);
+      }
+  } finally {
+    listener.close();
+    process.chdir(folder);
+    for (const { name, before } of globals) Object.defineProperty(globalThis, name, before);
+  }
+}
+
+/** @param {string} path @param {(typeof samples)[number]} sample */
+async function play(path, sample) {
+  /** @type {Assignment} */
+  const assignment = {
+    ...sample,
+    nonce: "",
+    instance: "",
+    code,
+    concurrency: 1,
+    env: {},
+    limits: { timeoutMs: 1_000, bufferedBodyBytes: 1_024, memoryMb: 128, loadMs: 1_000 },
+    check: false,
+  };
+  const body = JSON.stringify(assignment);
+  const control = net.connect(path);
+  const data = net.connect(path);
+  try {
+    control.write(
+      "POST /ebb/v1/assign HTTP/1.1\r\nhost: warm\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
+    );
+    const ready = until(control, "}\n");
+    control.write(`${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`);
+    await ready;
+    const answer = until(data, "warm");
+    data.write(
+      "POST /?warm=1 HTTP/1.1\r\nhost: warm\r\ncontent-type: application/json\r\ncontent-length: 2\r\nebb-invocation-id: warm\r\nebb-deadline-ms: 1000\r\n\r\n{}",
+    );
+    await answer;
+  } finally {
+    control.destroy();
+    data.destroy();
+  }
+}
+
+/** @param {Socket} socket @param {string} text @returns {Promise<void>} once it has been received */
+function until(socket, text) {
+  return new Promise((resolve, reject) => {
+    let received = "";
+    socket.on("data", (chunk) => {
+      received += chunk.toString("latin1");
+      if (received.includes(text)) resolve();
+    });
+    socket.on("close", () => reject(new Error(`the rehearsal went wrong: ${received}`)));
+    socket.on("error", () => {});
+  });
+}

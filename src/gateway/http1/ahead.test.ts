@@ -1,0 +1,171 @@
+// What clients send ahead of their turn: how much of it is held, and whose.
+
+import assert from "node:assert/strict";
+import { connect, type Socket } from "node:net";
+import test, { afterEach, beforeEach } from "node:test";
+import { until } from "#activator/world.testing.ts";
+import { systemClock } from "#model/clock.ts";
+import { httpLimits } from "#model/limits.ts";
+import { IncomingBody } from "../incoming-body.ts";
+import type { Exchange } from "./exchange.ts";
+import { Held } from "./held.ts";
+import { Http1Server } from "./server.ts";
+
+/** One read of a socket. */
+const readBytes = 64 * 1024;
+const held = { inAllBytes: 256 * 1024, eachBytes: 128 * 1024 };
+
+let server: Http1Server;
+let port: number;
+let exchanges: Exchange[];
+/** Whose connections they are, in the order in which they come; then "x". */
+let parties: string[];
+const sockets: Socket[] = [];
+
+beforeEach(async () => {
+  exchanges = [];
+  parties = [];
+  server = new Http1Server(
+    {
+      closing: false,
+      request(exchange) {
+        exchanges.push(exchange);
+        return false;
+      },
+      upgrade() {},
+      unreadable() {},
+    },
+    { clock: systemClock, partyOf: () => parties.shift() ?? "x", connections: { inAll: 50, each: 50 }, held },
+  );
+  port = await server.listen("127.0.0.1", 0);
+});
+afterEach(async () => {
+  const closed = server.close();
+  server.destroyAll();
+  await closed;
+  for (const socket of sockets.splice(0)) socket.destroy();
+});
+
+function open(): Socket {
+  const socket = connect({ port, host: "127.0.0.1", noDelay: true });
+  socket.on("error", () => undefined).resume();
+  sockets.push(socket);
+  return socket;
+}
+
+const post = (length: number, body = length): string =>
+  `POST / HTTP/1.1\r\nhost: x\r\ncontent-length: ${length}\r\n\r\n${"b".repeat(body)}`;
+const arrived = (count: number): Promise<void> => until(() => exchanges.length === count, `${count} requests`);
+
+/** Nothing more has been read for a while, though there is more. */
+async function settled(): Promise<void> {
+  for (let before = -1; before !== server.heldBytes;) {
+    before = server.heldBytes;
+    for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** Takes its body, and answers. */
+function serve(exchange: Exchange): Promise<number> {
+  return new Promise((resolve, reject) => {
+    let bytes = 0;
+    const end = (): void => {
+      exchange.send(200, [], Buffer.from("ok"), false);
+      resolve(bytes);
+    };
+    exchange.receive({ data: (chunk) => void (bytes += chunk.length), end, failed: reject });
+  });
+}
+
+test("of all the bodies that one connection sends ahead so much is held as of one, and they are served in their time", async () => {
+  const count = 16;
+  const size = 40_000;
+  open().write(post(size).repeat(count));
+  await arrived(2);
+  await settled();
+  assert.equal(exchanges.length, 2, "what is behind them stays in the socket");
+  assert.ok(server.heldBytes < httpLimits.sentAheadBytes + readBytes, `${server.heldBytes} bytes`);
+  for (let at = 0; at < count; at++) {
+    await until(() => exchanges.length > at, `request ${at + 1}`);
+    assert.equal(await serve(exchanges[at]!), size);
+  }
+  assert.equal(server.heldBytes, 0);
+});
+
+test("when enough is held of all, bodies that wait are read no further, and are when half has gone", async () => {
+  const size = 1024 * 1024;
+  parties = Array.from({ length: 20 }, (_, index) => `client-${index}`);
+  for (let index = 0; index < 20; index++) {
+    const socket = open();
+    socket.write(post(size, 100));
+    await arrived(index + 1);
+  }
+  assert.ok(!exchanges[0]!.crowded);
+  for (const socket of sockets) socket.write("b".repeat(size - 100));
+  await until(() => exchanges[0]!.crowded, "it is crowded");
+  await settled();
+  // Each read that was under way brings its own.
+  assert.ok(server.heldBytes < held.inAllBytes + 2 * readBytes, `${server.heldBytes} bytes of 20 MiB`);
+  const waits = (length: number | null, asksFirst: boolean): boolean =>
+    !new IncomingBody(exchanges[0]!, length, asksFirst).crowded;
+  assert.deepEqual([waits(size, false), waits(null, false)], [false, false]);
+  assert.deepEqual([waits(httpLimits.sentAheadSmallBytes, false), waits(size, true)], [true, true]);
+  const sizes = await Promise.all(exchanges.map(serve));
+  assert.deepEqual(new Set(sizes), new Set([size]));
+  assert.equal(server.heldBytes, 0);
+});
+
+test("a client that has gone takes what was held of it along", async () => {
+  for (const leave of ["end", "resetAndDestroy"] as const) {
+    exchanges = [];
+    const socket = open();
+    socket.write(post(100_000, 30_000));
+    await until(() => server.heldBytes > 30_000, "it is held");
+    socket[leave]();
+    await until(() => server.heldBytes === 0, "nothing is held");
+  }
+});
+
+test("a body that is answered without being taken is held no longer", async () => {
+  for (const sent of [30_000, 10_000]) {
+    exchanges = [];
+    open().write(post(30_000, sent));
+    await until(() => server.heldBytes > sent, "it is held");
+    exchanges[0]!.send(503, [], Buffer.from("no"), false);
+    assert.equal(server.heldBytes, 0);
+  }
+});
+
+test("a connection that waits is paused for others' sake alone: one that asks for nothing but answers is read on", async () => {
+  parties = ["many", "many", "many", "many", "other"];
+  for (let index = 0; index < 4; index++) {
+    open().write(post(100_000, 70_000));
+    await arrived(index + 1);
+  }
+  await until(() => exchanges[0]!.crowded, "it is crowded");
+  open().write("GET /1 HTTP/1.1\r\nhost: x\r\n\r\n");
+  await arrived(5);
+  sockets.at(-1)!.write("GET /2 HTTP/1.1\r\nhost: x\r\n\r\n");
+  await arrived(6);
+});
+
+test("once half is held, who holds a share of it is crowded, and others are not until all is held", () => {
+  let changes = 0;
+  const bounds = { inAllBytes: 1_000, eachBytes: 100 };
+  const all = new Held(bounds, () => void changes++);
+  const [flood, first, second, proxy] = [all.account("a"), all.account("a"), all.account("b"), all.account(null)];
+  flood.set(499);
+  assert.deepEqual([first.crowded, second.crowded], [false, false]);
+  flood.set(500);
+  assert.deepEqual([flood.crowded, first.crowded, second.crowded, proxy.crowded], [true, true, false, false]);
+  second.set(99);
+  assert.equal(second.crowded, false);
+  second.set(100);
+  assert.equal(second.crowded, true);
+  proxy.set(400);
+  assert.deepEqual([all.bytes, changes, proxy.crowded, all.account("c").crowded], [1_000, 1, true, true]);
+  flood.set(0);
+  assert.deepEqual([changes, proxy.crowded], [1, true]);
+  second.set(0);
+  assert.deepEqual([all.bytes, changes, proxy.crowded], [400, 2, false]);
+});

@@ -1,0 +1,18 @@
+// The long form of sandboxed.test.ts: what runs over plain processes runs in sandboxes too.
+
+import { after, test } from "node:test";
+import { everyPart, inSandboxes, runRuntimeSuite } from "../../runtimes/suite/suite.ts";
+import { openSandboxes, whyNoSandbox } from "./sandboxed.ts";
+
+const whyNot = await whyNoSandbox();
+
+if (whyNot === null) {
+  const sandboxes = await openSandboxes();
+  after(() => sandboxes.close());
+  const others = everyPart.filter((part) => !inSandboxes.includes(part));
+  for (const [name, language] of [
+    ["node26", "node"],
+    ["python3", "python"],
+  ] as const)
+    runRuntimeSuite({ name, language, launcher: sandboxes.launcherOf(name) }, others);
+} else test("the runtimes' suite in real sandboxes", { skip: whyNot }, () => {});
