@@ -153,8 +153,9 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     const mayStart = (): boolean => fleet.workloadState(revision).state === "ready" && fleet.roomFor(revision);
     const pause = pauseScaling(state.pauses, settings.idleSeconds, load.ready + load.starting, leadUs, nowUs, mayStart);
     if (pause === null) return { scaling: settings, againAtUs: null };
+    const { concurrency, min, max } = settings;
     const { idleSeconds, expecting, againAtUs } = pause;
-    return { scaling: { ...settings, idleSeconds, expecting }, againAtUs };
+    return { scaling: { concurrency, min, max, idleSeconds, expecting }, againAtUs };
   }
 
   /** An armed timer that is too early only decides once more; one for each request would cost more than it. */
