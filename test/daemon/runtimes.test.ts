@@ -1,19 +1,30 @@
 // Every runtime in its real sandbox: the versions of Node that are fetched on first use, Python, and any program that serves HTTP.
 
 import assert from "node:assert/strict";
+import { copyFileSync, existsSync, mkdirSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
+import { interpretersFolder } from "../runtimes/interpreters.ts";
+import { eventually, folderOf, removeDirectory, startDaemon, temporaryDirectory, type Daemon } from "./fixture.ts";
 
 let daemon: Daemon;
 const folders: string[] = [];
 
 before(async () => {
-  daemon = await startDaemon();
+  const directory = temporaryDirectory();
+  folders.push(directory);
+  // Node 24 as test/runtimes/ has fetched it, where it has: 22 is fetched here each time, and that is most of what is done here.
+  const kept = existsSync(interpretersFolder) ? readdirSync(interpretersFolder) : [];
+  for (const name of kept.filter((one) => one.startsWith("node-24."))) {
+    mkdirSync(join(directory, "interpreters"), { mode: 0o711, recursive: true });
+    copyFileSync(join(interpretersFolder, name), join(directory, "interpreters", name));
+  }
+  daemon = await startDaemon({ directory });
 });
 
 after(async () => {
   await daemon?.stop();
-  for (const folder of [...folders, ...(daemon ? [daemon.directory] : [])]) removeDirectory(folder);
+  for (const folder of folders) removeDirectory(folder);
 });
 
 async function deploy(name: string, settings: string, files: Record<string, string>): Promise<string> {

@@ -4,7 +4,7 @@ import { constants, openSync, readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { dirname, join, relative } from "node:path";
 import { createInterpreters, type NodeRuntime } from "#builds/interpreters.ts";
-import { installation, readDaemonConfig } from "#config.ts";
+import { readDaemonConfig } from "#config.ts";
 import { EbbError } from "#model/errors.ts";
 import { randomHex } from "#model/ids.ts";
 import type { RuntimeName } from "#model/workload.ts";
@@ -17,6 +17,7 @@ import { codeFolder } from "#sandbox/runtime-link.ts";
 import { baseEnv, readShims } from "#sandbox/shims.ts";
 import { Output, type Launched, type Launcher } from "../../runtimes/suite/instance.ts";
 import { runtimesFolder } from "../../runtimes/suite/launch.ts";
+import { interpretersFolder } from "./interpreters.ts";
 import { copyTree } from "./tree.ts";
 
 /** As the suite's assignments say. */
@@ -37,9 +38,6 @@ export async function whyNoSandbox(): Promise<string | null> {
   if (why !== null) return why;
   return (await enginesHere()).length === 0 ? "no OCI engine (crun, runc)" : null;
 }
-
-/** Fetched versions of Node outlive a run: each is 50 MB. Where npm's own tools cache. */
-const interpretersFolder = join(installation, "node_modules/.cache/ebb-interpreters");
 
 export async function openSandboxes(over: Partial<Parameters<typeof ociOn>[1]> = {}): Promise<Sandboxes> {
   const ground = await openGround();
