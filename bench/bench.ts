@@ -9,6 +9,7 @@ import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
 import { poolHit } from "./pool-hit.ts";
 import type { Row } from "./row.ts";
+import { manyFunctions, manyInstances } from "./scale.ts";
 import { throughput, warmOverhead } from "./warm-path.ts";
 import { createWorld } from "./world.ts";
 
@@ -46,6 +47,8 @@ try {
 }
 await measure("bursts", bursts);
 await measure("start with 1,000 functions", startWithThousand);
+await measure("100,000 functions", manyFunctions);
+await measure("300 warm instances", manyInstances);
 
 console.log("| number | target | floor in this run | seen | held |\n|---|---|---|---|---|");
 for (const { number, target, floor, seen, held } of rows)

@@ -42,8 +42,8 @@ export interface World {
   remove(): Promise<void>;
 }
 
-/** `poolMib`: for sandboxes that are started ahead; without it there are none. */
-export async function createWorld(poolMib = 0): Promise<World> {
+/** `poolMib`: for sandboxes that are started ahead; without it there are none. `directory`: of an earlier ebb; it goes with the world. */
+export async function createWorld(poolMib = 0, directory?: string): Promise<World> {
   const folder = folderOf({
     "ebb.yaml": app,
     "server/index.mjs": server,
@@ -51,7 +51,10 @@ export async function createWorld(poolMib = 0): Promise<World> {
     "python/main.py": python,
     "slow/index.mjs": slow,
   });
-  const daemon = await startDaemon({ args: ["--pool", String(poolMib)] });
+  const daemon = await startDaemon({
+    args: ["--pool", String(poolMib)],
+    ...(directory !== undefined && { directory }),
+  });
   const sockets = socketFolderOf(daemon.process.pid ?? 0);
   const world: World = {
     daemon,
