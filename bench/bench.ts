@@ -14,6 +14,7 @@ import { redeploy } from "./redeploy.ts";
 import { fairness } from "./fairness.ts";
 import { poolHit } from "./pool-hit.ts";
 import type { Row } from "./row.ts";
+import { manyFunctions, manyInstances } from "./scale.ts";
 import { surge } from "./surge.ts";
 import { thaw } from "./thaw.ts";
 import { toZero } from "./to-zero.ts";
@@ -74,6 +75,8 @@ await measure("surge", surge);
 await measure("fairness", fairness);
 await measure("keep-alive", keepAlive);
 await measure("start with 1,000 functions", startWithThousand);
+await measure("100,000 functions", manyFunctions);
+await measure("300 warm instances", manyInstances);
 
 console.log("| number | target | floor in this run | seen | held |\n|---|---|---|---|---|");
 for (const { number, target, floor, seen, held } of rows)

@@ -8,7 +8,7 @@ import { createStore } from "#store/client.ts";
 import { temporaryDirectory } from "../test/daemon/fixture.ts";
 
 const project = "default";
-const batch = 500;
+const batch = 2_000;
 
 const settings: FunctionSettings = {
   runtime: "node26",

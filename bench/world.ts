@@ -46,8 +46,8 @@ export interface World {
   remove(): Promise<void>;
 }
 
-/** `poolMib`: for sandboxes that are started ahead; without it there are none. */
-export async function createWorld(poolMib = 0): Promise<World> {
+/** `poolMib`: for sandboxes that are started ahead; without it there are none. `directory`: of an earlier ebb; it goes with the world. */
+export async function createWorld(poolMib = 0, directory?: string): Promise<World> {
   const folder = folderOf({
     "ebb.yaml": app,
     "server/index.mjs": server,
@@ -56,7 +56,10 @@ export async function createWorld(poolMib = 0): Promise<World> {
     "slow/index.mjs": slow,
   });
   // Some of its instances are called past ebb, which would not let a paused one go on.
-  const daemon = await startDaemon({ args: ["--pool", String(poolMib), "--pause", "off"] });
+  const daemon = await startDaemon({
+    args: ["--pool", String(poolMib), "--pause", "off"],
+    ...(directory !== undefined && { directory }),
+  });
   const sockets = socketFolderOf(daemon.process.pid ?? 0);
   const world: World = {
     daemon,

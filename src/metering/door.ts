@@ -110,7 +110,8 @@ export interface Ledger {
   deleteRecords(day: { project: string; dayMs: number; limit: number }): Promise<number>;
   /** Oldest and newest hour of the totals; null: none. */
   totalHours(): Promise<{ readonly oldestMs: number; readonly newestMs: number } | null>;
-  deleteTotals(beforeMs: number): Promise<void>;
+  /** Deletes at most `limit` totals of hours before this one, the oldest first; answers how many. */
+  deleteTotals(before: { hourMs: number; limit: number }): Promise<number>;
   /** When retention last ran, epoch ms; null: never. */
   lastRetention(): Promise<number | null>;
   retained(atMs: number): Promise<void>;

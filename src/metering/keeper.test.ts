@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { recordLimits } from "#model/limits.ts";
 import { packRecords } from "#model/record-block.ts";
+import type { UsageTotal } from "#model/usage.ts";
 import { createMemoryDriver } from "#store/memory/driver.ts";
 import { record, total } from "#store/fixtures/things.ts";
 import type { Meter } from "./door.ts";
@@ -149,6 +150,27 @@ describe("keeper", () => {
     await settle(3_000_000);
     assert.deepEqual((await ids()).toSorted(), ["new", "newer", "newest"]);
     assert.equal((await ledger.totalHours())?.oldestMs, old);
+  });
+
+  it("lets old totals go in small steps too, a day of them at a time", async () => {
+    const old = clock.wallMs() - 1_000 * day;
+    const many = recordLimits.deletedPerStep + 5;
+    const ofDay = (hourMs: number, count: number): UsageTotal[] =>
+      Array.from({ length: count }, (_, n) => total(hourMs, { workload: `w${n}` }));
+    const totals = [...ofDay(old, many), ...ofDay(old + 2 * day, 3), total(clock.wallMs())];
+    const deleteTotals = ledger.deleteTotals.bind(ledger);
+    const steps: number[] = [];
+    ledger.deleteTotals = async (before) => {
+      const deleted = await deleteTotals(before);
+      steps.push(deleted);
+      return deleted;
+    };
+    const position = { segment: 1, offsetBytes: 0 };
+    await ledger.commit({ blocks: [], totals, position, state: emptyState, damagedBytes: 0 });
+    run("new");
+    await settle(3_000_000);
+    assert.deepEqual(steps, [recordLimits.deletedPerStep, 5, 0]);
+    assert.equal((await ledger.totalHours())?.oldestMs, old + 2 * day);
   });
 });
 

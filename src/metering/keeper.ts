@@ -168,16 +168,21 @@ class JournalKeeper implements Keeper {
     await ledger.retained(clock.wallMs());
     const decision = decideRetention(await ledger.recordDays(), await ledger.totalHours());
     for (const { project, dayMs, records } of decision.delete) {
-      for (let left = records; left > 0 && !this.#stopped;) {
-        const limit = Math.min(left, recordLimits.deletedPerStep);
-        const deleted = await ledger.deleteRecords({ project, dayMs, limit });
-        if (deleted === 0) break;
-        left -= deleted;
-        // Requests to the store go first.
-        await new Promise((resolve) => setImmediate(resolve));
-      }
+      await this.#inSteps(records, (limit) => ledger.deleteRecords({ project, dayMs, limit }));
     }
-    if (decision.totalsBeforeMs !== null) await ledger.deleteTotals(decision.totalsBeforeMs);
+    const hourMs = decision.totalsBeforeMs;
+    if (hourMs !== null) await this.#inSteps(Infinity, (limit) => ledger.deleteTotals({ hourMs, limit }));
+  }
+
+  /** Until so many are deleted, or there is nothing more: of 100,000 functions a day's totals are two million. */
+  async #inSteps(count: number, deleteSome: (limit: number) => Promise<number>): Promise<void> {
+    for (let left = count; left > 0 && !this.#stopped;) {
+      const deleted = await deleteSome(Math.min(left, recordLimits.deletedPerStep));
+      if (deleted === 0) return;
+      left -= deleted;
+      // Requests to the store go first.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
   }
 
   /** Runs what may fail and is tried again with the next turn; tells a failure once until it works again. */

@@ -50,3 +50,21 @@ for (const ffi of [true, false]) {
     }
   });
 }
+
+test("mounts are found below folders of whatever name, and below no folder of a longer one", { skip }, () => {
+  const folder = mkdtempSync(join(tmpdir(), "ebb-syscalls-"));
+  const system = createSyscalls({ ffi: true });
+  const names = ["plain", "plain-longer", "with space", "back\\slash", "h#sh", "ä", "tab\tline\nend"];
+  try {
+    for (const name of names) {
+      mkdirSync(join(folder, name, "on"), { recursive: true });
+      system.tmpfs(join(folder, name, "on"), 65_536, "0755");
+    }
+    for (const name of names) assert.deepEqual(mountsBelow(join(folder, name)), [join(folder, name, "on")]);
+    assert.deepEqual(mountsBelow(join(folder, "pla")), []);
+    assert.deepEqual(mountsBelow(join(folder, "other")), []);
+  } finally {
+    for (const point of mountsBelow(folder)) system.unmount(point);
+    rmSync(folder, { recursive: true });
+  }
+});

@@ -253,15 +253,19 @@ function retention(under: () => StoreUnderTest): void {
     );
   });
 
-  it("deletes totals before an hour, and says from when to when they go", async () => {
+  it("deletes totals before an hour, some at a time and the oldest first, and says from when to when they go", async () => {
     const { ledger } = under();
     assert.equal(await ledger.totalHours(), null);
     const position = { segment: 1, offsetBytes: 1 };
-    const totals = [total(3_600_000), total(7_200_000)];
+    const hours = [3_600_000, 7_200_000, 10_800_000];
+    const totals = [...hours.map((hourMs) => total(hourMs)), total(3_600_000, { workload: "another" })];
     await ledger.commit({ blocks: [], totals, position, state: "", damagedBytes: 0 });
-    assert.deepEqual(await ledger.totalHours(), { oldestMs: 3_600_000, newestMs: 7_200_000 });
-    await ledger.deleteTotals(7_200_000);
-    assert.deepEqual(await ledger.totalHours(), { oldestMs: 7_200_000, newestMs: 7_200_000 });
+    assert.deepEqual(await ledger.totalHours(), { oldestMs: 3_600_000, newestMs: 10_800_000 });
+    const deleted = (limit: number): Promise<number> => ledger.deleteTotals({ hourMs: 10_800_000, limit });
+    assert.equal(await deleted(2), 2);
+    assert.deepEqual(await ledger.totalHours(), { oldestMs: 7_200_000, newestMs: 10_800_000 });
+    assert.deepEqual([await deleted(2), await deleted(2)], [1, 0]);
+    assert.deepEqual(await ledger.totalHours(), { oldestMs: 10_800_000, newestMs: 10_800_000 });
   });
 
   it("remembers when retention last ran", async () => {

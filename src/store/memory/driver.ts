@@ -154,8 +154,11 @@ export function createMemoryDriver(): StoreDriver {
       const hours = [...totals.values()].map((total) => total.hourMs);
       return hours.length > 0 ? { oldestMs: Math.min(...hours), newestMs: Math.max(...hours) } : null;
     },
-    async deleteTotals(beforeMs) {
-      for (const [key, total] of totals) if (total.hourMs < beforeMs) totals.delete(key);
+    async deleteTotals({ hourMs, limit }) {
+      const before = [...totals].filter(([, total]) => total.hourMs < hourMs);
+      const oldest = before.toSorted(([, a], [, b]) => a.hourMs - b.hourMs).slice(0, limit);
+      for (const [key] of oldest) totals.delete(key);
+      return oldest.length;
     },
     lastRetention: async () => retainedMs,
     async retained(atMs) {

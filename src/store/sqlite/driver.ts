@@ -75,7 +75,7 @@ export function createSqliteDriver(options: SqliteOptions): StoreDriver {
     recordDays: () => on(records.recordDays),
     deleteRecords: (day) => on((db) => records.deleteRecords(db, day)),
     totalHours: () => on(records.totalHours),
-    deleteTotals: (beforeMs) => on((db) => records.deleteTotals(db, beforeMs)),
+    deleteTotals: (before) => on((db) => records.deleteTotals(db, before)),
     lastRetention: () => on(records.lastRetention),
     retained: (atMs) => on((db) => records.retained(db, atMs)),
   };

@@ -290,16 +290,31 @@ async function forgetStrays(db: Kysely<Schema>, project: string, slots: readonly
   }
 }
 
+/** Two questions: SQLite answers each from one end of the index, and both at once by reading all of it. */
 export async function totalHours(db: Kysely<Schema>): Promise<{ oldestMs: number; newestMs: number } | null> {
-  const row = await db
-    .selectFrom("usage_totals")
-    .select((select) => [select.fn.min("hour_ms").as("oldest"), select.fn.max("hour_ms").as("newest")])
-    .executeTakeFirst();
-  return row && row.oldest !== null && row.newest !== null ? { oldestMs: row.oldest, newestMs: row.newest } : null;
+  const hour = db.selectFrom("usage_totals").select("hour_ms").limit(1);
+  const oldest = await hour.orderBy("hour_ms").executeTakeFirst();
+  const newest = await hour.orderBy("hour_ms", "desc").executeTakeFirst();
+  return oldest && newest ? { oldestMs: oldest.hour_ms, newestMs: newest.hour_ms } : null;
 }
 
-export async function deleteTotals(db: Kysely<Schema>, beforeMs: number): Promise<void> {
-  await db.deleteFrom("usage_totals").where("hour_ms", "<", beforeMs).execute();
+export async function deleteTotals(
+  db: Kysely<Schema>,
+  { hourMs, limit }: { hourMs: number; limit: number },
+): Promise<number> {
+  const oldest = db
+    .selectFrom("usage_totals")
+    .select(["hour_ms", "project", "workload"])
+    .where("hour_ms", "<", hourMs)
+    .orderBy("hour_ms")
+    .limit(limit);
+  const { numDeletedRows } = await db
+    .deleteFrom("usage_totals")
+    .where((x) =>
+      x(x.refTuple("hour_ms", "project", "workload"), "in", oldest.$asTuple("hour_ms", "project", "workload")),
+    )
+    .executeTakeFirst();
+  return Number(numDeletedRows);
 }
 
 export async function lastRetention(db: Kysely<Schema>): Promise<number | null> {
