@@ -1,12 +1,12 @@
-// Compiled code of a deploy's load check, in a real ebb: where the starts after it read it, who cannot write it, and what a
-// hostile check gets for its trouble.
+// What makes loading faster, in a real ebb. Compiled code of a deploy's load check: where the starts after it read it, who cannot
+// write it, and what a hostile check gets for its trouble. And bundles.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, lstatSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
+import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
 
 /** Much to compile, and all of it called while it loads: what V8 keeps of it is worth a layer. */
 const large = Array.from(
@@ -251,4 +251,49 @@ test("the same code in another project has its own, which goes with the project"
   const { code: removed, stderr: why } = await daemon.ebb(["projects", "rm", "other", "--yes"]);
   assert.equal(removed, 0, why);
   assert.deepEqual(kept("other"), {});
+});
+
+test("a bundled function serves from one file, and its errors show the author's lines", async () => {
+  const folder = folderOf({
+    "ebb.yaml": `functions:
+  bundled: { source: ./fn, public: true, memoryMb: 128, idleSeconds: 0, bundle: true }
+`,
+    "fn/index.ts": `import large from "large"; import fs from "node:fs";
+interface Answer { f: string; file: string }
+export default (request: Request) => {
+  if (new URL(request.url).pathname === "/fail") throw new Error("on line 4");
+  const answer: Answer = { f: large.f7(1), file: fs.realpathSync("index.ts") };
+  return Response.json(answer);
+};`,
+    "fn/node_modules/large/package.json": '{ "name": "large", "main": "large.js" }',
+    "fn/node_modules/large/large.js": large,
+  });
+  try {
+    const { code: exit, stderr } = await daemon.ebb(["deploy", folder]);
+    assert.equal(exit, 0, stderr);
+    const { f, file } = JSON.parse(await ask("bundled")) as { f: string; file: string };
+    assert.match(f, /^17/);
+    assert.equal(file, "/var/task/index.bundle.cjs");
+    assert.equal((await daemon.fetch("bundled.localhost", "/fail")).status, 500);
+    await eventually("the log shows the author's line", async () => {
+      const { stdout } = await daemon.ebb(["logs", "bundled"]);
+      return /on line 4/.test(stdout) && /index\.ts:4:/.test(stdout);
+    });
+  } finally {
+    removeDirectory(folder);
+  }
+});
+
+test("a bundle of what is no Node function is refused", async () => {
+  const folder = folderOf({
+    "ebb.yaml": "functions:\n  snake: { source: ./fn, bundle: true }\n",
+    "fn/main.py": "def handle(event, context):\n    return 1\n",
+  });
+  try {
+    const { code: exit, stderr } = await daemon.ebb(["deploy", folder]);
+    assert.equal(exit, 1);
+    assert.match(stderr, /bundle: true is for Node, and snake was recognised as python3/);
+  } finally {
+    removeDirectory(folder);
+  }
 });
