@@ -2,4 +2,4 @@
 
 import { givesBack } from "./leaks.ts";
 
-givesBack(20, 1);
+givesBack(8, 1);

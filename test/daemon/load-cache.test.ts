@@ -173,11 +173,7 @@ const file = (name, contents) => {
 const much = Buffer.alloc(100_000, 1);
 const archives = {
   escape: () => file("../../../../evil", much),
-  absolute: () => file("/evil", much),
   shadow: () => file("index.mjs", much),
-  within: () => file(".ebb/cache/v26-x/../../../index.mjs", much),
-  twice: () => Buffer.concat([file(".ebb/cache/v26-x/a", much), file(".ebb/cache/v26-x/a", much)]),
-  long: () => Buffer.concat([file(".ebb/cache/v26-x/a", much), Buffer.alloc(3)]),
   many: () => Buffer.concat(Array.from({ length: 20_000 }, (_, i) => file(".ebb/cache/v26-x/" + i.toString(16), Buffer.alloc(9)))),
   bomb: () => Buffer.alloc(40 * 1024 * 1024),
   flood: () => file(".ebb/cache/v26-x/a", randomBytes(12 * 1024 * 1024)),
@@ -188,7 +184,8 @@ zlib.gzip = (bytes, options, done) => process.env.EVIL === "noise" ? done(null, 
 export default () => new Response("served");`;
 
 test("a check that tells nonsense instead gets nothing, and its function serves", async () => {
-  const ways = ["escape", "absolute", "shadow", "within", "twice", "long", "many", "bomb", "flood", "noise"];
+  // More of archives and names: src/builds/load-cache.test.ts.
+  const ways = ["escape", "shadow", "many", "bomb", "flood", "noise"];
   const before = Object.keys(kept());
   const folder = folderOf({
     "ebb.yaml": `functions:\n${ways

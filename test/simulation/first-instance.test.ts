@@ -71,7 +71,8 @@ test("deployed again while the first instance is assigned: who waits goes to the
   assert.deepEqual(ends, [null]);
   assert.deepEqual(
     stack.fleet.instances().map(({ revision, state }) => [revision, state]),
-    [[2, "ready"]],
+    // It has answered, and nothing has run in it since.
+    [[2, "paused"]],
   );
   assert.equal(assigned.length, 2);
 });
