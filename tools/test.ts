@@ -15,9 +15,9 @@ const testMs = 120_000;
 const long = [
   "test/runtimes/sandboxed.test.ts",
   "test/daemon/deaths.test.ts",
-  "test/daemon/machine.test.ts",
   "test/daemon/life.test.ts",
   "test/daemon/leaks.test.ts",
+  "test/daemon/machine.test.ts",
   "src/sandbox/oci/oci.test.ts",
   "test/daemon/cli.test.ts",
   "test/daemon/isolation.test.ts",

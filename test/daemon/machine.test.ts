@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readdirSync, rmSync, statfsSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, rmSync, statfsSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, describe, test, type TestContext } from "node:test";
@@ -89,12 +89,20 @@ async function serves(directory: string, args: readonly string[] = []): Promise<
   }
 }
 
+/** Up to the last byte that is not zero. */
+function usedBytes(file: string): number {
+  return readFileSync(file).findLastIndex((byte) => byte !== 0) + 1;
+}
+
 describe("a full disk", () => {
   test("refuses before the hand-over and refuses deploys in a clear sentence, and all goes on by itself when there is room", async (t) => {
     const disk = place(t);
     mount(disk, ["-t", "tmpfs", "-o", "size=400m", "tmpfs"], disk);
     const directory = join(disk, "data");
     used(directory);
+    // The empty rest of the segments that are there would be room for one made ahead, once they are loaded and gone.
+    const journal = join(directory, "journal");
+    for (const name of readdirSync(journal)) truncateSync(join(journal, name), usedBytes(join(journal, name)));
     const books = new BookReader(directory);
     const ballast = join(disk, "ballast");
     const free = (): number => statfsSync(disk).bavail * statfsSync(disk).bsize;
