@@ -6,11 +6,9 @@ import { load, median, percentile } from "./load.ts";
 import { childrenOf, cpuMs, ownProcesses, pssMiB } from "./processes.ts";
 import { inMs, type Row } from "./row.ts";
 import { seedFunctions } from "./seed.ts";
-import { createWorld, type World } from "./world.ts";
+import { createWorld, functionsOfWorld, type World } from "./world.ts";
 
 const functions = 100_000;
-/** Of a world: as many as one project may have are there with them. */
-const ofWorld = 6;
 const startMs = 5_000;
 const startRounds = 5;
 /** Ratios below are of the same code in the same run: what differs is how much is deployed. */
@@ -31,7 +29,7 @@ const noCpuMs = 50;
 
 /** `ebb up` with a hundred thousand functions, and calls there beside calls of an ebb that has a handful. */
 export async function manyFunctions(): Promise<Row[]> {
-  const directory = await seedFunctions(functions - ofWorld);
+  const directory = await seedFunctions(functions - functionsOfWorld);
   try {
     const times: number[] = [];
     let atRestMiB = 0;
@@ -117,7 +115,7 @@ async function warmBeside(few: World, many: World): Promise<Row> {
 function sameRow(what: string, fewMs: number, manyMs: number, count: number): Row {
   const ratio = manyMs / fewMs;
   return {
-    number: `${what}, with ${grouped(functions)} functions deployed, beside an ebb that has ${ofWorld}, p50`,
+    number: `${what}, with ${grouped(functions)} functions deployed, beside an ebb that has ${functionsOfWorld}, p50`,
     target: `≤ ${sameRatio}x`,
     floor: inMs(fewMs, 2),
     seen: `${ratio.toFixed(2)}x (${inMs(manyMs, 2)}, n=${count})`,

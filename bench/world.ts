@@ -29,6 +29,9 @@ functions:
   many: { source: ./slow, public: true, memoryMb: 64, max: 100, idleSeconds: 600 }
 `;
 
+/** How many it deploys. */
+export const functionsOfWorld = app.match(/^ {2}\S+: \{/gm)?.length ?? 0;
+
 export interface World {
   readonly daemon: Daemon;
   /** The server's folder and its file. */
