@@ -38,8 +38,10 @@ let ending = false;
 // Orphans of an earlier spawner of this daemon first, then what dead daemons left; requests wait for both.
 const reclaimed = (async () => {
   const orphans = ledger.entries().filter((entry) => entry.id !== daemonOwner);
-  for (const words of await undoLaunches(runDir, orphans, system)) problem(words);
-  for (const entry of orphans) ledger.forget(entry.id);
+  const left = await undoLaunches(runDir, orphans, system);
+  for (const { id, words } of left) problem(`${id}: ${words}`);
+  // The rest is tried again at the end, or by the next start.
+  for (const { id } of orphans) if (!left.some((one) => one.id === id)) ledger.forget(id);
   for (const words of await reclaimDead(runDir, system)) problem(words);
 })();
 
@@ -166,11 +168,9 @@ async function end(): Promise<void> {
     await reclaimed;
     nft.close();
     await launcher.killAll();
-    const problems = await undoLaunches(
-      runDir,
-      ledger.entries().filter((e) => e.id !== daemonOwner),
-      system,
-    );
+    const launches = ledger.entries().filter((entry) => entry.id !== daemonOwner);
+    const left = await undoLaunches(runDir, launches, system);
+    const problems = left.map(({ id, words }) => `${id}: ${words}`);
     problems.push(...(await undoAll(ledger.undoOf(daemonOwner), system)));
     if (problems.length === 0) problems.push(...(await removeRunDir(runDir, system)));
     for (const words of problems) problem(words);

@@ -44,8 +44,11 @@ export async function reclaimDead(runDir: string, system: Syscalls): Promise<str
     }
     await letItsSpawnerFinish(path);
     if (!existsSync(path) || !claim(path)) continue;
-    problems.push(...(await undoLaunches(path, readLedger(path), system)));
-    problems.push(...(await removeRunDir(path, system)));
+    const left = await undoLaunches(path, readLedger(path), system);
+    // What is left the next start tries again, for which it needs this ledger: without it nobody ever would.
+    problems.push(
+      ...(left.length > 0 ? left.map(({ id, words }) => `${id}: ${words}`) : await removeRunDir(path, system)),
+    );
   }
   freeStaleNumbers(boot, null);
   return problems;
@@ -80,20 +83,20 @@ function claim(path: string): boolean {
   }
 }
 
-/** Ends all processes of these entries, then undoes them. */
-export async function undoLaunches(
-  runDir: string,
-  entries: readonly LedgerEntry[],
-  system: Syscalls,
-): Promise<string[]> {
+/** What could not be undone. */
+export interface Left {
+  readonly id: string;
+  readonly words: string;
+}
+
+/** Ends all processes of these entries, then undoes them; returns what is left. */
+export async function undoLaunches(runDir: string, entries: readonly LedgerEntry[], system: Syscalls): Promise<Left[]> {
   for (let round = 0; round < killRounds && killMarked(markOf(runDir)); round++) {
     for (const { undo } of entries) thaw(undo);
     await sleep(5);
   }
-  const problems: string[] = [];
-  const results = await Promise.all(entries.map((entry) => undoAll(entry.undo, system)));
-  for (const [i, words] of results.entries()) problems.push(...words.map((text) => `${entries[i]!.id}: ${text}`));
-  return problems;
+  const undone = entries.map(async ({ id, undo }) => (await undoAll(undo, system)).map((words) => ({ id, words })));
+  return (await Promise.all(undone)).flat();
 }
 
 export async function removeRunDir(runDir: string, system: Syscalls): Promise<string[]> {
