@@ -155,7 +155,7 @@ test("kill -9 of ebb and its spawner with paused instances: the next one takes a
   process.kill(spawnerOf(dead) ?? 0, "SIGKILL");
   await daemon.kill();
   await up();
-  await nothingLeftOf([dead]);
+  await nothingLeftOf([dead]).catch((error: unknown) => assert.fail(`${String(error)}\n${daemon.log()}`));
   assert.equal((await rowOf("ticks")).instances, 0);
 });
 
