@@ -16,7 +16,7 @@ import type { Tree, TreeEntry } from "./tree.ts";
 export interface Toolbox {
   /** Absolute path of Node inside a sandbox of runtime node26. */
   readonly node: string;
-  /** Folder that holds transpile.mjs. */
+  /** Folder that holds transpile.mjs and the others. */
   readonly programs: string;
   /** Folder of the npm package esbuild. */
   readonly esbuild: string;

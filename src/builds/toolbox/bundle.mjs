@@ -4,8 +4,9 @@
 // plan.json: { "entry": path, "native": [folder of a package that is not JavaScript alone, …] }. Out, in the frames of transpile.mjs: 0 is
 // code and map, 1 is JSON, { "format": "cjs" | "esm", "kept": [folder of a package that stays as its files, …] }.
 
-import { existsSync, readFileSync, writeSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { basename, dirname, extname, join, relative } from "node:path";
+import { write } from "./write.mjs";
 
 const [esbuildFolder = "", sourceFolder = "", planFolder = ""] = process.argv.slice(2);
 /** @type {typeof import("esbuild")} */
@@ -214,18 +215,6 @@ async function build() {
       { text: "its packages cannot be bundled: they require and import each other in too many ways", location: null },
     ],
   };
-}
-
-/** @param {Uint8Array} bytes */
-function write(bytes) {
-  for (let written = 0; written < bytes.length;) {
-    try {
-      written += writeSync(1, bytes, written);
-    } catch (error) {
-      if (/** @type {NodeJS.ErrnoException} */ (error).code !== "EAGAIN") throw error;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);
-    }
-  }
 }
 
 /** @param {string} kind @param {number} index @param {Uint8Array} code @param {Uint8Array} map */

@@ -6,8 +6,9 @@
 // endian), both; or a byte "E", 0, a length, 0 and errors as JSON. Last a byte "Z", the number of frames, 0, 0.
 // What it writes is not trusted by whoever reads it, and it has no part of ebb to rely on.
 
-import { readFileSync, writeSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { write } from "./write.mjs";
 
 const [esbuildFolder = "", sourceFolder = "", planFolder = ""] = process.argv.slice(2);
 /** @type {typeof import("esbuild")} */
@@ -16,19 +17,6 @@ const esbuild = await import(join(esbuildFolder, "lib/main.js"));
 /** @type {{ files: string[], modules: string[] }} */
 const plan = JSON.parse(readFileSync(join(planFolder, "plan.json"), "utf8"));
 const indexes = new Map(plan.files.map((path, index) => [path, index]));
-
-/** @param {Uint8Array} bytes */
-function write(bytes) {
-  for (let written = 0; written < bytes.length;) {
-    try {
-      written += writeSync(1, bytes, written);
-    } catch (error) {
-      // A pipe whose reader is slow; there is nothing else to do here but to wait for it.
-      if (/** @type {NodeJS.ErrnoException} */ (error).code !== "EAGAIN") throw error;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2);
-    }
-  }
-}
 
 let frames = 0;
 /**
