@@ -3,6 +3,7 @@
 // <root>/<boot id>/<opaque>/        a daemon's run directory; `owner` names its process; it exists until all it made is undone
 // <root>/<boot id>/alloc/<kind>/<n> a taken number: a hard link to its daemon's `lease`, which holds <opaque>
 //
+// It is made under another name, which says who makes it, and renamed when it is whole.
 // A number is taken by link(2), which fails where it exists, so it carries its owner from its first instant. It is stale
 // once that run directory is gone: not at its owner's death, because its sandboxes may outlive that for a moment.
 
@@ -21,11 +22,22 @@ import { join } from "node:path";
 import { EbbError } from "#model/errors.ts";
 import { randomHex } from "#model/ids.ts";
 import type { Allocator } from "./door.ts";
-import { formatOwner, ownerOf } from "./owners.ts";
+import { formatOwner, ownerOf, parseOwner, type Owner } from "./owners.ts";
 
 export const defaultRunRoot = "/run/ebb";
 /** Entries of a boot directory that are no run directories. */
 export const reservedEntries: ReadonlySet<string> = new Set(["alloc", "cache"]);
+
+/** Of a run directory that is being made: it carries its owner from its first instant, so that nobody need guess whether he died in it. */
+function unfinishedName(name: string, owner: string): string {
+  return `.${name} ${owner.trim()}`;
+}
+
+/** null: not the name of one. */
+export function makerOf(entry: string): Owner | null {
+  const words = /^\.[0-9a-f]+ (.*)$/.exec(entry)?.[1];
+  return words === undefined ? null : parseOwner(`${words}\n`);
+}
 
 export interface OwnAllocator extends Allocator {
   /** Gives everything back. Only where no spawner was started: the spawner does it when it has undone the rest. */
@@ -46,11 +58,12 @@ export function createAllocator(options: { root?: string } = {}): OwnAllocator {
   forgetOtherBoots(root, boot);
   const name = randomHex(6);
   const runDir = join(boot, name);
-  const unfinished = join(boot, `.${name}`);
+  const owner = formatOwner(ownerOf(process.pid)!);
+  const unfinished = join(boot, unfinishedName(name, owner));
   mkdirSync(unfinished, { mode: 0o711 });
   for (const folder of ["ledger", "sockets", "output", "engine"]) mkdirSync(join(unfinished, folder), { mode: 0o700 });
   writeFileSync(join(unfinished, "lease"), name, { mode: 0o600 });
-  writeFileSync(join(unfinished, "owner"), formatOwner(ownerOf(process.pid)!), { mode: 0o600 });
+  writeFileSync(join(unfinished, "owner"), owner, { mode: 0o600 });
   renameSync(unfinished, runDir);
   return {
     runDir,

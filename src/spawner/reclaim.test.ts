@@ -1,11 +1,12 @@
 // What a dead daemon left, where not all of it can be undone.
 
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { Undo } from "./door.ts";
+import { ownerOf } from "./owners.ts";
 import { reclaimDead } from "./reclaim.ts";
 import { createSyscalls } from "./syscalls.ts";
 
@@ -26,4 +27,16 @@ test("what cannot be undone keeps its ledger, and the next start tries it again"
   owes([{ kind: "remove", path: join(boot, "nothing") }]);
   assert.deepEqual(await reclaimDead(own, createSyscalls()), []);
   assert.ok(!existsSync(dead));
+});
+
+test("a run directory whose maker died in making it goes at the next start; one that is being made stays", async (t) => {
+  const boot = mkdtempSync(join(tmpdir(), "ebb-reclaim-"));
+  t.after(() => rmSync(boot, { recursive: true, force: true }));
+  const own = join(boot, "aaaaaaaaaaaa");
+  const { pid, startTicks } = ownerOf(process.pid)!;
+  const [dead, living] = [`.bbbbbbbbbbbb ${pid} ${Number(startTicks) + 1}`, `.cccccccccccc ${pid} ${startTicks}`];
+  for (const folder of [own, join(boot, dead, "ledger"), join(boot, living, "ledger"), join(boot, "alloc")])
+    mkdirSync(folder, { recursive: true });
+  assert.deepEqual(await reclaimDead(own, createSyscalls()), []);
+  assert.deepEqual(readdirSync(boot).toSorted(), [living, "aaaaaaaaaaaa", "alloc"]);
 });

@@ -1,9 +1,9 @@
 // Undoing what dead daemons left on this machine. Living ones are never touched.
 
-import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { freeNumbersOf, freeStaleNumbers, reservedEntries } from "./allocator.ts";
+import { freeNumbersOf, freeStaleNumbers, makerOf, reservedEntries } from "./allocator.ts";
 import type { LedgerEntry } from "./ledger.ts";
 import { readLedger } from "./ledger.ts";
 import { formatOwner, isAlive, ownerOf, readOwner, signalOwner } from "./owners.ts";
@@ -12,8 +12,6 @@ import { killMarked, removeTree, thaw, undoAll } from "./undo.ts";
 
 /** How long a spawner whose daemon is dead may go on cleaning by itself (it promises 2 s). */
 const cleaningMs = 3_000;
-/** A run directory is made in a millisecond; one without an owner after so long was never finished. */
-const makingMs = 60_000;
 /** Rounds of killing: a process that forks while it is looked for needs a second one. */
 const killRounds = 20;
 
@@ -35,11 +33,12 @@ export async function reclaimDead(runDir: string, system: Syscalls): Promise<str
   for (const name of readdirSync(boot)) {
     const path = join(boot, name);
     if (path === runDir || reservedEntries.has(name)) continue;
-    const owner = readOwner(join(path, "owner"));
+    const maker = makerOf(name);
+    const owner = maker ?? readOwner(join(path, "owner"));
     if (owner && isAlive(owner)) continue;
-    // A dot: its daemon is making it at this moment, or died in doing so; then nothing but files is in it.
-    if (name.startsWith(".") && owner === null) {
-      if (ageMs(path) > makingMs) rmSync(path, { recursive: true, force: true });
+    // Whoever made it died in doing so: nothing but files is in it.
+    if (maker !== null) {
+      rmSync(path, { recursive: true, force: true });
       continue;
     }
     await letItsSpawnerFinish(path);
@@ -52,14 +51,6 @@ export async function reclaimDead(runDir: string, system: Syscalls): Promise<str
   }
   freeStaleNumbers(boot, null);
   return problems;
-}
-
-function ageMs(path: string): number {
-  try {
-    return Date.now() - statSync(path).mtimeMs;
-  } catch {
-    return 0; // it has its name by now
-  }
 }
 
 async function letItsSpawnerFinish(path: string): Promise<void> {
