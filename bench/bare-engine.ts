@@ -29,6 +29,9 @@ export interface BareEngine {
   remove(): void;
 }
 
+/** Of this process: names the containers. */
+let starts = 0;
+
 export function createBareEngine(options: BareEngineOptions): BareEngine {
   const { engine } = options;
   const bundle = mkdtempSync(join(tmpdir(), "ebb-bench-"));
@@ -39,10 +42,9 @@ export function createBareEngine(options: BareEngineOptions): BareEngine {
     mkdirSync(join(bundle, "root", path), { recursive: true });
   writeFileSync(join(bundle, "root/usr/bin/node"), ""); // where the binary is mounted over
   writeFileSync(join(bundle, "config.json"), JSON.stringify(configuration(options, bundle, sockets)));
-  let count = 0;
   return {
     async start() {
-      const id = `ebb-bench-${process.pid}-${count++}`;
+      const id = `ebb-bench-${process.pid}-${starts++}`;
       rmSync(socket, { force: true });
       const appeared = appears(sockets, "s");
       const began = performance.now();

@@ -1,5 +1,8 @@
 // Crowds at functions that sleep: one function called a hundred times at once, a hundred functions called once at once.
 
+import { join } from "node:path";
+import { enginesHere } from "#sandbox/oci/engine.ts";
+import { createBareEngine } from "./bare-engine.ts";
 import { folderOf, removeDirectory, startDaemon, type Daemon } from "../test/daemon/fixture.ts";
 import { median } from "./load.ts";
 import { inMs, type Row } from "./row.ts";
@@ -24,14 +27,18 @@ export async function bursts(): Promise<Row[]> {
     "waits/index.mjs":
       "export default async () => (await new Promise((done) => setTimeout(done, 10)), new Response('hello'));\n",
     "hello/index.mjs": "export default () => new Response('hello');\n",
+    "server/index.mjs":
+      'import { createServer } from "node:http";\ncreateServer((q, s) => s.end("hello")).listen(process.env.PORT);\n',
   });
   try {
     const pooled = await measure(folder, pools.pooled);
     const alone = await measure(folder, pools.alone);
+    const { engine, tookMs } = await bareCrowd(join(folder, "server"));
+    const floor = `${inMs(tookMs, 0)} (as many bare ${engine} runs of a Node server at once)`;
     return [
       row(`${crowd} requests at once to one cold function of concurrency 1 that waits 10 ms`, sameMs, pooled.same),
-      row(`${crowd} cold functions called at once, with a pool of 1 GiB`, differentMs.pooled, pooled.different),
-      row("the same without a pool", differentMs.alone, alone.different),
+      row(`${crowd} cold functions called at once, with a pool of 1 GiB`, differentMs.pooled, pooled.different, floor),
+      row("the same without a pool", differentMs.alone, alone.different, floor),
     ];
   } finally {
     removeDirectory(folder);
@@ -67,6 +74,23 @@ async function measure(folder: string, poolMib: number): Promise<Crowds> {
   }
 }
 
+/** As many bare engines started at once; until the last of them has answered, ms. What the machine can do at all. */
+async function bareCrowd(code: string): Promise<{ readonly engine: string; readonly tookMs: number }> {
+  const [engine] = await enginesHere();
+  if (!engine) throw new Error("there is no OCI engine here");
+  const options = { engine: engine.path, node: process.execPath, code, entry: "index.mjs" };
+  const crowds: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    const bare = names.map(() => createBareEngine(options));
+    try {
+      crowds.push(Math.max(...(await Promise.all(bare.map((one) => one.start())))));
+    } finally {
+      for (const one of bare) one.remove();
+    }
+  }
+  return { engine: engine.name, tookMs: median(crowds) };
+}
+
 /** Calls all of them at once, from zero; answers how long the last one took, ms. */
 async function together(daemon: Daemon, workloads: readonly string[]): Promise<number> {
   await settled(daemon);
@@ -78,11 +102,11 @@ async function together(daemon: Daemon, workloads: readonly string[]): Promise<n
   return tookMs;
 }
 
-function row(number: string, targetMs: number, times: readonly number[]): Row {
+function row(number: string, targetMs: number, times: readonly number[], floor = "–"): Row {
   return {
     number,
     target: `≤ ${inMs(targetMs, 0)}`,
-    floor: "–",
+    floor,
     seen: `all answered after ${inMs(median(times), 0)} (worst of ${times.length} crowds ${inMs(Math.max(...times), 0)})`,
     held: Math.max(...times) <= targetMs,
   };
