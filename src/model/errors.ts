@@ -50,6 +50,12 @@ export const errorKinds = {
     "Use a token with the scope and project that the detail names.",
   ),
   not_found: kind(404, "caller", "There is no such thing", "Check the name and the project."),
+  image_not_found: kind(
+    404,
+    "caller",
+    "The image is not there, or may not be read",
+    "Check its name and tag; a private one needs its registry's login.",
+  ),
   method_not_allowed: kind(405, "caller", "The method is not allowed here", "See the header allow."),
   request_timeout: kind(408, "caller", "The request did not arrive in time", "Send the whole head at once."),
   conflict: kind(409, "caller", "It is in the way of something that exists", "Read the detail."),
@@ -62,6 +68,12 @@ export const errorKinds = {
     "function",
     "The code does not load",
     "Correct what the detail shows; the old revision goes on serving.",
+  ),
+  image_refused: kind(
+    422,
+    "function",
+    "The image cannot be used",
+    "Correct what the detail names; the old revision goes on serving.",
   ),
   precondition_required: kind(
     428,
@@ -97,6 +109,12 @@ export const errorKinds = {
     "Read its log: ebb logs NAME --invocation ID.",
   ),
   bad_response: kind(502, "function", "The function's answer is not HTTP", "Read its log; correct what it sends."),
+  registry_failed: kind(
+    502,
+    "platform",
+    "The registry does not give the image",
+    "Repeat later; if it goes on, look at the registry that the detail names.",
+  ),
   start_failed: kind(502, "function", "The function does not start", "Read its log: ebb logs NAME."),
   platform_lost_instance: kind(502, "platform", "ebb lost the instance while it was answering", "Repeat the request."),
   capacity: kind(

@@ -1,0 +1,75 @@
+// OCI images: where they come from, what is kept of them on the machine, and what must never be in them.
+
+/** What an image says about itself; how it is run is the sandbox's matter. */
+export interface ImageConfig {
+  readonly entrypoint: readonly string[];
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  /** Absolute, without "." or ".."; "/" where the image says nothing. */
+  readonly workingDirectory: string;
+  /** As the image says it: "", "1000", "app", "1000:1000". */
+  readonly user: string;
+  /** The first exposed TCP port. */
+  readonly port: number | null;
+  /** "SIGQUIT" or a number, as the image says it. */
+  readonly stopSignal: string | null;
+}
+
+export interface Image {
+  /** "sha256:…" of the manifest for this machine's platform: what a revision pins. */
+  readonly digest: string;
+  /** As the user wrote it. */
+  readonly reference: string;
+  readonly config: ImageConfig;
+  /**
+   * Absolute folders of the host, lowest first, to be laid over each other by overlayfs: owners as in the image, whiteouts as
+   * overlayfs has them. All lie in one folder that root alone may enter, are world-readable inside, and are never written again.
+   * No device, set-user-id or set-group-id bit, or file capability is in them; /proc, /sys and /dev are empty folders or not there.
+   */
+  readonly layers: readonly string[];
+  /** Of its layers, unpacked; layers may be shared with other images. */
+  readonly bytes: number;
+}
+
+export type ImageSource =
+  /** "debian:12", "ghcr.io/o/app@sha256:…": what is left out is completed as docker does. */
+  | { readonly kind: "registry"; readonly reference: string }
+  /** A file: `docker save`, or an OCI layout in a tar; plain or gzipped. */
+  | { readonly kind: "archive"; readonly path: string }
+  /** A folder with index.json and blobs/. */
+  | { readonly kind: "layout"; readonly path: string }
+  /** `file`: below the context; null: Containerfile or Dockerfile. */
+  | { readonly kind: "build"; readonly context: string; readonly file: string | null };
+
+/** Never in an argument, a log or an error: it goes through a file that its one reader may read, and that goes with the fetch. */
+export interface RegistryLogin {
+  /** "docker.io", "registry.example.com:5000". */
+  readonly registry: string;
+  readonly username: string;
+  readonly password: string;
+}
+
+export interface FetchOptions {
+  /** Whose it is: what one project fetched is given to another only when that one may fetch it too. */
+  readonly project: string;
+  readonly login: RegistryLogin | null;
+  /** One line a step, for the person who waits. */
+  readonly progress: (line: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface Images {
+  /** Removes what a fetch left that was killed in its middle. */
+  start(): Promise<void>;
+  /** Ends the fetches under way. */
+  stop(): Promise<void>;
+  /**
+   * Pulls, loads or builds. EbbError: `image_refused` (what it is or says is at fault), `image_not_found`, `registry_failed` (down,
+   * slow, lying), `storage_full`, `stopping`; `conflict` where `signal` ended it. Nothing of a failed fetch stays.
+   */
+  fetch(source: ImageSource, options: FetchOptions): Promise<Image>;
+  /** What is here, from memory; null: it is not (collected, or never fetched): fetch it again. */
+  get(digest: string): Image | null;
+  /** Removes what no digest in `keep` needs, no fetch under way uses and no fetch of the last minutes brought. The number of images. */
+  collect(keep: ReadonlySet<string>): Promise<number>;
+}
