@@ -14,12 +14,16 @@ import { EbbError } from "#model/errors.ts";
 import type { Fact } from "#model/fact.ts";
 import { newInvocationId } from "#model/ids.ts";
 import { functionDefaults } from "#model/limits.ts";
-import type { FunctionSettings, Revision } from "#model/workload.ts";
+import type { FunctionRevision, FunctionSettings, Revision } from "#model/workload.ts";
 import { settle } from "#lib/virtual-clock.ts";
 import { createActivator, type ActivatorOptions } from "./activator.ts";
 import type { Activator, Call, Invocation, ReplyHead, ReplySink, RequestBody } from "./door.ts";
 
-export function testRevision(settings: Partial<FunctionSettings> = {}, number = 1, workload = "hello"): Revision {
+export function testRevision(
+  settings: Partial<FunctionSettings> = {},
+  number = 1,
+  workload = "hello",
+): FunctionRevision {
   const filled: FunctionSettings = {
     ...functionDefaults,
     runtime: "node26",

@@ -55,11 +55,12 @@ export function workloadRow({ workload, revision, fleet, load, urls, errorsLastH
 export function workloadView(facts: WorkloadFacts, instances: readonly InstanceView[]) {
   const { revision, fleet, load } = facts;
   const settings: Record<string, { value: unknown; source: string }> = {};
-  for (const key of keysOf(revision.settings))
-    settings[key] = { value: revision.settings[key], source: revision.settingSources[key] ?? "default" };
+  const sources = new Map(Object.entries(revision.settingSources));
+  for (const [key, value] of Object.entries(revision.settings))
+    settings[key] = { value, source: sources.get(key) ?? "default" };
   return {
     ...workloadRow(facts),
-    runtime: revision.settings.runtime,
+    ...rootOf(revision),
     settings,
     instanceList: instances.map((instance) => ({
       id: instance.id,
@@ -87,11 +88,6 @@ export function workloadView(facts: WorkloadFacts, instances: readonly InstanceV
   };
 }
 
-function keysOf<T extends object>(object: T): Array<keyof T & string> {
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- settings are built by app/, with these keys and no others
-  return Object.keys(object) as Array<keyof T & string>;
-}
-
 export function revisionRow(revision: Revision, current: number) {
   return {
     revision: revision.number,
@@ -99,9 +95,22 @@ export function revisionRow(revision: Revision, current: number) {
     created: timeOf(revision.createdMs),
     createdBy: revision.createdBy,
     gitCommit: revision.gitCommit,
-    runtime: revision.settings.runtime,
-    codeDigest: revision.codeDigest,
+    ...rootOf(revision),
+    ...contentOf(revision),
   };
+}
+
+/** What runs it: a runtime, or an image by the name that it was asked for. */
+function rootOf(revision: Revision) {
+  return revision.kind === "function"
+    ? { runtime: revision.settings.runtime, image: null }
+    : { runtime: null, image: revision.settings.image };
+}
+
+function contentOf(revision: Revision) {
+  return revision.kind === "function"
+    ? { codeDigest: revision.codeDigest, imageDigest: null }
+    : { codeDigest: null, imageDigest: revision.imageDigest };
 }
 
 export function invocationRow(record: InvocationRecord) {

@@ -1,7 +1,7 @@
 // Source -> code that runs: received safely, transpiled in a sandbox, kept by its content.
 
 import type { Readable } from "node:stream";
-import type { Revision, RuntimeName } from "#model/workload.ts";
+import type { FunctionRevision, Revision, RuntimeName } from "#model/workload.ts";
 
 /** A received upload, unpacked into a folder of its own that nobody else touches. */
 export interface Upload {
@@ -39,7 +39,7 @@ export interface LoadCaches {
    * Keeps what a check of the revision told, for its project alone. False: too little to be worth it. RangeError with the reason
    * where it is nothing that a shim sends: it comes from a tenant's process.
    */
-  keep(revision: Revision, entry: string | null, packed: Uint8Array): Promise<boolean>;
+  keep(revision: FunctionRevision, entry: string | null, packed: Uint8Array): Promise<boolean>;
   /** Deletes what a project has: another of the same name is another tenant. */
   forget(project: string): Promise<void>;
 }

@@ -16,7 +16,7 @@ import { dirname, join } from "node:path";
 import { after, test } from "node:test";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { loadCacheLimits } from "#model/limits.ts";
-import type { Revision } from "#model/workload.ts";
+import type { FunctionRevision } from "#model/workload.ts";
 import { revisionOf } from "../../test/simulation/world.ts";
 import { graceMs } from "./code-store.ts";
 import { LoadCacheStore } from "./load-cache.ts";
@@ -36,9 +36,9 @@ interface Ground {
   /** A revision of code with these files; "-> x" is a link to x. */
   readonly revision: (
     files: Record<string, string>,
-    over?: Partial<Revision["settings"]>,
+    over?: Partial<FunctionRevision["settings"]>,
     project?: string,
-  ) => Revision;
+  ) => FunctionRevision;
 }
 
 async function ground(): Promise<Ground> {

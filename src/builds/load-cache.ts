@@ -9,7 +9,7 @@ import { errnoOf } from "#lib/errno.ts";
 import type { Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import { randomHex } from "#model/ids.ts";
-import type { Revision } from "#model/workload.ts";
+import type { FunctionRevision, Revision } from "#model/workload.ts";
 import { graceMs } from "./code-store.ts";
 import type { LoadCaches } from "./door.ts";
 import { versionOf } from "./interpreters.ts";
@@ -54,6 +54,7 @@ export class LoadCacheStore implements LoadCaches {
 
   of(revision: Revision): string | null {
     if (this.#known.size === 0) return null;
+    if (revision.kind !== "function") return null;
     const name = nameOf(revision, revision.settings.entry);
     return this.#known.has(name) ? name : null;
   }
@@ -63,7 +64,7 @@ export class LoadCacheStore implements LoadCaches {
     return join(this.#options.folder, name);
   }
 
-  async keep(revision: Revision, entry: string | null, packed: Uint8Array): Promise<boolean> {
+  async keep(revision: FunctionRevision, entry: string | null, packed: Uint8Array): Promise<boolean> {
     const name = nameOf(revision, entry);
     if (this.#known.has(name)) return true;
     const files = await readLoadCache(packed, revision.settings.runtime);
@@ -133,7 +134,7 @@ export class LoadCacheStore implements LoadCaches {
 }
 
 /** The interpreter's version is in it: what another one made is of no use, and the next check makes it anew. */
-function nameOf({ project, codeDigest, settings }: Revision, entry: string | null): string {
+function nameOf({ project, codeDigest, settings }: FunctionRevision, entry: string | null): string {
   const hash = createHash("sha256").update(JSON.stringify([versionOf(settings.runtime), entry]));
   return `${project}/${codeDigest}-${hash.digest("hex").slice(0, 16)}`;
 }

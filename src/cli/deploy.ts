@@ -96,8 +96,8 @@ export function printDeployed(output: Output, { results, kept, keptMore, removed
     const was = result.unchanged ? "unchanged" : result.before === null ? "new" : `was r${result.before}`;
     const head = [
       output.style("bold", result.workload.padEnd(width)),
-      result.runtime,
-      recognised(result),
+      result.runtime ?? result.kind,
+      result.image === null ? recognised(result) : imageOf(result),
       ` r${result.revision} (${was})`,
     ];
     output.line(head.filter((part) => part !== "").join("  "));
@@ -112,6 +112,19 @@ export function printDeployed(output: Output, { results, kept, keptMore, removed
 
 function tokenCommand({ project }: DeployedWorkload): string {
   return project === "default" ? "ebb token" : `ebb token --project ${project}`;
+}
+
+const shownChars = 60;
+
+function short(text: string): string {
+  return text.length > shownChars ? `${text.slice(0, shownChars)}…` : text;
+}
+
+/** Pinned: the name may lead elsewhere tomorrow. */
+function imageOf({ image, imageDigest, command }: DeployedWorkload): string {
+  const digest = imageDigest?.slice(0, "sha256:".length + 12) ?? "";
+  const name = image?.replace(/@sha256:.*/, "") ?? "";
+  return sanitized(`${name}@${digest} (${short((command ?? []).join(" "))})`);
 }
 
 function recognised({ source, entry, handler, signature }: DeployedWorkload): string {

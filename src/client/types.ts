@@ -51,7 +51,8 @@ export interface InstanceRow {
 }
 
 export interface WorkloadView extends WorkloadRow {
-  readonly runtime: string;
+  readonly runtime: string | null;
+  readonly image: string | null;
   readonly settings: Readonly<Record<string, { readonly value: unknown; readonly source: string }>>;
   readonly instanceList: readonly InstanceRow[];
   readonly waiting: number;
@@ -76,8 +77,10 @@ export interface RevisionRow {
   readonly created: string;
   readonly createdBy: string;
   readonly gitCommit: string | null;
-  readonly runtime: string;
-  readonly codeDigest: string;
+  readonly runtime: string | null;
+  readonly image: string | null;
+  readonly codeDigest: string | null;
+  readonly imageDigest: string | null;
 }
 
 export interface InvocationRow {
@@ -167,10 +170,14 @@ export interface DeployedWorkload {
   readonly revision: number;
   readonly before: number | null;
   readonly unchanged: boolean;
-  readonly runtime: string;
+  readonly kind: string;
+  readonly runtime: string | null;
   readonly entry: string | null;
   readonly handler: string | null;
-  readonly signature: string;
+  readonly signature: string | null;
+  readonly image: string | null;
+  readonly imageDigest: string | null;
+  readonly command: readonly string[] | null;
   readonly public: boolean;
   readonly url: string;
   readonly pathUrl: string;

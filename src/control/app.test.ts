@@ -6,7 +6,7 @@ import { recogniseFolder } from "#app/list-folder.ts";
 import { readApp } from "#app/read.ts";
 import { settle } from "#app/settings.ts";
 import { EbbError } from "#model/errors.ts";
-import { createWorld, type World } from "./world.testing.ts";
+import { createWorld, functionOf, type World } from "./world.testing.ts";
 
 let world: World;
 before(async () => {
@@ -31,13 +31,13 @@ test("an app file's settings reach the revision, with their sources", async () =
   await world.control.createProject(world.admin, "photos");
   await world.control.setSecret(world.admin, "photos", "DB_PASSWORD", "x");
   await world.deploy({ "ebb.yaml": yaml, ...code }, { env: { LEVEL: "debug" } });
-  const { settings, settingSources } = world.mirror.workload("photos", "thumbnail")!.revision;
+  const { settings, settingSources } = functionOf(world, "thumbnail", "photos");
   assert.deepEqual([settings.memoryMb, settings.env, settings.secrets], [512, { LEVEL: "debug" }, ["DB_PASSWORD"]]);
   assert.deepEqual(
     [settingSources.memoryMb, settingSources.env, settingSources.runtime, settingSources.max],
     ["app file", "flag", "recognised", "default"],
   );
-  assert.equal(world.mirror.workload("photos", "text")?.revision.settings.runtime, "python3");
+  assert.equal(functionOf(world, "text", "photos").settings.runtime, "python3");
 });
 
 test("the order in which an app file is written means nothing", async () => {

@@ -17,7 +17,7 @@ export function createCollector(context: Pick<Context, "clock" | "builds" | "sto
   async function collect(): Promise<void> {
     cancel = null;
     try {
-      await context.builds.collect(await context.store.codeDigests());
+      await context.builds.collect(await context.store.contentDigests());
     } catch (error) {
       context.tell({ kind: "defect", errorId: newErrorId(), where: "collecting code", error });
     }

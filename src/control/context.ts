@@ -11,7 +11,7 @@ import type { AppTools } from "./app-tools.ts";
 import type { Lanes } from "./lanes.ts";
 
 export interface ControlOptions {
-  readonly store: Pick<Store, "apply" | "audit" | "revisions" | "codeDigests">;
+  readonly store: Pick<Store, "apply" | "audit" | "revisions" | "contentDigests">;
   readonly mirror: Mirror;
   readonly access: Pick<Access, "authenticate" | "authorize" | "mint" | "seal">;
   readonly builds: Pick<Builds, "receive" | "build" | "collect"> & { readonly loadCaches: Pick<LoadCaches, "forget"> };

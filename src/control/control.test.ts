@@ -5,7 +5,7 @@ import { afterEach, beforeEach, test } from "node:test";
 import { EbbError } from "#model/errors.ts";
 import { deployLimits } from "#model/limits.ts";
 import type { DeployProgress } from "./door.ts";
-import { createWorld, type World } from "./world.testing.ts";
+import { createWorld, functionOf, type World } from "./world.testing.ts";
 
 let world: World;
 beforeEach(async () => {
@@ -44,7 +44,7 @@ test("a plain folder becomes revision 1 of one function, recognised and told", a
     [result?.workload, result?.revision, result?.before, result?.handler, result?.url],
     ["hello", 1, null, "default", "http://hello.localhost:8080"],
   );
-  const { revision } = world.mirror.workload("default", "hello")!;
+  const revision = functionOf(world, "hello");
   assert.equal(revision.gitCommit, "0123abc");
   assert.equal(revision.createdBy, world.admin.name);
   assert.equal(revision.settingSources.handler, "recognised");
@@ -259,7 +259,7 @@ test("a deploy that was the same when it began is a new revision when a rollback
   });
   await Promise.all(rolled);
   assert.equal(last(steps).results[0]?.revision, 3);
-  assert.equal(world.mirror.workload("default", "a")?.revision.settings.handler, "default");
+  assert.equal(functionOf(world, "a").settings.handler, "default");
 });
 
 test("old revisions are collected, but never the one that serves", async () => {

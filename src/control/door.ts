@@ -2,7 +2,7 @@
 
 import type { Readable } from "node:stream";
 import type { Identity, Scope } from "#model/access.ts";
-import type { Project, ProjectQuotas, Revision } from "#model/workload.ts";
+import type { Project, ProjectQuotas, Revision, WorkloadKind } from "#model/workload.ts";
 
 /** What a deploy tells while it works, one at a time: what it begins where that may take a while, and what is done. The last is `deployed` or the call throws. */
 export type DeployProgress =
@@ -40,10 +40,16 @@ export interface DeployResult {
   /** null: the first; the same number: nothing changed. */
   readonly before: number | null;
   readonly unchanged: boolean;
-  readonly runtime: string;
+  readonly kind: WorkloadKind;
+  /** A function's; null with an image. */
+  readonly runtime: string | null;
   readonly entry: string | null;
   readonly handler: string | null;
-  readonly signature: string;
+  readonly signature: string | null;
+  /** A container's; null with code. */
+  readonly image: string | null;
+  readonly imageDigest: string | null;
+  readonly command: readonly string[] | null;
   readonly public: boolean;
   readonly url: string;
   readonly pathUrl: string;

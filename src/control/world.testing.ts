@@ -1,5 +1,6 @@
 // For tests: control and access for real, over doubles of the rooms around them. An "archive" is JSON of file names to texts.
 
+import assert from "node:assert/strict";
 import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { createHash } from "node:crypto";
 import { tmpdir } from "node:os";
@@ -17,6 +18,8 @@ import type { Failure } from "#model/instance.ts";
 import { functionDefaults } from "#model/limits.ts";
 import {
   keyOf,
+  contentDigestOf,
+  type FunctionRevision,
   type FunctionSettings,
   type Project,
   type RuntimeName,
@@ -106,7 +109,7 @@ export function createMemoryState() {
         .toReversed()
         .slice(0, query.limit),
     revisions: async (key: { project: string; workload: string }) => revisions.get(keyOf(key)) ?? [],
-    codeDigests: async () => new Set([...revisions.values()].flat().map(({ codeDigest }) => codeDigest)),
+    contentDigests: async () => new Set([...revisions.values()].flat().map(contentDigestOf)),
   };
   return { mirror, store, audits };
 }
@@ -148,6 +151,13 @@ function settle({ declaration, flags, recognised, isolation }: Parameters<AppToo
     isolation: declaration.isolation ?? isolation,
   };
   return { settings, sources: declaration.signature ? { signature: "app file" } : {} };
+}
+
+/** What serves under this name, which is a function. */
+export function functionOf(world: Pick<World, "mirror">, name: string, project = "default"): FunctionRevision {
+  const { revision } = world.mirror.workload(project, name)!;
+  assert.ok(revision.kind === "function");
+  return revision;
 }
 
 export interface World {
@@ -272,7 +282,7 @@ export async function createWorld(given: { readonly app?: AppTools } = {}): Prom
       check: async (revision) => {
         await world.gate;
         loads.push(revision.workload);
-        const body = texts.get(revision.codeDigest) ?? "";
+        const body = texts.get(contentDigestOf(revision)) ?? "";
         for (const [part, failure] of loadFailures)
           if (body.includes(part)) return { ok: false as const, failure, output: "printed while loading\n" };
         return { ok: true, entry: "index.js", handler: "default", signature: "web", done: "told", phases: {} };

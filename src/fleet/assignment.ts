@@ -4,7 +4,7 @@ import { EbbError } from "#model/errors.ts";
 import type { Secret } from "#model/access.ts";
 import type { InstanceId } from "#model/ids.ts";
 import { sandboxLimits } from "#model/limits.ts";
-import type { Revision } from "#model/workload.ts";
+import type { FunctionRevision, Revision } from "#model/workload.ts";
 import type { Assignment, PoolKey } from "#sandbox/door.ts";
 
 const MiB = 1024 * 1024;
@@ -13,8 +13,20 @@ const MiB = 1024 * 1024;
 export const programPort = 8080;
 
 export function poolKeyOf(revision: Revision): PoolKey {
-  const { runtime, memoryMb, egress } = revision.settings;
+  const { memoryMb, egress } = revision.settings;
+  if (revision.kind === "container")
+    return { image: revision.imageDigest, memoryMb, tmpBytes: revision.settings.writableMb * MiB, egress };
+  const { runtime } = revision.settings;
   return { runtime, memoryMb, tmpBytes: Math.min(sandboxLimits.tmpBytes, memoryMb * MiB), egress };
+}
+
+/** A runtime of ebb's is in it, and marks what belongs to which invocation; others are programs that know nothing of ebb. */
+export function hasShim(revision: Revision): boolean {
+  return revision.kind === "function" && revision.settings.runtime !== "custom";
+}
+
+function portOf(revision: Revision): number {
+  return revision.kind === "container" ? revision.settings.port : programPort;
 }
 
 export interface SecretSource {
@@ -43,7 +55,7 @@ export function environmentOf(
   env["EBB_WORKLOAD"] = workload;
   env["EBB_REVISION"] = `r${revision.number}`;
   env["EBB_INTERNAL_URL"] = internalUrl;
-  env["PORT"] = String(programPort);
+  env["PORT"] = String(portOf(revision));
   return env;
 }
 
@@ -60,18 +72,11 @@ export function assignmentOf(
   },
 ): Assignment {
   const { settings } = revision;
-  const declared = settings.runtime === "custom" || isDeclared(revision);
-  return {
+  const common = {
     instance: options.instance,
     project: revision.project,
     workload: revision.workload,
-    codeDigest: revision.codeDigest,
-    entry: settings.entry,
-    handler: settings.handler,
-    // A deploy's check recognises what nobody declared; from then on the revision says it.
-    signature: options.check && !declared ? null : settings.signature,
-    command: settings.command,
-    port: programPort,
+    port: portOf(revision),
     concurrency: settings.concurrency,
     env: options.env,
     cpu: settings.cpu,
@@ -81,12 +86,29 @@ export function assignmentOf(
     nonce: options.nonce,
     check: options.check,
     loadCache: options.loadCache,
-    makeLoadCache: options.check && options.loadCache === null && settings.runtime !== "custom",
     takeWithinMs: options.takeWithinMs,
+  };
+  if (revision.kind === "container") {
+    const { command, probe } = revision.settings;
+    const program = { entry: null, handler: null, signature: "program", command, probe } as const;
+    return { ...common, ...program, codeDigest: null, makeLoadCache: false };
+  }
+  const { entry, handler, signature, command } = revision.settings;
+  const declared = !hasShim(revision) || isDeclared(revision);
+  return {
+    ...common,
+    codeDigest: revision.codeDigest,
+    entry,
+    handler,
+    // A deploy's check recognises what nobody declared; from then on the revision says it.
+    signature: options.check && !declared ? null : signature,
+    command,
+    probe: { tcp: true },
+    makeLoadCache: options.check && options.loadCache === null && hasShim(revision),
   };
 }
 
-function isDeclared(revision: Revision): boolean {
+function isDeclared(revision: FunctionRevision): boolean {
   const source = revision.settingSources.signature;
   return source === "app file" || source === "flag";
 }

@@ -56,7 +56,7 @@ async function checkIn(revision: Revision, context: CheckContext, ahead: boolean
 
 /** What the check compiled, for the starts to come. Without it they are slower and right all the same: it fails no deploy. */
 async function keep(context: CheckContext, revision: Revision, ready: Ready): Promise<void> {
-  if (ready.loadCache === undefined) return;
+  if (ready.loadCache === undefined || revision.kind !== "function") return;
   try {
     await context.loadCaches.keep(revision, ready.entry ?? revision.settings.entry, ready.loadCache);
   } catch (error) {

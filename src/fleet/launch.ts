@@ -10,7 +10,7 @@ import type { Access } from "#access/door.ts";
 import type { LoadCaches } from "#builds/door.ts";
 import type { Failed, Ready, SandboxDriver } from "#sandbox/door.ts";
 import type { Telemetry } from "#telemetry/door.ts";
-import { assignmentOf, environmentOf, type SecretSource } from "./assignment.ts";
+import { assignmentOf, environmentOf, hasShim, type SecretSource } from "./assignment.ts";
 import { failureOfExit, type Member } from "./member.ts";
 
 export interface LaunchContext {
@@ -91,7 +91,7 @@ async function steps(
     project: revision.project,
     workload: revision.workload,
     source,
-    nonce: revision.settings.runtime === "custom" ? null : nonce,
+    nonce: hasShim(revision) ? nonce : null,
     concurrency: revision.settings.concurrency,
   });
   const result = await assigned;

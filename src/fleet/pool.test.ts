@@ -4,12 +4,12 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 import type { Fact } from "#model/fact.ts";
 import { poolLimits } from "#model/limits.ts";
-import type { Exit, PoolKey, SandboxListener } from "#sandbox/door.ts";
+import type { Exit, PoolKey, RuntimePool, SandboxListener } from "#sandbox/door.ts";
 import { settle, VirtualClock } from "#lib/virtual-clock.ts";
 import { Pool } from "./pool.ts";
 
-const node: PoolKey = { runtime: "node26", memoryMb: 128, tmpBytes: 1, egress: "internet" };
-const python: PoolKey = { ...node, runtime: "python3" };
+const node: RuntimePool = { runtime: "node26", memoryMb: 128, tmpBytes: 1, egress: "internet" };
+const python: RuntimePool = { ...node, runtime: "python3" };
 const exit: Exit = { reason: "exited", code: 1, message: "exited with 1" };
 
 let clock: VirtualClock;
@@ -64,7 +64,7 @@ async function pass(ms: number): Promise<void> {
 }
 
 const silent: SandboxListener = { done: () => undefined, exited: () => undefined };
-const kinds = (): string[] => [...living.values()].map(({ key }) => key.runtime);
+const kinds = (): string[] => [...living.values()].map(({ key }) => ("image" in key ? key.image : key.runtime));
 
 test("one of each kind that may be called is made, one after the other, and then there is nothing to do", async () => {
   pool.start();

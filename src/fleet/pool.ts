@@ -223,6 +223,8 @@ export class Pool {
   }
 }
 
-function textOf({ runtime, memoryMb, tmpBytes, egress }: PoolKey): string {
-  return `${runtime} ${memoryMb} ${tmpBytes} ${JSON.stringify(egress)}`;
+function textOf(key: PoolKey): string {
+  const { memoryMb, tmpBytes, egress } = key;
+  const root = "image" in key ? key.image : key.runtime;
+  return `${root} ${memoryMb} ${tmpBytes} ${JSON.stringify(egress)}`;
 }

@@ -12,8 +12,30 @@ export type Egress = "none" | "internet";
 /** container: an OCI sandbox; process: nothing is isolated (development only). */
 export type Isolation = "container" | "process";
 
-/** A function's settings with every default filled in: what runs is what is written here. */
-export interface FunctionSettings {
+/** What every workload has. Settings have every default filled in: what runs is what is written here. */
+export interface WorkloadSettings {
+  readonly memoryMb: number;
+  /** vCPU: a weight; the ceiling is max(1, cpu), or cpu itself where cpuStrict. */
+  readonly cpu: number;
+  readonly cpuStrict: boolean;
+  readonly timeoutSeconds: number;
+  readonly env: Readonly<Record<string, string>>;
+  /** Names of the project's secrets that the instance gets as environment variables. */
+  readonly secrets: readonly string[];
+  readonly egress: Egress;
+  readonly isolation: Isolation;
+}
+
+/** What is called and scales by its calls: functions and containers. */
+export interface ServingSettings {
+  readonly concurrency: number;
+  readonly min: number;
+  readonly max: number;
+  readonly idleSeconds: number;
+  readonly public: boolean;
+}
+
+export interface FunctionSettings extends WorkloadSettings, ServingSettings {
   readonly runtime: RuntimeName;
   /** File that is loaded, relative to the code; null for runtime custom. Recognised at deploy when left out. */
   readonly entry: string | null;
@@ -22,21 +44,21 @@ export interface FunctionSettings {
   readonly signature: Signature;
   /** Runtime custom only: program and arguments, relative to the code. */
   readonly command: readonly string[] | null;
-  readonly memoryMb: number;
-  /** vCPU: a weight; the ceiling is max(1, cpu), or cpu itself where cpuStrict. */
-  readonly cpu: number;
-  readonly cpuStrict: boolean;
-  readonly timeoutSeconds: number;
-  readonly concurrency: number;
-  readonly min: number;
-  readonly max: number;
-  readonly idleSeconds: number;
-  readonly public: boolean;
-  readonly env: Readonly<Record<string, string>>;
-  /** Names of the project's secrets that the instance gets as environment variables. */
-  readonly secrets: readonly string[];
-  readonly egress: Egress;
-  readonly isolation: Isolation;
+}
+
+/** How it is known that an instance serves: its port takes connections, or this path answers with a status of 2xx or 3xx. */
+export type Probe = { readonly tcp: true } | { readonly http: string };
+
+export interface ContainerSettings extends WorkloadSettings, ServingSettings {
+  /** The image as it was asked for; which one that was is the revision's `imageDigest`. */
+  readonly image: string;
+  /** What is run, whole: the image's entrypoint and command, with what the app file says in their place. */
+  readonly command: readonly string[];
+  /** Where it listens, which it is told as PORT. */
+  readonly port: number;
+  readonly probe: Probe;
+  /** What it may write to its files, which count to its memory. */
+  readonly writableMb: number;
 }
 
 /** Where an effective setting comes from, for `ebb show`. */
@@ -47,21 +69,39 @@ export interface WorkloadKey {
   readonly workload: string;
 }
 
-/** One immutable deployed version of a workload. */
-export interface Revision extends WorkloadKey {
-  readonly kind: WorkloadKind;
+/** What every revision has: one immutable deployed version of a workload. */
+interface RevisionOf<Kind extends WorkloadKind, Settings> extends WorkloadKey {
+  readonly kind: Kind;
   /** Counts up from 1 within the workload; shown as rN. */
   readonly number: number;
-  /** sha256 of the code tree as it runs (after transpiling); names it in the code store. */
-  readonly codeDigest: string;
-  /** sha256 over code and settings: the same twice is no new revision. */
+  /** sha256 over what runs and its settings: the same twice is no new revision. */
   readonly digest: string;
-  readonly settings: FunctionSettings;
-  readonly settingSources: Readonly<Partial<Record<keyof FunctionSettings, SettingSource>>>;
+  readonly settings: Settings;
+  readonly settingSources: SourcesOf<Settings>;
   readonly createdMs: number;
   /** Name of the token that deployed it. */
   readonly createdBy: string;
   readonly gitCommit: string | null;
+}
+
+export type SourcesOf<Settings> = Readonly<Partial<Record<keyof Settings, SettingSource>>>;
+
+export interface FunctionRevision extends RevisionOf<"function", FunctionSettings> {
+  /** sha256 of the code tree as it runs (after transpiling); names it in the code store. */
+  readonly codeDigest: string;
+}
+
+export interface ContainerRevision extends RevisionOf<"container", ContainerSettings> {
+  /** "sha256:…" of the image's manifest; names it in the store of images. */
+  readonly imageDigest: string;
+}
+
+/** Jobs come beside these. */
+export type Revision = FunctionRevision | ContainerRevision;
+
+/** What it is made of, by its content: code or image. What some revision names is kept. */
+export function contentDigestOf(revision: Revision): string {
+  return revision.kind === "function" ? revision.codeDigest : revision.imageDigest;
 }
 
 export interface Workload extends WorkloadKey {

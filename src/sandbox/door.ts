@@ -4,12 +4,25 @@
 import type { Duplex } from "node:stream";
 import type { InstanceId, InvocationId, SandboxId } from "#model/ids.ts";
 import type { Failure, StartPhases } from "#model/instance.ts";
-import type { Egress, RuntimeName, Signature } from "#model/workload.ts";
+import type { Egress, Probe, RuntimeName, Signature } from "#model/workload.ts";
 
 /** What cannot be changed after a start; anything else is a pool miss and works. */
-export interface PoolKey {
+export type PoolKey = RuntimePool | ImagePool;
+
+/** A root that ebb assembles for a runtime. */
+export interface RuntimePool extends PoolBounds {
   readonly runtime: RuntimeName;
+}
+
+/** The root of an image. */
+export interface ImagePool extends PoolBounds {
+  /** Its digest in the store of images; the driver knows how to get at it. */
+  readonly image: string;
+}
+
+interface PoolBounds {
   readonly memoryMb: number;
+  /** What may be written: below /tmp, or with an image anywhere. */
   readonly tmpBytes: number;
   readonly egress: Egress;
 }
@@ -25,10 +38,11 @@ export interface Assignment {
   readonly handler: string | null;
   /** null: recognise it. */
   readonly signature: Signature | null;
-  /** Runtime custom. */
+  /** Runtime custom and images: program and arguments. */
   readonly command: readonly string[] | null;
-  /** Where the program listens itself (custom). */
+  /** Where such a program listens itself, and how it is known that it serves. */
   readonly port: number;
+  readonly probe: Probe;
   readonly concurrency: number;
   /** Environment with the secrets in it. Never in an argument, a file of the host, or a log. */
   readonly env: Readonly<Record<string, string>>;
@@ -92,6 +106,8 @@ export interface Capabilities {
   readonly pause: boolean;
   readonly snapshot: boolean;
   readonly egress: readonly Egress[];
+  /** It can start images. */
+  readonly images: boolean;
   readonly cpuStrict: boolean;
   readonly usage: "exact" | "sampled" | "none";
 }
@@ -106,7 +122,7 @@ export interface SandboxListener {
 
 /** One program run to its end in a sandbox of its own: transpiling, and later builds and job runs. Unbilled. */
 export interface OneOff {
-  readonly pool: PoolKey;
+  readonly pool: RuntimePool;
   /** argv inside; programs of ebb's own toolbox root, not a tenant's. */
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string>>;

@@ -6,7 +6,7 @@ import { request } from "node:http";
 import { after, before, test } from "node:test";
 import { newInstanceId, newInvocationId, randomHex, type InvocationId, type SandboxId } from "#model/ids.ts";
 import type { RuntimeName } from "#model/workload.ts";
-import type { Assignment, Exit, PoolKey, SandboxDriver } from "./door.ts";
+import type { Assignment, Exit, PoolKey, RuntimePool, SandboxDriver } from "./door.ts";
 import { pauseTests } from "./pause-suite.ts";
 
 /** Code of the suite: the same under every driver. Each file is CommonJS for the fixture shim. */
@@ -40,7 +40,7 @@ export interface SuiteOptions {
   readonly skipAll?: string | null;
 }
 
-export const poolOf = (runtime: RuntimeName, memoryMb = 128): PoolKey => ({
+export const poolOf = (runtime: RuntimeName, memoryMb = 128): RuntimePool => ({
   runtime,
   memoryMb,
   tmpBytes: 16 * 1024 * 1024,
@@ -58,6 +58,7 @@ export function assignmentOf(codeDigest: string | null, over: Partial<Assignment
     signature: null,
     command: null,
     port: 8080,
+    probe: { tcp: true },
     concurrency: 1,
     env: { SECRET: "from the assignment" },
     cpu: 0.5,

@@ -129,8 +129,8 @@ class StoreClient implements Store {
   revisions(...args: Parameters<Store["revisions"]>): ReturnType<Store["revisions"]> {
     return this.#call("revisions", args);
   }
-  async codeDigests(): Promise<ReadonlySet<string>> {
-    return new Set(await this.#call("codeDigests", []));
+  async contentDigests(): Promise<ReadonlySet<string>> {
+    return new Set(await this.#call("contentDigests", []));
   }
   invocations(...args: Parameters<Store["invocations"]>): ReturnType<Store["invocations"]> {
     return this.#call("invocations", args);

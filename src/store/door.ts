@@ -69,8 +69,8 @@ export interface Store {
   audits(query: { project: string | null; sinceMs: number; limit: number }): Promise<readonly AuditEntry[]>;
   /** Newest first. */
   revisions(key: WorkloadKey): Promise<readonly Revision[]>;
-  /** Digests of code that any revision still names. */
-  codeDigests(): Promise<ReadonlySet<string>>;
+  /** Digests of code and images that any revision still names. */
+  contentDigests(): Promise<ReadonlySet<string>>;
   /** Both load the journal to its end first. Newest first. */
   invocations(query: InvocationQuery): Promise<readonly InvocationRecord[]>;
   usage(query: UsageQuery): Promise<readonly UsageTotal[]>;

@@ -41,7 +41,7 @@ export interface StoreDriver extends Ledger {
   audit(entry: AuditEntry): Promise<void>;
   audits(query: AuditQuery): Promise<readonly AuditEntry[]>;
   revisions(key: WorkloadKey): Promise<readonly Revision[]>;
-  codeDigests(): Promise<readonly string[]>;
+  contentDigests(): Promise<readonly string[]>;
   invocations(query: InvocationQuery): Promise<readonly InvocationRecord[]>;
   usage(query: UsageQuery): Promise<readonly UsageTotal[]>;
   retention(): Promise<{ readonly oldestRecordMs: number | null }>;

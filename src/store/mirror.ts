@@ -66,9 +66,7 @@ export class MapMirror implements Mirror {
         for (const token of part.tokens) filled.#putToken(token);
         for (const secret of part.secrets) filled.#putSecret(secret);
         for (const { workload, revision } of deployedOf(part)) {
-          const settings = alike.of(revision.settings);
-          const settingSources = alike.of(revision.settingSources);
-          filled.#putWorkload(workload, { ...revision, settings, settingSources });
+          filled.#putWorkload(workload, alike.revision(revision));
         }
       },
       done: () => this.#become(filled),
@@ -156,6 +154,11 @@ export class MapMirror implements Mirror {
 /** Makes one of values that are the same: most functions have the settings that many have. Kept while a mirror is filled. */
 class Alike {
   readonly #known = new Map<string, unknown>();
+
+  /** A revision of which others' equal parts are shared. */
+  revision<T extends Revision>(revision: T): T {
+    return { ...revision, settings: this.of(revision.settings), settingSources: this.of(revision.settingSources) };
+  }
 
   of<T>(value: T): T {
     const text = JSON.stringify(value);

@@ -22,7 +22,17 @@ export interface ServeOptions {
 }
 
 const methods: ReadonlySet<string> = new Set<Method>([
-  ...(["load", "apply", "audit", "audits", "revisions", "codeDigests", "invocations", "usage", "retention"] as const),
+  ...([
+    "load",
+    "apply",
+    "audit",
+    "audits",
+    "revisions",
+    "contentDigests",
+    "invocations",
+    "usage",
+    "retention",
+  ] as const),
   ...(["journal", "commit", "recordDays", "deleteRecords", "totalHours", "deleteTotals"] as const),
   ...(["lastRetention", "retained"] as const),
 ]);

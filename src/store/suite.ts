@@ -104,9 +104,9 @@ function existing(under: () => StoreUnderTest): void {
     await store.apply(change(...deploy("p", "a", 1)));
     await store.apply(change(...deploy("p", "a", 2)));
     await assert.rejects(store.apply(change({ kind: "remove_revision", key, number: 2 })), failsWith("conflict"));
-    assert.deepEqual(await store.codeDigests(), new Set(["code-a-1", "code-a-2"]));
+    assert.deepEqual(await store.contentDigests(), new Set(["code-a-1", "code-a-2"]));
     await store.apply(change({ kind: "remove_revision", key, number: 1 }));
-    assert.deepEqual(await store.codeDigests(), new Set(["code-a-2"]));
+    assert.deepEqual(await store.contentDigests(), new Set(["code-a-2"]));
     assert.equal((await store.revisions(key)).length, 1);
   });
 
@@ -122,7 +122,7 @@ function existing(under: () => StoreUnderTest): void {
     );
     await store.apply(change({ kind: "remove_workload", key: { project: "p", workload: "a" } }));
     assert.equal(mirror.workload("p", "a"), null);
-    assert.deepEqual(await store.codeDigests(), new Set(["code-b-1"]));
+    assert.deepEqual(await store.contentDigests(), new Set(["code-b-1"]));
     await store.apply(change({ kind: "remove_project", project: "p" }));
     assert.deepEqual(await store.load(), {
       projects: [],

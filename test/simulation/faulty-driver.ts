@@ -92,6 +92,7 @@ export class FaultyDriver implements SandboxDriver {
       pause: this.#canPause,
       snapshot: false,
       egress: ["none", "internet"],
+      images: false,
       cpuStrict: true,
       usage: "exact",
     };

@@ -4,7 +4,14 @@ import assert from "node:assert/strict";
 import type { KeepAlive } from "#autoscaler/door.ts";
 import type { Fact } from "#model/fact.ts";
 import { VirtualClock, settle } from "#lib/virtual-clock.ts";
-import { keyOf, revisionKeyOf, type FunctionSettings, type ProjectQuotas, type Revision } from "#model/workload.ts";
+import {
+  keyOf,
+  revisionKeyOf,
+  type FunctionRevision,
+  type FunctionSettings,
+  type ProjectQuotas,
+  type Revision,
+} from "#model/workload.ts";
 import { createAutoscaler } from "../../src/autoscaler/autoscaler.ts";
 import { createFleet } from "../../src/fleet/fleet.ts";
 import { sandboxMemoryBytes } from "../../src/fleet/decide.ts";
@@ -62,7 +69,7 @@ export function revisionOf(
   settings: Partial<FunctionSettings> = {},
   number = 1,
   project = "default",
-): Revision {
+): FunctionRevision {
   return {
     project,
     workload,

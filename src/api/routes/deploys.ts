@@ -7,7 +7,7 @@ import { EbbError, problemOf } from "#model/errors.ts";
 import { knownError } from "../problems.ts";
 import { who, type Api } from "../route.ts";
 import type { ApiRooms } from "../rooms.ts";
-import { DeployQuery, Deployed } from "../schemas.ts";
+import { DeployQuery, Deployed, type DeployResultRow } from "../schemas.ts";
 import { streamLines } from "../stream.ts";
 
 type Query = Static<typeof DeployQuery>;
@@ -42,7 +42,9 @@ export function deployRoutes(app: Api, rooms: ApiRooms): void {
         const last = steps.at(-1);
         if (last?.step !== "deployed") throw new Error("a deploy ended without its last step");
         const { results, kept, keptMore, removed } = last;
-        return { results: [...results], kept: [...kept], keptMore, removed: [...removed] };
+        const rows: Array<Static<typeof DeployResultRow>> = [];
+        for (const one of results) rows.push({ ...one, command: one.command && [...one.command] });
+        return { results: rows, kept: [...kept], keptMore, removed: [...removed] };
       }
       const out = new PassThrough();
       // Until the first step is told, what goes wrong still has a status of its own.

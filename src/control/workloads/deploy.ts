@@ -249,18 +249,25 @@ function words(switches: readonly Switch[], removed: readonly Workload[]): strin
 }
 
 function resultOf(context: Context, { workload, revision, before, unchanged }: Switch): Omit<DeployResult, "source"> {
-  const { runtime, entry, handler, signature } = revision.settings;
   return {
     workload: workload.workload,
     project: workload.project,
     revision: revision.number,
     before,
     unchanged,
-    runtime,
-    entry,
-    handler,
-    signature,
+    ...whatRuns(revision),
     public: revision.settings.public,
     ...context.urlsOf(workload),
   };
+}
+
+function whatRuns(revision: Revision) {
+  const nothing = { runtime: null, entry: null, handler: null, signature: null, image: null, imageDigest: null };
+  const { command } = revision.settings;
+  if (revision.kind === "container") {
+    const { imageDigest, settings, kind } = revision;
+    return { ...nothing, kind, image: settings.image, imageDigest, command };
+  }
+  const { runtime, entry, handler, signature } = revision.settings;
+  return { ...nothing, kind: revision.kind, runtime, entry, handler, signature, command };
 }

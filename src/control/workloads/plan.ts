@@ -7,7 +7,7 @@ import { eachLimited } from "#lib/each-limited.ts";
 import { EbbError } from "#model/errors.ts";
 import { deployLimits } from "#model/limits.ts";
 import { refuseWorkloadName } from "#model/names.ts";
-import type { Project, Revision } from "#model/workload.ts";
+import type { FunctionRevision, Project, Revision } from "#model/workload.ts";
 import type { DeployFlags, SettledFunction } from "../app-tools.ts";
 import type { Context } from "../context.ts";
 import type { DeployProgress } from "../door.ts";
@@ -105,7 +105,7 @@ async function load(
   const bundled = declaration.bundle ? file : null;
   const code = await context.builds.build(frame.upload, declaration.source, bundled);
   frame.progress({ step: "built", workload, files: code.files, transpiled: code.transpiled });
-  const revision: Revision = {
+  const revision: FunctionRevision = {
     project,
     workload,
     kind: "function",
@@ -120,7 +120,9 @@ async function load(
   };
   const current = context.mirror.workload(project, workload)?.revision;
   const checked =
-    current?.digest === revision.digest ? taken(revision, current) : await check(context, frame, revision);
+    current?.kind === "function" && current.digest === revision.digest
+      ? taken(revision, current)
+      : await check(context, frame, revision);
   if ("failure" in checked) {
     problems.push(problemOfCheck(workload, declaration.source, checked.failure, checked.output));
     return null;
@@ -131,15 +133,15 @@ async function load(
 }
 
 /** The same code and settings were loaded before: what the runtime recognised then holds. */
-function taken(revision: Revision, from: Revision): Revision {
+function taken(revision: FunctionRevision, from: FunctionRevision): FunctionRevision {
   return { ...revision, settings: from.settings, settingSources: from.settingSources };
 }
 
 async function check(
   context: Context,
   { progress }: DeployFrame,
-  revision: Revision,
-): Promise<Revision | { readonly failure: DeployProblemFailure; readonly output: string }> {
+  revision: FunctionRevision,
+): Promise<FunctionRevision | { readonly failure: DeployProblemFailure; readonly output: string }> {
   const { workload } = revision;
   await context.interpreters.provide(revision.settings.runtime, (what) =>
     progress({ step: "fetching", workload, what }),

@@ -104,6 +104,7 @@ export class FakeDriver implements SandboxDriver {
       pause: true,
       snapshot: false,
       egress: ["none", "internet"],
+      images: true,
       cpuStrict: true,
       usage: "exact",
     };

@@ -19,6 +19,7 @@ import type {
   OutputSource,
   PoolKey,
   Ready,
+  RuntimePool,
   SandboxDriver,
   SandboxListener,
   SandboxUsage,
@@ -64,7 +65,7 @@ export interface OciOptions {
 
 /** How one sandbox is started. */
 export interface Start {
-  readonly pool: PoolKey;
+  readonly pool: RuntimePool;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly link: Link | null;
@@ -111,6 +112,7 @@ export class OciDriver implements SandboxDriver {
       pause: true,
       snapshot: false,
       egress: this.#options.network ? ["none", "internet"] : ["none"],
+      images: false,
       cpuStrict: true,
       usage: "exact",
     };
@@ -159,6 +161,7 @@ export class OciDriver implements SandboxDriver {
   }
 
   async prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId> {
+    if ("image" in pool) throw new EbbError("internal", "This driver does not start images.");
     const startedMs = performance.now();
     const custom = pool.runtime === "custom";
     const link = (await this.#options.network?.take(pool.egress)) ?? null;

@@ -7,7 +7,7 @@ import type { SandboxId } from "#model/ids.ts";
 import type { StartPhases } from "#model/instance.ts";
 import type { Link } from "#network/door.ts";
 import type { LaunchSpec, Make, ProcessExit, Spawner } from "#spawner/door.ts";
-import type { Exit, Failed, PoolKey, Ready, SandboxListener, SandboxUsage } from "../door.ts";
+import type { Exit, Failed, Ready, RuntimePool, SandboxListener, SandboxUsage } from "../door.ts";
 import { exitOf } from "../end.ts";
 import type { RuntimeLink } from "../runtime-link.ts";
 import type { Cgroups, FileValue } from "./cgroups.ts";
@@ -39,7 +39,7 @@ export interface OciSandboxOptions {
 
 export class OciSandbox {
   readonly id: SandboxId;
-  readonly pool: PoolKey;
+  readonly pool: RuntimePool;
   readonly listener: SandboxListener | null;
   readonly link: Link | null;
   /** Where its listener is; null: it listens itself. */

@@ -78,7 +78,16 @@ class ProcessDriver implements SandboxDriver {
   capabilities(): Capabilities {
     // Any egress is taken and none is held: that is what "not isolated" means.
     const egress = ["none", "internet"] as const;
-    return { isolation: "none", listener: "fd", pause: true, snapshot: false, egress, cpuStrict: false, usage: "none" };
+    return {
+      isolation: "none",
+      listener: "fd",
+      pause: true,
+      snapshot: false,
+      egress,
+      images: false,
+      cpuStrict: false,
+      usage: "none",
+    };
   }
 
   async start(): Promise<void> {}
@@ -88,6 +97,7 @@ class ProcessDriver implements SandboxDriver {
   }
 
   async prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId> {
+    if ("image" in pool) throw new EbbError("internal", "Images need isolation: ebb runs with --isolation none.");
     const custom = pool.runtime === "custom";
     const interpreter = await this.#interpreter(pool.runtime);
     const running = await this.#make(pool, listener, !custom);

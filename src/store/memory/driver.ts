@@ -6,7 +6,7 @@ import type { InvocationRecord } from "#model/invocation.ts";
 import { storeLimits } from "#model/limits.ts";
 import { recordsOf } from "#model/record-block.ts";
 import { addUsage, type UsageTotal } from "#model/usage.ts";
-import { keyOf, type Project, type Revision, type Workload } from "#model/workload.ts";
+import { contentDigestOf, keyOf, type Project, type Revision, type Workload } from "#model/workload.ts";
 import type { LedgerBatch, RecordDay } from "#metering/door.ts";
 import type { Change, Mutation } from "../door.ts";
 import type { DeployedText, StoreDriver } from "../driver.ts";
@@ -100,9 +100,10 @@ export function createMemoryDriver(): StoreDriver {
     async revisions(key) {
       return [...(state.revisions.get(keyOf(key))?.values() ?? [])].toSorted((a, b) => b.number - a.number);
     },
-    async codeDigests() {
+    async contentDigests() {
       const digests = new Set<string>();
-      for (const of of state.revisions.values()) for (const revision of of.values()) digests.add(revision.codeDigest);
+      for (const of of state.revisions.values())
+        for (const revision of of.values()) digests.add(contentDigestOf(revision));
       return [...digests];
     },
     async invocations({ project, workload, id, sinceMs, limit }) {

@@ -66,7 +66,7 @@ export function createSqliteDriver(options: SqliteOptions): StoreDriver {
     audit: (entry) => on((db) => state.insertAudit(db, entry)),
     audits: (query) => on((db) => state.audits(db, query)),
     revisions: (key) => on((db) => state.revisions(db, key)),
-    codeDigests: () => on(state.codeDigests),
+    contentDigests: () => on(state.contentDigests),
     invocations: (query) => on((db) => records.invocations(db, query)),
     usage: (query) => on((db) => records.usage(db, query)),
     retention: () => on(async (db) => ({ oldestRecordMs: await records.oldestRecordMs(db) })),

@@ -4,7 +4,14 @@ import type { Kysely, Transaction } from "kysely";
 import type { AuditEntry, Secret, Token } from "#model/access.ts";
 import { EbbError } from "#model/errors.ts";
 import { storeLimits } from "#model/limits.ts";
-import { keyOf, type Project, type Revision, type Workload, type WorkloadKey } from "#model/workload.ts";
+import {
+  contentDigestOf,
+  keyOf,
+  type Project,
+  type Revision,
+  type Workload,
+  type WorkloadKey,
+} from "#model/workload.ts";
 import type { Change, Mutation } from "../door.ts";
 import type { AuditQuery, Part } from "../driver.ts";
 import { damaged } from "./errors.ts";
@@ -119,8 +126,10 @@ async function mutate(db: Transaction<Schema>, mutation: Mutation): Promise<void
       return;
     }
     case "put_revision": {
-      const { project, workload, number, codeDigest } = mutation.revision;
-      const row = { project, workload, number, code_digest: codeDigest, body: JSON.stringify(mutation.revision) };
+      const { revision } = mutation;
+      const { project, workload, number } = revision;
+      // The column is older than images.
+      const row = { project, workload, number, code_digest: contentDigestOf(revision), body: JSON.stringify(revision) };
       const insert = db.insertInto("revisions").values(row);
       await upsert(insert.onConflict((on) => on.columns(["project", "workload", "number"]).doUpdateSet(row)));
       return;
@@ -181,7 +190,7 @@ export async function revisions(db: Kysely<Schema>, key: WorkloadKey): Promise<R
   return rows.map((row) => JSON.parse(row.body) as Revision);
 }
 
-export async function codeDigests(db: Kysely<Schema>): Promise<string[]> {
+export async function contentDigests(db: Kysely<Schema>): Promise<string[]> {
   const rows = await db.selectFrom("revisions").select("code_digest").distinct().execute();
   return rows.map((row) => row.code_digest);
 }
