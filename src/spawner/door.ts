@@ -22,6 +22,8 @@ export interface LaunchSpec {
   readonly listen: string | null;
   /** FIFO paths (made by `fifos`) opened for writing as fds 1, 2 and, where there is a third, 4. */
   readonly output: { readonly stdout: string; readonly stderr: string; readonly frames: string | null };
+  /** What asks it to end, where that is not SIGTERM: an image may say so. */
+  readonly endSignal?: NodeJS.Signals;
   /** What to send to which process of the launched tree on `signal`: the process itself, or the pid that a file names (crun --pid-file). */
   readonly signalPidFile: string | null;
   /** FIFO path (made in `before`) opened as fd 0; left out: /dev/null. */
@@ -52,6 +54,23 @@ export type Make =
       readonly lower: readonly string[];
       readonly target: string;
       readonly source: string;
+    }
+  /**
+   * The root of an image, at `folder`/`root`: its layers with the ids of one sandbox, and above them a tmpfs of `bytes` that is all
+   * of `folder`. `folders` are made where they are missing, `files` are written; a link in the place of any is refused.
+   */
+  | {
+      readonly kind: "image";
+      /** Absolute, the lowest first. */
+      readonly layers: readonly string[];
+      readonly ids: { readonly first: number; readonly count: number };
+      readonly bytes: number;
+      readonly folder: string;
+      readonly root: string;
+      readonly folders: readonly string[];
+      /** Made where it is missing; links in it are the image's own affair, for nothing of ebb's goes there. */
+      readonly workingDirectory: string;
+      readonly files: ReadonlyArray<{ readonly path: string; readonly text: string }>;
     }
   /** One write to a file that exists: a limit of a cgroup. */
   | { readonly kind: "write"; readonly path: string; readonly value: string };

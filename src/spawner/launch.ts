@@ -5,15 +5,17 @@ import { chownSync, closeSync, mkdirSync, openSync, readFileSync, readSync, rena
 import type { LaunchSpec, Make, ProcessExit, Undo } from "./door.ts";
 import type { Ledger } from "./ledger.ts";
 import { statOf } from "./owners.ts";
+import { makeImageRoot } from "./image-root.ts";
 import { markName, markValue } from "./reclaim.ts";
 import type { Syscalls } from "./syscalls.ts";
 import { thaw, undoAll } from "./undo.ts";
+import { UserNamespaces } from "./user-namespaces.ts";
 
 const readAtEndBytes = 4_096;
 /** An engine whose container has been killed ends by itself; past this it is killed as well. */
 const engineEndMs = 1_000;
 
-type Signal = "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT";
+type AskedSignal = "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT";
 
 interface Launched {
   readonly spec: LaunchSpec;
@@ -27,6 +29,7 @@ export class Launcher {
   readonly #runDir: string;
   readonly #ledger: Ledger;
   readonly #system: Syscalls;
+  readonly #namespaces = new UserNamespaces();
   readonly #ended: (id: string, how: ProcessExit) => void;
   readonly #problem: (words: string) => void;
 
@@ -48,7 +51,7 @@ export class Launcher {
   async make(owner: string, things: readonly Make[], undo: readonly Undo[]): Promise<void> {
     if (undo.length > 0) this.#ledger.add(owner, undo);
     else if (!this.#ledger.has(owner)) throw new Error(`${owner} has gone`);
-    for (const thing of things) makeThing(thing, this.#system);
+    for (const thing of things) makeThing(thing, this.#system, this.#namespaces);
   }
 
   async unmake(owner: string): Promise<void> {
@@ -61,7 +64,7 @@ export class Launcher {
     this.#ledger.add(spec.id, [...spec.undo, ...(spec.listen ? [{ kind: "remove" as const, path: spec.listen }] : [])]);
     const opened: Array<() => void> = [];
     try {
-      for (const thing of spec.before ?? []) makeThing(thing, this.#system);
+      for (const thing of spec.before ?? []) makeThing(thing, this.#system, this.#namespaces);
       const child = await this.#spawn(spec, opened);
       const exit = new Promise<ProcessExit>((resolve) => {
         child.once("exit", (code, signal) => resolve({ code, signal }));
@@ -125,17 +128,18 @@ export class Launcher {
     if (problems.length === 0) this.#ledger.forget(id);
   }
 
-  signal(id: string, signal: Signal): void {
+  signal(id: string, asked: AskedSignal): void {
     const launched = this.#launched.get(id);
     if (!launched || launched.child.exitCode !== null || launched.child.signalCode !== null) return;
     const { spec, child } = launched;
+    const signal = asked === "SIGTERM" ? (spec.endSignal ?? asked) : asked;
     const inner = spec.signalPidFile === null ? null : innerPid(spec.signalPidFile, child.pid!);
     if (inner !== null) {
       tryKill(inner, signal);
       if (signal === "SIGKILL") setTimeout(() => this.#killEngine(id, child), engineEndMs).unref();
     } else if (spec.signalPidFile === null) killGroup(child.pid!, signal);
     // An engine still at work: there is nobody inside yet who could be asked.
-    else if (signal === "SIGTERM" || signal === "SIGKILL") killGroup(child.pid!, "SIGKILL");
+    else if (asked === "SIGTERM" || asked === "SIGKILL") killGroup(child.pid!, "SIGKILL");
     thaw(this.#ledger.undoOf(id));
   }
 
@@ -161,11 +165,11 @@ function innerPid(file: string, engine: number): number | null {
   return Number.isInteger(pid) && pid > 1 && statOf(pid)?.parent === engine ? pid : null;
 }
 
-function killGroup(leader: number, signal: Signal): void {
+function killGroup(leader: number, signal: NodeJS.Signals): void {
   tryKill(-leader, signal);
 }
 
-function tryKill(pid: number, signal: Signal): void {
+function tryKill(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch {
@@ -173,7 +177,7 @@ function tryKill(pid: number, signal: Signal): void {
   }
 }
 
-export function makeThing(thing: Make, system: Syscalls): void {
+export function makeThing(thing: Make, system: Syscalls, namespaces: UserNamespaces): void {
   switch (thing.kind) {
     case "folder":
       mkdirSync(thing.path, { mode: thing.mode, recursive: true });
@@ -194,6 +198,9 @@ export function makeThing(thing: Make, system: Syscalls): void {
       } catch {
         system.bind(thing.source, thing.target, true);
       }
+      return;
+    case "image":
+      makeImageRoot(thing, system, namespaces);
       return;
     case "write":
       writeExisting(thing.path, thing.value);

@@ -16,8 +16,22 @@ const mountFlags = {
   private: 1 << 18,
   shared: 1 << 20,
 } as const;
+/** open_tree(2), mount_setattr(2), move_mount(2): the same numbers on every architecture. */
+const openTree = { number: 428n, clone: 1n, closeOnExec: 0o2000000n } as const;
+const moveMount = { number: 429n, fromDescriptor: 4n } as const;
+const mountSetattr = { number: 442n, emptyPath: 0x1000n, idmap: 0x100000n } as const;
+/** struct mount_attr: what is set, what is cleared, propagation, the user namespace. */
+const mountAttr = { bytes: 32, userNamespaceAt: 24, readOnly: 1n, noSetuid: 2n, noDevices: 4n } as const;
+const workingDirectory = -100n;
 const detach = 2;
 const noFollow = 8;
+
+export interface WritableLayers {
+  /** The uppermost first. */
+  readonly lower: readonly string[];
+  readonly upper: string;
+  readonly work: string;
+}
 
 /** A listening socket, to be handed to a process and then closed here. */
 export interface Listening {
@@ -35,6 +49,12 @@ export interface Syscalls {
   tmpfs(target: string, bytes: number, mode: string): void;
   /** Read-only; `lower` are relative to `base`, which becomes the working directory for the call. */
   overlay(base: string, lower: readonly string[], target: string): void;
+  /** What may be written above `lower`; all names are relative to `base`. `upper` and `work` are on one file system. */
+  writableOverlay(base: string, layers: WritableLayers, target: string): void;
+  /** A read-only view of a folder whose ids are shifted as the user namespace behind `fd` maps them (Linux 5.12). */
+  idmapped(source: string, target: string, fd: number): void;
+  /** Nothing that is mounted below is seen by anybody else's copy. */
+  makePrivate(path: string): void;
   /** Lazily, never through a link. False: nothing was mounted there. */
   unmount(path: string): boolean;
   /** Listens on a Unix socket, close-on-exec; `path` is at most 107 bytes. */
@@ -51,8 +71,8 @@ class SyscallError extends Error {
 }
 
 const errnoNames: Readonly<Record<number, string>> = {
-  1: "EPERM", 2: "ENOENT", 12: "ENOMEM", 13: "EACCES", 16: "EBUSY", 17: "EEXIST", 19: "ENODEV", 20: "ENOTDIR", 22: "EINVAL",
-  28: "ENOSPC", 30: "EROFS", 36: "ENAMETOOLONG", 40: "ELOOP", 98: "EADDRINUSE",
+  1: "EPERM", 2: "ENOENT", 9: "EBADF", 12: "ENOMEM", 13: "EACCES", 16: "EBUSY", 17: "EEXIST", 19: "ENODEV", 20: "ENOTDIR", 22: "EINVAL",
+  28: "ENOSPC", 30: "EROFS", 36: "ENAMETOOLONG", 38: "ENOSYS", 40: "ELOOP", 95: "EOPNOTSUPP", 98: "EADDRINUSE",
 }; // prettier-ignore
 
 export function createSyscalls(options: { ffi?: boolean } = {}): Syscalls {
@@ -76,6 +96,8 @@ function throughFfi(ffi: typeof import("node:ffi")): Syscalls {
     bind: { arguments: ["i32", "buffer", "u32"], return: "i32" },
     listen: { arguments: ["i32", "i32"], return: "i32" },
     fcntl: { arguments: ["i32", "i32", "i32"], return: "i32" },
+    // Younger than the C libraries of many machines: by number.
+    syscall: { arguments: ["i64", "i64", "buffer", "i64", "buffer", "i64"], return: "i64" },
     __errno_location: { arguments: [], return: "pointer" },
   });
   const errno = (): number => ffi.getInt32(libc.__errno_location());
@@ -87,6 +109,8 @@ function throughFfi(ffi: typeof import("node:ffi")): Syscalls {
   const mount = (source: string, target: string, type: string, flags: number, data: string): void => {
     check(`mount ${target}`, libc.mount(source, target, type, BigInt(flags), data));
   };
+  const text = (value: string): Buffer => Buffer.from(`${value}\0`);
+  const nothing = text("");
   const tight = mountFlags.noSetuid | mountFlags.noDevices;
   return {
     by: "ffi",
@@ -112,6 +136,41 @@ function throughFfi(ffi: typeof import("node:ffi")): Syscalls {
         process.chdir(before);
       }
     },
+    writableOverlay: (base, { lower, upper, work }, target) => {
+      const before = process.cwd();
+      process.chdir(base);
+      try {
+        // Nothing of it is to outlive its mount, so nothing needs to be followed or synchronised.
+        const options = `lowerdir=${lower.join(":")},upperdir=${upper},workdir=${work},redirect_dir=off,metacopy=off,index=off`;
+        mount("ebb", target, "overlay", tight, options);
+      } finally {
+        process.chdir(before);
+      }
+    },
+    idmapped: (source, target, fd) => {
+      const called = (name: string, result: bigint): bigint => BigInt(check(`${name} ${source}`, Number(result)));
+      const flags = openTree.clone | openTree.closeOnExec;
+      const tree = called(
+        "open_tree",
+        libc.syscall(openTree.number, workingDirectory, text(source), flags, nothing, 0n),
+      );
+      try {
+        const { bytes, userNamespaceAt, readOnly, noSetuid, noDevices } = mountAttr;
+        const attributes = Buffer.alloc(bytes);
+        attributes.writeBigUInt64LE(mountSetattr.idmap | readOnly | noSetuid | noDevices);
+        attributes.writeBigUInt64LE(BigInt(fd), userNamespaceAt);
+        const size = BigInt(bytes);
+        called(
+          "mount_setattr",
+          libc.syscall(mountSetattr.number, tree, nothing, mountSetattr.emptyPath, attributes, size),
+        );
+        const from = moveMount.fromDescriptor;
+        called("move_mount", libc.syscall(moveMount.number, tree, nothing, workingDirectory, text(target), from));
+      } finally {
+        closeSync(Number(tree));
+      }
+    },
+    makePrivate: (path) => mount("", path, "", mountFlags.private, ""),
     unmount: (path) => {
       if (libc.umount2(path, detach | noFollow) === 0) return true;
       const code = errno();
@@ -169,6 +228,14 @@ function throughPrograms(): Syscalls {
       mountProgram("-t", "tmpfs", "-o", `nosuid,nodev,size=${bytes},mode=${mode}`, "tmpfs", target),
     overlay: (base, lower, target) =>
       run("/bin/mount", ["-t", "overlay", "-o", `ro,nosuid,nodev,lowerdir=${lower.join(":")}`, "ebb", target], base),
+    writableOverlay: (base, { lower, upper, work }, target) => {
+      const options = `nosuid,nodev,lowerdir=${lower.join(":")},upperdir=${upper},workdir=${work}`;
+      run("/bin/mount", ["-t", "overlay", "-o", options, "ebb", target], base);
+    },
+    idmapped: (source) => {
+      throw new SyscallError(`open_tree ${source}`, "needs node:ffi");
+    },
+    makePrivate: (path) => mountProgram("--make-private", path),
     unmount: (path) => {
       if (!isMountPoint(path)) return false;
       run("/bin/umount", ["-l", path]);
