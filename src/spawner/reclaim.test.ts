@@ -1,22 +1,31 @@
 // What a dead daemon left, where not all of it can be undone.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { test, type TestContext } from "node:test";
+import { Worker } from "node:worker_threads";
 import type { Undo } from "./door.ts";
 import { ownerOf } from "./owners.ts";
 import { reclaimDead } from "./reclaim.ts";
 import { createSyscalls } from "./syscalls.ts";
 
-test("what cannot be undone keeps its ledger, and the next start tries it again", async (t) => {
+/** The run directories of the one that starts and of one that is dead, and what writes what the dead one owes. */
+function machine(t: TestContext): { boot: string; own: string; dead: string; owes: (undo: readonly Undo[]) => void } {
   const boot = mkdtempSync(join(tmpdir(), "ebb-reclaim-"));
   t.after(() => rmSync(boot, { recursive: true, force: true }));
   const [own, dead] = [join(boot, "aaaaaaaaaaaa"), join(boot, "bbbbbbbbbbbb")];
   for (const folder of [own, join(dead, "ledger"), join(boot, "alloc")]) mkdirSync(folder, { recursive: true });
   const owes = (undo: readonly Undo[]): void =>
     writeFileSync(join(dead, "ledger", "s1.json"), JSON.stringify({ id: "s1", undo }));
+  return { boot, own, dead, owes };
+}
+
+test("what cannot be undone keeps its ledger, and the next start tries it again", async (t) => {
+  const { boot, own, dead, owes } = machine(t);
   // Nobody can remove what /proc shows.
   owes([{ kind: "remove", path: "/proc/self/status" }]);
   const problems = await reclaimDead(own, createSyscalls());
@@ -40,3 +49,50 @@ test("a run directory whose maker died in making it goes at the next start; one 
   assert.deepEqual(await reclaimDead(own, createSyscalls()), []);
   assert.deepEqual(readdirSync(boot).toSorted(), [living, "aaaaaaaaaaaa", "alloc"]);
 });
+
+// Version 1 holds back even SIGKILL from what is frozen.
+const [mount, file, states] = existsSync("/sys/fs/cgroup/freezer")
+  ? (["/sys/fs/cgroup/freezer", "freezer.state", ["THAWED", "FROZEN"]] as const)
+  : (["/sys/fs/cgroup", "cgroup.freeze", ["0", "1"]] as const);
+
+/** Freezes this again whenever somebody has thawed it, so many times. */
+const freezer = `const { readFileSync, writeFileSync } = require("node:fs");
+const { workerData: { path, states: [thawed, frozen], times }, parentPort } = require("node:worker_threads");
+writeFileSync(path, frozen, { flag: "r+" });
+parentPort.postMessage("frozen");
+for (let again = 0; again < times; ) {
+  let state;
+  try {
+    state = readFileSync(path, "latin1").trim();
+    if (state === thawed) { again++; writeFileSync(path, frozen, { flag: "r+" }); }
+  } catch { break; }
+}`;
+
+for (const level of ["s1", "s1/c"])
+  test(
+    `what is frozen again and again while it is undone (${level}) is gone all the same`,
+    { skip: process.getuid?.() !== 0 || !existsSync(join(mount, "cgroup.procs")) ? "needs root and cgroups" : false },
+    async (t) => {
+      const { own, dead, owes } = machine(t);
+      const parent = join(mount, `test-${process.pid}-again`);
+      mkdirSync(join(parent, "s1", "c"), { recursive: true });
+      const child = spawn("/bin/sleep", ["1000"], { stdio: "ignore" });
+      const exited = once(child, "exit");
+      writeFileSync(join(parent, "s1", "c", "cgroup.procs"), String(child.pid));
+      owes([{ kind: "cgroup", paths: [parent] }]);
+      const path = join(parent, level, file);
+      const worker = new Worker(freezer, { eval: true, workerData: { path, states, times: 10 } });
+      t.after(async () => {
+        await worker.terminate();
+        // Where the test fails; a killed process that stays frozen would stay for ever.
+        if (existsSync(path)) writeFileSync(path, states[0], { flag: "r+" });
+        child.kill("SIGKILL");
+        await exited;
+      });
+      await once(worker, "message");
+      assert.deepEqual(await reclaimDead(own, createSyscalls()), []);
+      assert.equal((await exited)[1], "SIGKILL");
+      assert.ok(!existsSync(parent));
+      assert.ok(!existsSync(dead));
+    },
+  );
