@@ -1,61 +1,37 @@
 // What clients send ahead of their turn: how much of it is held, and whose.
 
 import assert from "node:assert/strict";
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import test, { afterEach, beforeEach } from "node:test";
 import { until } from "#activator/world.testing.ts";
-import { systemClock } from "#model/clock.ts";
 import { httpLimits } from "#model/limits.ts";
 import { IncomingBody } from "../incoming-body.ts";
 import type { Exchange } from "./exchange.ts";
 import { Held } from "./held.ts";
-import { Http1Server } from "./server.ts";
+import { get, Served } from "./served.testing.ts";
+import type { Http1Server } from "./server.ts";
 
 /** One read of a socket. */
 const readBytes = 64 * 1024;
 const held = { inAllBytes: 256 * 1024, eachBytes: 128 * 1024 };
 
+let served: Served;
 let server: Http1Server;
-let port: number;
 let exchanges: Exchange[];
-/** Whose connections they are, in the order in which they come; then "x". */
-let parties: string[];
-const sockets: Socket[] = [];
 
 beforeEach(async () => {
-  exchanges = [];
-  parties = [];
-  server = new Http1Server(
-    {
-      closing: false,
-      request(exchange) {
-        exchanges.push(exchange);
-        return false;
-      },
-      upgrade() {},
-      unreadable() {},
-    },
-    { clock: systemClock, partyOf: () => parties.shift() ?? "x", connections: { inAll: 50, each: 50 }, held },
-  );
-  port = await server.listen("127.0.0.1", 0);
+  served = await Served.start({ held });
+  ({ server, exchanges } = served);
 });
-afterEach(async () => {
-  const closed = server.close();
-  server.destroyAll();
-  await closed;
-  for (const socket of sockets.splice(0)) socket.destroy();
-});
+afterEach(() => served.stop());
 
-function open(): Socket {
-  const socket = connect({ port, host: "127.0.0.1", noDelay: true });
-  socket.on("error", () => undefined).resume();
-  sockets.push(socket);
-  return socket;
+async function open(): Promise<Socket> {
+  return (await served.open()).socket;
 }
 
 const post = (length: number, body = length): string =>
   `POST / HTTP/1.1\r\nhost: x\r\ncontent-length: ${length}\r\n\r\n${"b".repeat(body)}`;
-const arrived = (count: number): Promise<void> => until(() => exchanges.length === count, `${count} requests`);
+const arrived = (count: number): Promise<void> => served.arrived(count);
 
 /** Nothing more has been read for a while, though there is more. */
 async function settled(): Promise<void> {
@@ -80,7 +56,7 @@ function serve(exchange: Exchange): Promise<number> {
 test("of all the bodies that one connection sends ahead so much is held as of one, and they are served in their time", async () => {
   const count = 16;
   const size = 40_000;
-  open().write(post(size).repeat(count));
+  (await open()).write(post(size).repeat(count));
   await arrived(2);
   await settled();
   assert.equal(exchanges.length, 2, "what is behind them stays in the socket");
@@ -94,9 +70,11 @@ test("of all the bodies that one connection sends ahead so much is held as of on
 
 test("when enough is held of all, bodies that wait are read no further, and are when half has gone", async () => {
   const size = 1024 * 1024;
-  parties = Array.from({ length: 20 }, (_, index) => `client-${index}`);
+  served.parties.push(...Array.from({ length: 20 }, (_, index) => `client-${index}`));
+  const sockets: Socket[] = [];
   for (let index = 0; index < 20; index++) {
-    const socket = open();
+    const socket = await open();
+    sockets.push(socket);
     socket.write(post(size, 100));
     await arrived(index + 1);
   }
@@ -117,8 +95,8 @@ test("when enough is held of all, bodies that wait are read no further, and are 
 
 test("a client that has gone takes what was held of it along", async () => {
   for (const leave of ["end", "resetAndDestroy"] as const) {
-    exchanges = [];
-    const socket = open();
+    exchanges.length = 0;
+    const socket = await open();
     socket.write(post(100_000, 30_000));
     await until(() => server.heldBytes > 30_000, "it is held");
     socket[leave]();
@@ -128,8 +106,8 @@ test("a client that has gone takes what was held of it along", async () => {
 
 test("a body that is answered without being taken is held no longer", async () => {
   for (const sent of [30_000, 10_000]) {
-    exchanges = [];
-    open().write(post(30_000, sent));
+    exchanges.length = 0;
+    (await open()).write(post(30_000, sent));
     await until(() => server.heldBytes > sent, "it is held");
     exchanges[0]!.send(503, [], Buffer.from("no"), false);
     assert.equal(server.heldBytes, 0);
@@ -137,15 +115,16 @@ test("a body that is answered without being taken is held no longer", async () =
 });
 
 test("a connection that waits is paused for others' sake alone: one that asks for nothing but answers is read on", async () => {
-  parties = ["many", "many", "many", "many", "other"];
+  served.parties.push("many", "many", "many", "many", "other");
   for (let index = 0; index < 4; index++) {
-    open().write(post(100_000, 70_000));
+    (await open()).write(post(100_000, 70_000));
     await arrived(index + 1);
   }
   await until(() => exchanges[0]!.crowded, "it is crowded");
-  open().write("GET /1 HTTP/1.1\r\nhost: x\r\n\r\n");
+  const other = await open();
+  other.write(get("/1"));
   await arrived(5);
-  sockets.at(-1)!.write("GET /2 HTTP/1.1\r\nhost: x\r\n\r\n");
+  other.write(get("/2"));
   await arrived(6);
 });
 

@@ -2,57 +2,26 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import test, { afterEach, beforeEach } from "node:test";
 import { until } from "#activator/world.testing.ts";
-import { systemClock } from "#model/clock.ts";
-import type { Connection } from "./connection.ts";
 import type { Exchange } from "./exchange.ts";
-import { Http1Server } from "./server.ts";
+import { get, ok, Served, type Client } from "./served.testing.ts";
 
-let server: Http1Server;
+let served: Served;
 let socket: Socket;
-let connection: Connection;
 let exchanges: Exchange[];
-/** Exchanges whose client has gone. */
-let gone: number;
-let received: () => string;
-let ended: Promise<unknown>;
+let received: Client["received"];
+let ended: Client["ended"];
 
 beforeEach(async () => {
-  exchanges = [];
-  gone = 0;
-  server = new Http1Server(
-    {
-      closing: false,
-      request(exchange, on) {
-        connection = on;
-        exchange.answeredBy({ drained() {}, gone: () => void gone++ });
-        exchanges.push(exchange);
-        return false;
-      },
-      upgrade() {},
-      unreadable() {},
-    },
-    { clock: systemClock, partyOf: () => "x", connections: { inAll: 1, each: 1 } },
-  );
-  socket = connect({ port: await server.listen("127.0.0.1", 0), host: "127.0.0.1", noDelay: true });
-  let text = "";
-  received = () => text;
-  socket.on("data", (chunk: Buffer) => void (text += chunk.toString("latin1")));
-  ended = once(socket, "close");
-  await once(socket, "connect");
+  served = await Served.start({ connections: { inAll: 1, each: 1 } });
+  exchanges = served.exchanges;
+  ({ socket, received, ended } = await served.open());
 });
-afterEach(async () => {
-  const closed = server.close();
-  server.destroyAll();
-  await closed;
-  socket.destroy();
-});
+afterEach(() => served.stop());
 
-const get = (target: string, version = "1.1"): string => `GET ${target} HTTP/${version}\r\nhost: x\r\n\r\n`;
-const ok = (exchange: Exchange, text: string): void => exchange.send(200, [], Buffer.from(text), false);
-const arrived = (count: number): Promise<void> => until(() => exchanges.length === count, `${count} requests`);
+const arrived = (count: number): Promise<void> => served.arrived(count);
 
 test("an answer that breaks before its turn ends the connection in its turn: those before it go out whole", async () => {
   socket.write(get("/1") + get("/2") + get("/3") + get("/4"));
@@ -63,13 +32,13 @@ test("an answer that breaks before its turn ends the connection in its turn: tho
   exchanges[2]!.write(Buffer.from("broken"));
   exchanges[2]!.destroy();
   await until(() => received().includes("on"), "the first of it");
-  assert.equal(gone, 0);
+  assert.equal(served.gone, 0);
   exchanges[0]!.write(Buffer.from("e"));
   exchanges[0]!.end();
   ok(exchanges[1]!, "two");
   await ended;
   assert.match(received(), /2\r\non\r\n1\r\ne\r\n0\r\n\r\nHTTP\/1\.1 200 [^]*\r\n\r\ntwo$/);
-  assert.equal(gone, 1, "who answers what was asked behind it is told");
+  assert.equal(served.gone, 1, "who answers what was asked behind it is told");
 });
 
 test("an answer that breaks in its turn lets what was answered before it go out", async () => {
@@ -89,7 +58,7 @@ test("an answer that breaks in its turn lets what was answered before it go out"
 });
 
 test("an answer that its end alone would complete is broken off by a reset", async () => {
-  socket.write(get("/", "1.0"));
+  socket.write(get("/", "", "1.0"));
   await arrived(1);
   exchanges[0]!.start(200, [], null, false);
   exchanges[0]!.write(Buffer.from("broken"));
@@ -99,10 +68,11 @@ test("an answer that its end alone would complete is broken off by a reset", asy
 });
 
 test("an answer that is broken off by a reset while the connection ends already ends it", async () => {
-  socket.write(get("/", "1.0"));
+  socket.write(get("/", "", "1.0"));
   await arrived(1);
   exchanges[0]!.start(200, [], null, false);
   exchanges[0]!.write(Buffer.from("broken"));
+  const connection = served.connection!;
   const over = once(connection.socket, "close");
   // As when the client has ended its side.
   connection.socket.end();

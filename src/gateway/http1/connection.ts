@@ -106,10 +106,10 @@ export class Connection implements ExchangeOwner, RequestEvents {
     this.#socket.destroySoon();
   }
 
-  /** Ends it if it waits for too long; asked every few seconds. */
+  /** Ends it if it waits for too long; asked every few seconds, when what has come until then is read. */
   sweep(nowUs: number): void {
     if (!this.idle) return;
-    if (this.#headSinceUs !== null && this.#receiving === null) {
+    if (this.#headSinceUs !== null && this.#receiving === null && !this.#paused) {
       if (nowUs - this.#headSinceUs < httpLimits.headersTimeoutMs * 1_000) return;
       this.#giveUp(headTimeout);
     } else if (this.#socket.writableLength > 0 && this.#sends()) {
@@ -182,6 +182,8 @@ export class Connection implements ExchangeOwner, RequestEvents {
     const wait = this.#unread || this.#hasAhead() || this.#exchanges.length > pipelinedMax;
     if (wait === this.#paused || this.#leaving !== null) return;
     this.#paused = wait;
+    // What was not read was not late.
+    if (!wait && this.#headSinceUs !== null) this.#headSinceUs = this.#clock.monotonicUs();
     this.#parser.flow(this.#socket, !wait);
   }
 

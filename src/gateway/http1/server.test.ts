@@ -1,83 +1,25 @@
 // Connections over real sockets, in time that is moved by hand: whom they wait for, and how they end.
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { connect, type Socket } from "node:net";
 import test, { afterEach, beforeEach } from "node:test";
 import { until } from "#activator/world.testing.ts";
 import { VirtualClock } from "#lib/virtual-clock.ts";
-import { parserError } from "../problem.ts";
 import type { Exchange } from "./exchange.ts";
-import { Http1Server } from "./server.ts";
+import { get, ok, Served, type Client } from "./served.testing.ts";
 
 let clock: VirtualClock;
-let server: Http1Server;
-let port: number;
-let closing: boolean;
-/** Every request asks to become another protocol's. */
-let upgrading: boolean;
+let served: Served;
 let exchanges: Exchange[];
-/** Exchanges whose client has gone, of this test's server alone. */
-let gone: () => number;
-/** Whose connections they are, in the order in which they come; then "x". */
-let parties: (string | null)[];
-const sockets: Socket[] = [];
 
 beforeEach(async () => {
   clock = new VirtualClock();
-  closing = false;
-  upgrading = false;
-  exchanges = [];
-  const told = { gone: 0 };
-  gone = () => told.gone;
-  parties = [];
-  server = new Http1Server(
-    {
-      get closing() {
-        return closing;
-      },
-      request(exchange) {
-        exchange.answeredBy({ drained() {}, gone: () => void told.gone++ });
-        exchanges.push(exchange);
-        return upgrading;
-      },
-      upgrade() {},
-      unreadable(code, exchange, connection) {
-        if (exchange !== null) exchange.bodyFailed(new Error(code));
-        else connection.lastWords((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));
-      },
-    },
-    { clock, partyOf: () => (parties.length > 0 ? parties.shift()! : "x"), connections: { inAll: 6, each: 3 } },
-  );
-  port = await server.listen("127.0.0.1", 0);
+  served = await Served.start({ clock, connections: { inAll: 6, each: 3 } });
+  exchanges = served.exchanges;
 });
-afterEach(async () => {
-  const closed = server.close();
-  server.destroyAll();
-  await closed;
-  for (const socket of sockets.splice(0)) socket.destroy();
-});
+afterEach(() => served.stop());
 
-interface Client {
-  readonly socket: Socket;
-  readonly received: () => string;
-  readonly ended: Promise<unknown>;
-}
-
-async function open(): Promise<Client> {
-  const socket = connect({ port, host: "127.0.0.1", noDelay: true });
-  sockets.push(socket);
-  let received = "";
-  socket.on("data", (chunk: Buffer) => void (received += chunk.toString("latin1")));
-  socket.on("error", () => undefined);
-  const ended = once(socket, "close");
-  await once(socket, "connect");
-  return { socket, received: () => received, ended };
-}
-
-const get = (target: string, headers = ""): string => `GET ${target} HTTP/1.1\r\nhost: x\r\n${headers}\r\n`;
-const ok = (exchange: Exchange, text: string): void => exchange.send(200, [], Buffer.from(text), false);
-const arrived = (count: number): Promise<void> => until(() => exchanges.length === count, `${count} requests`);
+const open = (): Promise<Client> => served.open();
+const arrived = (count: number): Promise<void> => served.arrived(count);
 const arrivedAtLeast = (count: number): Promise<void> => until(() => exchanges.length >= count, `${count} requests`);
 /** The server has its connection: what it does later, it does by its clock. */
 const known = (): Promise<void> => until(() => clock.pending() > 0, "a connection");
@@ -103,6 +45,49 @@ test("a head that does not come in time: 408, and the connection ends; so does o
   assert.match(slow.received(), /^HTTP\/1\.1 408 /);
   assert.match(silent.received(), /^HTTP\/1\.1 408 /);
   assert.equal(exchanges.length, 0);
+});
+
+test("what lies in its socket unread while the server is held up counts for a client", async () => {
+  const [first, later] = [await open(), await open()];
+  later.socket.write(get("/"));
+  await arrived(1);
+  ok(exchanges[0]!, "first");
+  await until(() => later.received().endsWith("first"), "the answer");
+  /** What is written lies in the server's socket at once, and its timer runs before it reads again. */
+  const askBeforeSweep = async (client: Client, afterMs: number, target: string): Promise<void> => {
+    await clock.advance(afterMs);
+    client.socket.write(get(target));
+    assert.ok(clock.step(clock.monotonicUs() + 5_000_000));
+  };
+  await askBeforeSweep(first, 19_000, "/head");
+  await arrived(2);
+  ok(exchanges[1]!, "in time");
+  await until(() => first.received().endsWith("in time"), "its answer");
+  await askBeforeSweep(later, 49_000, "/next");
+  await arrived(3);
+  assert.deepEqual(
+    exchanges.map(({ head }) => head.target),
+    ["/", "/head", "/next"],
+  );
+});
+
+test("a head of which the rest is not read, for its client has not read what it was answered, has all of its time", async () => {
+  const { socket, received, ended } = await open();
+  socket.pause();
+  socket.write(get("/"));
+  await arrived(1);
+  exchanges[0]!.send(200, [], Buffer.alloc(16 * 1024 * 1024), false);
+  socket.write(`${get("/")}GET /last HTTP/1.1\r\n`);
+  await arrived(2);
+  socket.write("host: x\r\n\r\n");
+  ok(exchanges[1]!, "second");
+  await clock.advance(30_000);
+  socket.resume();
+  await arrived(3);
+  ok(exchanges[2]!, "third");
+  await until(() => received().endsWith("third"), "the third answer");
+  socket.destroy();
+  await ended;
 });
 
 test("on a connection that was idle a head has all of its time", async () => {
@@ -152,7 +137,7 @@ test("a client that does not read the rest of its answer is cut off, like one th
   while (exchanges[0]!.write(piece)) await new Promise((resolve) => setImmediate(resolve));
   exchanges[0]!.end();
   await clock.advance(60_000);
-  assert.equal(gone(), 0);
+  assert.equal(served.gone, 0);
   await clock.advance(20_000);
   socket.resume();
   await ended;
@@ -176,7 +161,7 @@ test("answers that are ready early wait for their turn; the one that closes is t
     .map((answer) => answer.slice(answer.indexOf("\r\n\r\n") + 4));
   assert.deepEqual(bodies, ["one", "two", "3\r\nthr\r\n2\r\nee\r\n0\r\n\r\n", "four"]);
   assert.equal(received().match(/connection: close/g)!.length, 1);
-  assert.equal(gone(), 0);
+  assert.equal(served.gone, 0);
 });
 
 test("of the requests that a client sends ahead four are served at once, and the others in their turn", async () => {
@@ -202,7 +187,7 @@ test("what a client asked behind an answer that closes is dropped, and whoever a
   exchanges[0]!.send(400, [], Buffer.from("no"), true);
   await ended;
   assert.equal(received().match(/HTTP\/1\.1/g)!.length, 1);
-  assert.equal(gone(), 1);
+  assert.equal(served.gone, 1);
 });
 
 test("a body stays in the client's socket until somebody takes it", async () => {
@@ -254,7 +239,7 @@ test("a client that goes ends its exchanges, and a body that was on its way fail
   });
   socket.destroy();
   assert.match((await failed).message, /closed the connection before its body was complete/);
-  assert.equal(gone(), 1);
+  assert.equal(served.gone, 1);
 });
 
 test("while it closes, answers under way go out and end their connections, and idle ones end at once", async () => {
@@ -264,8 +249,8 @@ test("while it closes, answers under way go out and end their connections, and i
   ok(exchanges[0]!, "idle");
   busy.socket.write(get("/"));
   await arrived(2);
-  closing = true;
-  const closed = server.close();
+  served.closing = true;
+  const closed = served.server.close();
   await idle.ended;
   ok(exchanges[1]!, "busy");
   await busy.ended;
@@ -322,7 +307,7 @@ async function rested(party: string | null): Promise<Client> {
 /** A client whose request waits for its answer. */
 async function asking(party: string | null): Promise<Client> {
   const before = exchanges.length;
-  parties.push(party);
+  served.parties.push(party);
   const client = await open();
   client.socket.write(get("/"));
   await arrived(before + 1);
@@ -344,18 +329,18 @@ test("when all connections are taken, the one that carries no request for longes
   await rested("g");
   await clients[1]!.ended;
   assert.deepEqual(openOf(clients), [0, 2, 3, 4, 5]);
-  assert.equal(gone(), 0);
+  assert.equal(served.gone, 0);
 });
 
 test("a connection whose head is still on its way carries no request", async () => {
-  parties.push("slow");
+  served.parties.push("slow");
   const slow = await open();
   slow.socket.write("GET / HT");
   await known();
   for (const party of ["a", "b", "c", "d", "e"]) await asking(party);
   await asking("f");
   await slow.ended;
-  assert.equal(gone(), 0);
+  assert.equal(served.gone, 0);
 });
 
 test("who has more than a share gives way first, even where others rest for longer; and then what is at work there", async () => {
@@ -368,8 +353,8 @@ test("who has more than a share gives way first, even where others rest for long
   await small.ended;
   others.push(await asking("c"));
   await greedy[0]!.ended;
-  assert.equal(gone(), 1);
-  parties.push("d");
+  assert.equal(served.gone, 1);
+  served.parties.push("d");
   const refused = await open();
   await refused.ended;
   assert.deepEqual(
@@ -385,20 +370,20 @@ test("one client that opens more than there are gets no others' place, and keeps
   const other = await rested("other");
   const greedy: Client[] = [];
   for (let i = 0; i < 5; i++) greedy.push(await asking("greedy"));
-  parties.push("greedy");
+  served.parties.push("greedy");
   const refused = await open();
   await refused.ended;
   assert.deepEqual(openOf([other, ...greedy]), [0, 1, 2, 3, 4, 5]);
 });
 
 test("a connection that has become another protocol's does not count as resting", async () => {
-  upgrading = true;
+  served.upgrading = true;
   const web = await asking("web");
-  upgrading = false;
+  served.upgrading = false;
   ok(exchanges[0]!, "switched");
   await until(() => web.received().endsWith("switched"), "the answer");
   for (const party of ["a", "b", "c", "d", "e"]) await asking(party);
-  parties.push("f");
+  served.parties.push("f");
   const refused = await open();
   await refused.ended;
   assert.equal(web.socket.destroyed, false);

@@ -87,8 +87,11 @@ export class Http1Server {
 
   readonly #onSweep = (): void => {
     const nowUs = this.#clock.monotonicUs();
-    for (const connection of this.#connections) connection.sweep(nowUs);
-    this.#sweep = this.#connections.size > 0 ? this.#clock.after(sweepEveryMs, this.#onSweep) : null;
+    // What came while the loop was held up is read before a client is judged by it: behind the timers the loop reads.
+    setImmediate(() => {
+      for (const connection of this.#connections) connection.sweep(nowUs);
+      this.#sweep = this.#connections.size > 0 ? this.#clock.after(sweepEveryMs, this.#onSweep) : null;
+    });
   };
 }
 
