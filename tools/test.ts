@@ -37,7 +37,8 @@ const files = [
   ...rest.filter((file) => file.startsWith("src/")),
 ];
 
-const tests = run({ files, cwd: root, concurrency: sideBySide, timeout: testMs });
+const execArgv = ["--import", new URL("ends.ts", import.meta.url).href];
+const tests = run({ files, cwd: root, concurrency: sideBySide, timeout: testMs, execArgv });
 tests.on("test:summary", ({ success }) => {
   if (!success) process.exitCode = 1;
 });

@@ -218,6 +218,7 @@ test("3,000 files are received and stored without holding up the loop", async (t
   const source = packed(files);
   await new Promise((resolve) => setImmediate(resolve));
   const idle = new Worker(idleLoop, { eval: true });
+  t.after(() => idle.terminate());
   await once(idle, "online");
   const delay = monitorEventLoopDelay({ resolution: 1 });
   delay.enable();

@@ -105,7 +105,7 @@ test("a flood of words is heard no faster than its bound, and the rest waits in 
   assert.ok(perSecond < sandboxLimits.controlUnitsPerSecond * 1.2, `${Math.round(perSecond)} a second`);
 });
 
-test("a runtime that has said in time that it takes its code has taken it, however late that is read", async () => {
+test("a runtime that has said in time that it takes its code has taken it, however late that is read", async (t) => {
   const flag = new Int32Array(new SharedArrayBuffer(4));
   const runtime = new Worker(
     `const { parentPort, workerData } = require("node:worker_threads");
@@ -114,6 +114,7 @@ test("a runtime that has said in time that it takes its code has taken it, howev
      })).listen(0, "127.0.0.1", () => parentPort.postMessage(server.address().port));`,
     { eval: true, workerData: flag },
   );
+  t.after(() => runtime.terminate());
   const [port] = (await once(runtime, "message")) as [number];
   const link = new RuntimeLink({ connect: () => connect(port, "127.0.0.1"), done: () => {} });
   const takeWithinMs = 50;
@@ -125,7 +126,6 @@ test("a runtime that has said in time that it takes its code has taken it, howev
   for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => void setImmediate(resolve));
   assert.deepEqual([link.taken, answer], [true, "none yet"]);
   link.close();
-  await runtime.terminate();
 });
 
 test("compiled code that was asked for is heard to its end, also when its process has gone meanwhile", async () => {

@@ -215,10 +215,11 @@ test("the death of the telemetry worker: requests go on, and so do logs", async 
   await balanced(load, 0);
 });
 
-test("a neighbour that syncs the disk, cold starts and commits do not hold up the main loop", async () => {
+test("a neighbour that syncs the disk, cold starts and commits do not hold up the main loop", async (t) => {
   const neighbour = new Worker(new URL("./syncing-neighbour.mjs", import.meta.url), {
     workerData: join(directory, "neighbour"),
   });
+  t.after(() => neighbour.terminate());
   const load = await loaded(["steady", "steady", "cold", "cold"]);
   let going = true;
   const commits = (async () => {

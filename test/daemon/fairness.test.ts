@@ -30,7 +30,8 @@ before(async () => {
   flood = startLoad({ port: daemon.port, workloads: Array(connections).fill("flooded"), reuse: true });
 });
 after(async () => {
-  await flood.stop();
+  // Not there where what comes before it has failed.
+  await (flood as Load | undefined)?.stop();
   await daemon.stop();
   removeDirectory(daemon.directory);
   removeDirectory(code);

@@ -119,6 +119,7 @@ describe("a full disk", () => {
     try {
       // Thirteen thousand calls, most of them by a client that costs little; the other hears what it is told.
       const load = startLoad({ port: daemon.port, workloads: ["steady"], reuse: true, pauseMs: 2 });
+      t.after(() => load.stop());
       const full = (): boolean => load.complete().some((one) => one.status === 503);
       let filled = 0;
       for (const untilMs = performance.now() + 60_000; !full() && performance.now() < untilMs;) {
@@ -282,6 +283,7 @@ describe("beside another ebb", () => {
     const lives = livesOf(second.process.pid ?? 0);
     try {
       const load = startLoad({ port: first.port, workloads: ["steady", "steady"] });
+      t.after(() => load.stop());
       assert.equal((await second.fetch("steady.localhost", "/")).status, 200);
       await second.kill();
       await nothingLeftOf(lives, 2_500);
