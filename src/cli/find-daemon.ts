@@ -34,7 +34,7 @@ function fromDirectory(directory: string, named: boolean): SavedContext {
     throw new Failure(
       named
         ? `there is no ebb in ${directory}; start one: ebb up --data ${directory}`
-        : "ebb is not running here; start it: ebb up (or name another: --data DIR, EBB_URL and EBB_TOKEN, ebb login URL)",
+        : "ebb is not running here; start it: ebb up (or name another: EBB_DATA=DIR, EBB_URL and EBB_TOKEN, ebb login URL)",
     );
   if (!isContext(value)) throw new Failure(`${path} is broken; restart ebb, which writes it anew`);
   return { url: value.url, token: value.token };
