@@ -224,7 +224,10 @@ export const logLimits = {
   followLines: 1_000,
   bytesPerSecond: 1 * MiB,
   burstBytes: 4 * MiB,
+  /** From the reading of a line until it is written. */
   flushMs: 100,
+  /** A part of it: so long a line waits for its invocation's id, which is told apart from it, and some milliseconds late. */
+  idToldWithinMs: 30,
   keptDays: 14,
   keptBytesPerProject: 1 * GiB,
 } as const;

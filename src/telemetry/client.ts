@@ -88,7 +88,7 @@ class TelemetryClient implements Telemetry {
   async stop(): Promise<void> {
     if (this.#state !== "running") return;
     this.#state = "stopping";
-    this.#batch?.();
+    this.#sendActive();
     const worker = this.#worker;
     if (worker) {
       const gone = new Promise<void>((resolve) => worker.once("exit", () => resolve()));

@@ -36,7 +36,7 @@ export class InstanceOutput {
   readonly #bucket: Bucket;
   readonly #fifos: Fifo[] = [];
   readonly #readers: LineReader[] = [];
-  #lines: LogRecord[] = [];
+  #lines: Array<{ readonly record: LogRecord; readonly atUs: number }> = [];
   readonly #tail: LogRecord[] = [];
   #tailBytes = 0;
   readonly #told = new ToldIds();
@@ -62,14 +62,23 @@ export class InstanceOutput {
     this.#told.tell(invocations);
   }
 
-  /** Lines since the last time, with the ids checked against those that were told by now. */
-  take(): readonly LogRecord[] {
+  /**
+   * Lines since the last time, with the ids checked against those that were told by now. One whose id is not told yet waits a moment for
+   * it, and the lines behind it with it; `toldAll`: what is not told by now never will be.
+   */
+  take(toldAll: boolean): readonly LogRecord[] {
     const nowUs = this.#clock.monotonicUs();
     if (nowUs - this.#lastDataUs > partialUs) this.flushPartial();
     this.#notice(nowUs);
-    const lines = this.#lines;
-    this.#lines = [];
-    return lines.map((line) => (this.#isOurs(line.invocation) ? line : withoutInvocation(line)));
+    const waitsSinceUs = toldAll ? Infinity : nowUs - logLimits.idToldWithinMs * 1_000;
+    const waits = this.#lines.findIndex(({ record, atUs }) => atUs > waitsSinceUs && !this.#isOurs(record.invocation));
+    const lines = this.#lines.splice(0, waits < 0 ? this.#lines.length : waits);
+    return lines.map(({ record }) => (this.#isOurs(record.invocation) ? record : withoutInvocation(record)));
+  }
+
+  /** A line waits for its id. */
+  get waits(): boolean {
+    return this.#lines.length > 0;
   }
 
   /** Is there something that `take` will have to look at again, though nothing comes? */
@@ -166,7 +175,7 @@ export class InstanceOutput {
   #add(line: Omit<LogRecord, "workload" | "instance">, bytes: number): void {
     const record: LogRecord = { ...line, workload: this.options.workload, instance: this.options.instance };
     this.#counters.lines++;
-    this.#lines.push(record);
+    this.#lines.push({ record, atUs: this.#clock.monotonicUs() });
     this.#tail.push(record);
     this.#tailBytes += bytes;
     while (this.#tail.length > logLimits.tailLines || (this.#tailBytes > logLimits.tailBytes && this.#tail.length > 1))

@@ -106,7 +106,7 @@ export class TelemetryServer {
     const output = this.#outputs.get(instance);
     if (output) {
       output.end();
-      this.#take(output);
+      this.#take(output, true);
       this.#outputs.delete(instance);
       this.#dirty.delete(output);
       if (this.#tails.size >= logLimits.tailsKept)
@@ -125,10 +125,10 @@ export class TelemetryServer {
     return output.tail(lines);
   }
 
-  #flushSoon(): void {
-    this.#flushing ??= this.#options.clock.after(logLimits.flushMs, () => {
+  #flushSoon(inMs = logLimits.flushMs - logLimits.idToldWithinMs): void {
+    this.#flushing ??= this.#options.clock.after(inMs, () => {
       this.#flushing = null;
-      this.#takeAll();
+      this.#takeAll(false);
       for (const log of this.#logs.values()) if (log.pendingBytes > 0) this.#flush(log);
       // What a slow disk has not begun to take still waits, and is looked at again.
       this.#waitingBytes = [...this.#logs.values()].reduce((sum, log) => sum + log.pendingBytes, 0);
@@ -136,17 +136,20 @@ export class TelemetryServer {
     });
   }
 
-  #takeAll(): void {
+  #takeAll(toldAll: boolean): void {
+    let waits = false;
     for (const output of this.#dirty) {
-      this.#take(output);
-      if (!output.unfinished) this.#dirty.delete(output);
+      this.#take(output, toldAll);
+      waits ||= output.waits;
+      if (!output.unfinished && !output.waits) this.#dirty.delete(output);
     }
-    if (this.#dirty.size > 0) this.#flushSoon();
+    if (waits) this.#flushSoon(logLimits.idToldWithinMs);
+    else if (this.#dirty.size > 0) this.#flushSoon();
     this.#feedFollowers();
   }
 
-  #take(output: InstanceOutput): void {
-    for (const record of output.take()) this.#write(output.options.project, record);
+  #take(output: InstanceOutput, toldAll: boolean): void {
+    for (const record of output.take(toldAll)) this.#write(output.options.project, record);
   }
 
   #flush(log: ProjectLog): void {
@@ -195,7 +198,8 @@ export class TelemetryServer {
 
   async #query(query: LogQuery): Promise<readonly LogLine[]> {
     for (const output of this.#outputs.values()) if (output.options.project === query.project) output.drain();
-    this.#takeAll();
+    // Whoever asks has told all ids first.
+    this.#takeAll(true);
     return (await this.#log(query.project)?.query(query)) ?? [];
   }
 
@@ -219,7 +223,7 @@ export class TelemetryServer {
     this.#flushing?.();
     for (const output of this.#outputs.values()) {
       output.end();
-      this.#take(output);
+      this.#take(output, true);
     }
     this.#outputs.clear();
     this.#feedFollowers();
