@@ -7,6 +7,7 @@ import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
 import { newInvocationId } from "#model/ids.ts";
+import { recordLimits, storeLimits } from "#model/limits.ts";
 import { createApiWorld, type ApiWorld } from "./world.testing.ts";
 
 let world: ApiWorld;
@@ -211,7 +212,7 @@ test("usage is added up by workload and day", async () => {
     bytesOut: 0,
   };
   const hour = Date.UTC(2026, 10, 24, 12);
-  world.totals.push({ ...total, hourMs: hour }, { ...total, hourMs: hour - 3_600_000 });
+  world.totals.push({ ...total, hourMs: hour - 3_600_000 }, { ...total, hourMs: hour });
   const { body } = await call("GET", "/api/v1/projects/default/usage");
   assert.equal(body.rows.length, 1);
   assert.deepEqual(
@@ -220,6 +221,26 @@ test("usage is added up by workload and day", async () => {
   );
   const [row] = (await call("GET", "/api/v1/projects/default/workloads")).body;
   assert.equal(row.errorsLastHour, 2, "one of this hour, and half of the last hour's one, rounded up");
+
+  // More than the store answers at a time, in an order that is not that of the rows: hours, and workloads within each.
+  world.totals.length = 0;
+  const workloads = Array.from({ length: storeLimits.usageRows + 1 }, (_, n) => `w${10_000 + n}`);
+  for (const hourMs of [hour - 86_400_000, hour - 3_600_000, hour])
+    world.totals.push(...workloads.map((workload) => ({ ...total, workload, hourMs })));
+  const { rows, keptDays } = (await call("GET", "/api/v1/projects/default/usage")).body as {
+    rows: { day: string; workload: string; requests: number }[];
+    keptDays: number;
+  };
+  assert.equal(keptDays, recordLimits.keptDays);
+  assert.deepEqual(
+    rows.map(({ day, workload, requests }) => [day, workload, requests]),
+    [
+      ...workloads.map((workload) => ["2026-11-23", workload, 2]),
+      ...workloads.map((workload) => ["2026-11-24", workload, 4]),
+    ],
+  );
+  world.totals.length = 0;
+  assert.deepEqual((await call("GET", "/api/v1/usage")).body.rows, []);
 });
 
 test("logs are listed, and followed as they are written", async () => {

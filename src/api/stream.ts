@@ -25,6 +25,33 @@ export function streamArray<Reply extends Pick<FastifyReply, "hijack" | "raw">, 
   items: readonly T[],
   row: (item: T) => object,
 ): Reply {
+  return streamText(reply, arrayText([items], row));
+}
+
+/** An object of `rest` and an array `rows`, of lists that come one after the other, in the same way. */
+export function streamRows<Reply extends Pick<FastifyReply, "hijack" | "raw">, T>(
+  reply: Reply,
+  rest: object,
+  lists: AsyncIterable<readonly T[]>,
+  row: (item: T) => object,
+): Reply {
+  return streamText(reply, objectText(rest, lists, row));
+}
+
+async function* objectText<T>(
+  rest: object,
+  lists: AsyncIterable<readonly T[]>,
+  row: (item: T) => object,
+): AsyncGenerator<string, void> {
+  yield `${JSON.stringify(rest).slice(0, -1)},"rows":`;
+  yield* arrayText(lists, row);
+  yield "}";
+}
+
+function streamText<Reply extends Pick<FastifyReply, "hijack" | "raw">>(
+  reply: Reply,
+  text: AsyncGenerator<string, void>,
+): Reply {
   reply.hijack();
   reply.raw.writeHead(200, {
     "content-type": "application/json; charset=utf-8",
@@ -32,17 +59,21 @@ export function streamArray<Reply extends Pick<FastifyReply, "hijack" | "raw">, 
     "x-content-type-options": "nosniff",
   });
   // Where a row cannot be made the answer breaks off: nobody takes it for whole.
-  pipeline(Readable.from(arrayText(items, row), { objectMode: false }), reply.raw, () => {});
+  pipeline(Readable.from(text, { objectMode: false }), reply.raw, () => {});
   return reply;
 }
 
-async function* arrayText<T>(items: readonly T[], row: (item: T) => object): AsyncGenerator<string, void> {
+async function* arrayText<T>(
+  lists: Iterable<readonly T[]> | AsyncIterable<readonly T[]>,
+  row: (item: T) => object,
+): AsyncGenerator<string, void> {
   let open = "[";
-  for (let at = 0; at < items.length; at += rowsATurn) {
-    const rows = items.slice(at, at + rowsATurn).map((item) => JSON.stringify(row(item)));
-    yield open + rows.join(",");
-    open = ",";
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-  yield items.length === 0 ? "[]" : "]";
+  for await (const items of lists)
+    for (let at = 0; at < items.length; at += rowsATurn) {
+      const rows = items.slice(at, at + rowsATurn).map((item) => JSON.stringify(row(item)));
+      yield open + rows.join(",");
+      open = ",";
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  yield open === "[" ? "[]" : "]";
 }

@@ -6,10 +6,8 @@ import type { WorkloadFleetState } from "#fleet/door.ts";
 import type { AuditEntry, Secret, Token } from "#model/access.ts";
 import type { InstanceView } from "#model/instance.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
-import { addUsage, type UsageTotal } from "#model/usage.ts";
 import type { Isolation, Revision, Workload } from "#model/workload.ts";
-
-const hourMs = 3_600_000;
+import type { DayTotal } from "./usage.ts";
 
 export function timeOf(ms: number): string {
   return new Date(ms).toISOString();
@@ -152,20 +150,8 @@ export function auditRow({ timeMs, identity, command, project, target, outcome, 
   return { time: timeOf(timeMs), identity, command, project, target, outcome, detail };
 }
 
-/** Hourly totals added up by project, workload and day (UTC). */
-export function usageRows(totals: readonly UsageTotal[]) {
-  const days = new Map<string, UsageTotal & { readonly day: string }>();
-  for (const total of totals) {
-    const day = timeOf(total.hourMs).slice(0, 10);
-    const key = `${day} ${total.project}/${total.workload}`;
-    const sum = days.get(key);
-    days.set(key, sum ? { ...addUsage(sum, total), day } : { ...total, day });
-  }
-  return [...days.entries()].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, sum]) => usageRow(sum));
-}
-
 /** GB as clouds bill it: 1,024 MiB. */
-function usageRow(sum: UsageTotal & { readonly day: string }) {
+export function usageRow(sum: DayTotal) {
   return {
     project: sum.project,
     workload: sum.workload,
@@ -180,20 +166,4 @@ function usageRow(sum: UsageTotal & { readonly day: string }) {
     bytesIn: sum.bytesIn,
     bytesOut: sum.bytesOut,
   };
-}
-
-/**
- * Errors of the last 60 minutes by workload, estimated from hourly totals as a sliding window: this hour's, and the part of the
- * last hour's that is less than an hour ago; rounded up, so that an error is never shown as none.
- */
-export function errorsLastHour(totals: readonly UsageTotal[], nowMs: number): Map<string, number> {
-  const thisHourMs = Math.floor(nowMs / hourMs) * hourMs;
-  const share = 1 - (nowMs - thisHourMs) / hourMs;
-  const sums = new Map<string, number>();
-  for (const { workload, hourMs: begin, errors } of totals) {
-    const part = begin >= thisHourMs ? errors : begin === thisHourMs - hourMs ? errors * share : 0;
-    sums.set(workload, (sums.get(workload) ?? 0) + part);
-  }
-  for (const [workload, sum] of sums) sums.set(workload, Math.ceil(sum));
-  return sums;
 }

@@ -1,6 +1,7 @@
 // For tests: the API over control's test world, with doubles of what only answers queries.
 
 import type { InvocationRecord } from "#model/invocation.ts";
+import { storeLimits } from "#model/limits.ts";
 import type { UsageTotal } from "#model/usage.ts";
 import type { LogLine } from "#telemetry/door.ts";
 import { createWorld, type World } from "#control/world.testing.ts";
@@ -51,10 +52,13 @@ export async function createApiWorld(): Promise<ApiWorld> {
             (one) => one.project === project && (!workload || one.workload === workload) && (!id || one.id === id),
           )
           .slice(0, limit),
-      usage: async ({ project, workload }) =>
-        totals.filter(
+      usage: async ({ project, workload, after }) => {
+        const wanted = totals.filter(
           (one) => (project === null || one.project === project) && (workload ?? one.workload) === one.workload,
-        ),
+        );
+        const at = wanted.findIndex((one) => one === after) + 1;
+        return wanted.slice(at, at + storeLimits.usageRows);
+      },
       retention: async () => ({ oldestRecordMs: null }),
     },
     telemetry: {

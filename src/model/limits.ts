@@ -283,6 +283,8 @@ export const storeLimits = {
   /** Requests to the store's worker that wait for an answer; more are refused. */
   inFlight: 4_096,
   queryRows: 10_000,
+  /** Hourly totals that are answered at a time: some ms of the store's worker, and of the main loop. */
+  usageRows: 1_000,
   /** Workloads that are read at a time when a store is opened: some ms of the main loop. */
   partWorkloads: 1_000,
   auditsKept: 1_000_000,

@@ -53,6 +53,8 @@ export interface UsageQuery {
   readonly withErrors?: true;
   readonly sinceMs: number;
   readonly untilMs: number;
+  /** What comes behind this one. */
+  readonly after?: Pick<UsageTotal, "hourMs" | "project" | "workload">;
 }
 
 /** Answers of the store worker. Every call rejects with EbbError store_unavailable while the worker is being replaced. */
@@ -73,6 +75,7 @@ export interface Store {
   contentDigests(): Promise<ReadonlySet<string>>;
   /** Both load the journal to its end first. Newest first. */
   invocations(query: InvocationQuery): Promise<readonly InvocationRecord[]>;
+  /** By hour, project and workload; `storeLimits.usageRows` at most, and fewer only when there are no more. */
   usage(query: UsageQuery): Promise<readonly UsageTotal[]>;
   /** When records were last thrown away to keep the bounds; null: never. */
   retention(): Promise<{ readonly oldestRecordMs: number | null }>;

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { EbbError } from "#model/errors.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
+import { storeLimits } from "#model/limits.ts";
 import { packRecords } from "#model/record-block.ts";
 import type { UsageTotal } from "#model/usage.ts";
 import type { Mirror, Mutation, Store, UsageQuery } from "./door.ts";
@@ -220,6 +221,41 @@ function ledger(under: () => StoreUnderTest): void {
     assert.deepEqual(await hours({ withErrors: true }), [3_600_000]);
     assert.deepEqual(await hours({ workload: "hello" }), [3_600_000, 7_200_000]);
     assert.deepEqual(await hours({ workload: "another" }), []);
+    assert.deepEqual(await hours({ untilMs: 3_600_000 }), []);
+  });
+
+  it("answers totals so many at a time, and what comes behind the last of them", async () => {
+    const { store } = under();
+    const of = (hour: number, project: string, n: number): UsageTotal =>
+      total(hour * 3_600_000, { project, workload: `w${String(n).padStart(4, "0")}`, errors: n % 2 });
+    const numbers = Array.from({ length: storeLimits.usageRows }, (_, n) => n);
+    const all = [...numbers.map((n) => of(1, "default", n)), of(1, "other", 1), of(2, "other", 1)];
+    await commit([], all, 1);
+    const listed = async (query: Partial<UsageQuery>): Promise<readonly UsageTotal[]> => {
+      const found: UsageTotal[] = [];
+      for (let page: readonly UsageTotal[]; ;) {
+        const after = found.at(-1);
+        const span = { project: null, sinceMs: 0, untilMs: 10_000_000, ...(after ? { after } : {}) };
+        found.push(...(page = await store.usage({ ...span, ...query })));
+        assert.ok(page.length <= storeLimits.usageRows);
+        if (page.length < storeLimits.usageRows) return found;
+      }
+    };
+    assert.deepEqual(await listed({}), all);
+    assert.deepEqual(
+      await listed({ withErrors: true }),
+      all.filter((one) => one.errors > 0),
+    );
+    assert.deepEqual(
+      await listed({ project: "default" }),
+      all.filter((one) => one.project === "default"),
+    );
+    assert.deepEqual(await listed({ project: "other" }), [of(1, "other", 1), of(2, "other", 1)]);
+    assert.deepEqual(
+      await listed({ workload: "w0001" }),
+      all.filter((one) => one.workload === "w0001"),
+    );
+    assert.deepEqual(await listed({ sinceMs: 7_200_000, project: "other" }), [of(2, "other", 1)]);
   });
 
   it("remembers how far the journal is loaded, with the state there", async () => {

@@ -1,5 +1,6 @@
 // Routes of what ran: invocations, usage, the audit.
 
+import type { FastifyReply } from "fastify";
 import type { Static } from "typebox";
 import { EbbError } from "#model/errors.ts";
 import { isInvocationId } from "#model/ids.ts";
@@ -17,8 +18,10 @@ import {
   UsageQuery,
   UsageView,
 } from "../schemas.ts";
+import { streamRows } from "../stream.ts";
 import { Type } from "../type.ts";
-import { auditRow, invocationRow, timeOrNull, usageRows } from "../views.ts";
+import { usageDays, usagePages } from "../usage.ts";
+import { auditRow, invocationRow, timeOrNull, usageRow } from "../views.ts";
 
 const dayMs = 86_400_000;
 
@@ -57,15 +60,13 @@ export function recordRoutes(app: Api, rooms: ApiRooms): void {
     },
   );
 
-  async function usage(project: string | null, query: Static<typeof UsageQuery>) {
+  async function usage(reply: FastifyReply, project: string | null, query: Static<typeof UsageQuery>) {
     const nowMs = rooms.clock.wallMs();
     const span = { sinceMs: query.since ?? nowMs - 30 * dayMs, untilMs: query.until ?? nowMs };
+    // A store that cannot be asked says so here, where it is still an answer.
     const { oldestRecordMs } = await rooms.store.retention();
-    return {
-      rows: usageRows(await rooms.store.usage({ project, ...span })),
-      oldestRecord: timeOrNull(oldestRecordMs),
-      keptDays: recordLimits.keptDays,
-    };
+    const rest = { oldestRecord: timeOrNull(oldestRecordMs), keptDays: recordLimits.keptDays };
+    return streamRows(reply, rest, usageDays(usagePages(rooms.store, { project, ...span })), usageRow);
   }
 
   app.get(
@@ -80,7 +81,7 @@ export function recordRoutes(app: Api, rooms: ApiRooms): void {
         response: { 200: UsageView },
       },
     },
-    (request) => usage(request.params.project, request.query),
+    (request, reply) => usage(reply, request.params.project, request.query),
   );
 
   app.get(
@@ -94,7 +95,7 @@ export function recordRoutes(app: Api, rooms: ApiRooms): void {
         response: { 200: UsageView },
       },
     },
-    (request) => usage(null, request.query),
+    (request, reply) => usage(reply, null, request.query),
   );
 
   async function audit(project: string | null, { since = 0, limit = 100 }: Static<typeof AuditQuery>) {

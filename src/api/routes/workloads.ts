@@ -7,7 +7,8 @@ import type { ApiRooms } from "../rooms.ts";
 import { InProject, OfWorkload, RevisionRow, RollbackBody, WorkloadRow, WorkloadView } from "../schemas.ts";
 import { streamArray } from "../stream.ts";
 import { Type } from "../type.ts";
-import { errorsLastHour, revisionRow, workloadRow, workloadView, type WorkloadFacts } from "../views.ts";
+import { errorsLastHour, usagePages } from "../usage.ts";
+import { revisionRow, workloadRow, workloadView, type WorkloadFacts } from "../views.ts";
 
 const hourMs = 3_600_000;
 
@@ -20,7 +21,7 @@ export function workloadRoutes(app: Api, rooms: ApiRooms): void {
   async function errorsOf(of: { project: string; workload?: string }): Promise<Map<string, number>> {
     const nowMs = rooms.clock.wallMs();
     const query = { ...of, sinceMs: nowMs - 2 * hourMs, untilMs: nowMs, withErrors: true } as const;
-    return errorsLastHour(await rooms.store.usage(query), nowMs);
+    return errorsLastHour(usagePages(rooms.store, query), nowMs);
   }
 
   function factsOf({ workload, revision }: Found, errors: Map<string, number>): WorkloadFacts {

@@ -117,16 +117,17 @@ export function createMemoryDriver(): StoreDriver {
       const newestFirst = found.toReversed().toSorted((a, b) => b.timeMs - a.timeMs);
       return newestFirst.slice(0, Math.max(0, Math.min(limit, storeLimits.queryRows)));
     },
-    async usage({ project, workload, withErrors = false, sinceMs, untilMs }) {
+    async usage({ project, workload, withErrors = false, sinceMs, untilMs, after }) {
       const found = [...totals.values()].filter(
         (one) =>
           one.hourMs >= sinceMs &&
           one.hourMs < untilMs &&
           (project === null || one.project === project) &&
           (workload === undefined || one.workload === workload) &&
-          (!withErrors || one.errors > 0),
+          (!withErrors || one.errors > 0) &&
+          (after === undefined || orderOf(one) > orderOf(after)),
       );
-      return found.toSorted((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1));
+      return found.toSorted((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1)).slice(0, storeLimits.usageRows);
     },
     async retention() {
       const oldest = days().map((day) => day.dayMs);
@@ -168,8 +169,8 @@ export function createMemoryDriver(): StoreDriver {
   };
 }
 
-function orderOf(of: UsageTotal): string {
-  return `${String(of.hourMs).padStart(16, "0")}/${of.project}/${of.workload}`;
+function orderOf(of: Pick<UsageTotal, "hourMs" | "project" | "workload">): string {
+  return `${String(of.hourMs).padStart(16, "0")} ${of.project} ${of.workload}`;
 }
 
 function mutate(state: State, mutation: Mutation): void {

@@ -68,7 +68,7 @@ export function createSqliteDriver(options: SqliteOptions): StoreDriver {
     revisions: (key) => on((db) => state.revisions(db, key)),
     contentDigests: () => on(state.contentDigests),
     invocations: (query) => on((db) => records.invocations(db, query)),
-    usage: (query) => on((db) => records.usage(db, query)),
+    usage: (query) => on((db, sqlite) => records.usage(db, sqlite, query)),
     retention: () => on(async (db) => ({ oldestRecordMs: await records.oldestRecordMs(db) })),
     journal: () => on(records.journal),
     commit: (batch) => on((db, sqlite) => records.commit(db, sqlite, batch)),

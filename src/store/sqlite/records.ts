@@ -201,17 +201,38 @@ function mayHold(body: Uint8Array, id: string): boolean {
   return Buffer.from(body.buffer, body.byteOffset, body.byteLength).includes(id, 0, "latin1");
 }
 
-/** Hours that begin in [sinceMs, untilMs). */
-export async function usage(db: Kysely<Schema>, query: UsageQuery): Promise<UsageTotal[]> {
-  let select = db
+/** Hours that begin in [sinceMs, untilMs), each looked up by itself: so the index finds a project's rows among those of all. */
+export async function usage(db: Kysely<Schema>, sqlite: NodeSqlite, query: UsageQuery): Promise<UsageTotal[]> {
+  const { project, workload, withErrors, sinceMs, untilMs, after } = query;
+  const nextHour = db
     .selectFrom("usage_totals")
-    .selectAll()
-    .where("hour_ms", ">=", query.sinceMs)
-    .where("hour_ms", "<", query.untilMs);
-  if (query.project !== null) select = select.where("project", "=", query.project);
-  if (query.workload !== undefined) select = select.where("workload", "=", query.workload);
-  if (query.withErrors) select = select.where("errors", ">", 0);
-  const rows = await select.orderBy("hour_ms").orderBy("project").orderBy("workload").execute();
+    .select("hour_ms")
+    .where("hour_ms", ">=", 0)
+    .orderBy("hour_ms")
+    .limit(1);
+  const next = sqlite.prepare(nextHour.compile().sql);
+  const hourFrom = (ms: number): number =>
+    (next.all([ms, 1])[0] as { hour_ms: number } | undefined)?.hour_ms ?? Infinity;
+
+  let ofHour = db.selectFrom("usage_totals").selectAll().where("hour_ms", "=", 0);
+  if (project !== null) ofHour = ofHour.where("project", "=", project);
+  if (workload !== undefined) ofHour = ofHour.where("workload", "=", workload);
+  if (withErrors) ofHour = ofHour.where("errors", ">", 0);
+  const sorted = ofHour.orderBy("project").orderBy("workload").limit(1);
+  const of = [...(project === null ? [] : [project]), ...(workload === undefined ? [] : [workload])];
+  const bound = withErrors ? [...of, 0] : of;
+
+  const rows: TotalRow[] = [];
+  let hourMs = hourFrom(Math.max(sinceMs, after?.hourMs ?? sinceMs));
+  if (after !== undefined && hourMs === after.hourMs) {
+    const behind = sorted.where((x) => x(x.refTuple("project", "workload"), ">", x.tuple("", "")));
+    const parameters = [hourMs, ...bound, after.project, after.workload, storeLimits.usageRows];
+    rows.push(...(sqlite.prepare(behind.compile().sql).all(parameters) as TotalRow[]));
+    hourMs = hourFrom(hourMs + 1);
+  }
+  const select = sqlite.prepare(sorted.compile().sql);
+  for (; hourMs < untilMs && rows.length < storeLimits.usageRows; hourMs = hourFrom(hourMs + 1))
+    rows.push(...(select.all([hourMs, ...bound, storeLimits.usageRows - rows.length]) as TotalRow[]));
   return rows.map(totalOf);
 }
 
