@@ -225,6 +225,23 @@ test("a check loads the revision in a sandbox of its own that is gone afterwards
   w.checkZero();
 });
 
+test("beside calls that wait for a start, checks have one turn together", async () => {
+  const w = world({ concurrentStarts: 4 });
+  let checked = 0;
+  for (let n = 0; n < 12; n++) void w.fleet.check(revisionOf("check", {}, 1, `project${n}`)).then(() => checked++);
+  await w.run(1);
+  assert.equal(w.driver.starting, 3, "nobody else wants a turn, and the last is for who comes");
+  const calls = ["a", "b", "c", "d", "e", "f"].map((name) => {
+    w.deploy(revisionOf(name));
+    return w.crowd.send(revisionOf(name), 10, null);
+  });
+  for (let ms = 0; calls.some(({ end }) => end === null) && ms < 1_000; ms += 10) await w.run(10);
+  // The three that ran, and one after another while two rounds of three calls are started.
+  assert.ok(checked >= 3 && checked <= 6, `${checked} checks before six calls`);
+  await w.run(2_000);
+  assert.equal(checked, 12);
+});
+
 test("a check says the user's own error; one that never loads is ended at its time", async () => {
   const bad = world({ faults: failing });
   const checking = bad.fleet.check(revisionOf("hello"));
