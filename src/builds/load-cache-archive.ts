@@ -23,12 +23,16 @@ const pythonShape = /^(.+\/)?__pycache__\/([^/]+)\.cpython-\d{2,4}\.pyc$/;
  * Null where there is too little to be worth a layer. Throws RangeError with the reason where it is not what a shim sends.
  * Packed: gzip of, for each file, the lengths of its name (u16) and contents (u32, big endian), its name, its contents.
  */
-export async function readLoadCache(packed: Uint8Array, runtime: RuntimeName): Promise<LoadCacheFile[] | null> {
+export async function readLoadCache(
+  packed: Uint8Array,
+  runtime: RuntimeName,
+  fewestBytes: number,
+): Promise<LoadCacheFile[] | null> {
   if (packed.length > loadCacheLimits.packedBytes) throw new RangeError("it is too large");
   const bytes = await unpack(packed, { maxOutputLength: loadCacheLimits.unpackedBytes }).catch((cause: unknown) => {
     throw new RangeError("it cannot be unpacked", { cause });
   });
-  if (bytes.length < loadCacheLimits.fewestBytes) return null;
+  if (bytes.length < fewestBytes) return null;
   const files: LoadCacheFile[] = [];
   const seen = new Set<string>();
   for (let at = 0; at < bytes.length;) {

@@ -111,8 +111,20 @@ test("what was kept is found by the same code, entry and project alone", async (
 
 test("what is little is not kept, and the first that was kept stays", async () => {
   const { store, revision } = await ground();
-  const one = revision({ "index.mjs": "" });
-  assert.equal(await store.keep(one, "index.mjs", packed([nodeFile, Buffer.alloc(100)])), false);
+  const source = "x".repeat(loadCacheLimits.fewestBytes);
+  const one = revision({
+    "index.mjs": "",
+    "large.mjs": source,
+    "bundle.mjs": "-> large.mjs",
+    "out.mjs": "-> /proc/self/exe",
+    "folder/x.mjs": source,
+  });
+  const little = packed([nodeFile, Buffer.alloc(100)]);
+  for (const entry of ["index.mjs", "absent.mjs", "out.mjs", "../../load-caches", "folder", null])
+    assert.equal(await store.keep(one, entry, little), false);
+  // Of much source even little spares the start a look through it.
+  assert.equal(await store.keep(one, "large.mjs", little), true);
+  assert.equal(await store.keep(one, "bundle.mjs", little), true, "as where a bundle stands for its entry");
   assert.equal(store.of(one), null);
   await store.keep(one, "index.mjs", packed([nodeFile, much]));
   await store.keep(one, "index.mjs", packed([nodeFile, Buffer.alloc(much.length, 2)]));
@@ -122,17 +134,17 @@ test("what is little is not kept, and the first that was kept stays", async () =
 test("names that a runtime does not make are refused", async () => {
   const node = ["index.mjs", "../a", "/a", ".ebb/cache/a", ".ebb/cache/v26/../a", ".ebb/cache/v26-x/a/b", "", "\0"];
   for (const name of [...node, "__pycache__/large.cpython-311.pyc"])
-    await assert.rejects(readLoadCache(packed([name, much]), "node26"), RangeError, name);
+    await assert.rejects(readLoadCache(packed([name, much]), "node26", 1), RangeError, name);
   const python = [
     "../__pycache__/a.cpython-311.pyc",
     "/__pycache__/a.cpython-311.pyc",
     "a//__pycache__/b.cpython-311.pyc",
   ];
   for (const name of [...python, "a.py", "__pycache__/a.pyc", "__pycache__/a/b.cpython-311.pyc", nodeFile])
-    await assert.rejects(readLoadCache(packed([name, much]), "python3"), RangeError, name);
+    await assert.rejects(readLoadCache(packed([name, much]), "python3", 1), RangeError, name);
   const long = `${"d/".repeat(200)}__pycache__/a.cpython-311.pyc`;
-  await assert.rejects(readLoadCache(packed([long, much]), "python3"), RangeError);
-  const [file] = (await readLoadCache(packed(["a/__pycache__/b.c.cpython-311.pyc", much]), "python3"))!;
+  await assert.rejects(readLoadCache(packed([long, much]), "python3", 1), RangeError);
+  const [file] = (await readLoadCache(packed(["a/__pycache__/b.c.cpython-311.pyc", much]), "python3", 1))!;
   assert.equal(file?.source, "a/b.c.py");
 });
 
@@ -147,12 +159,12 @@ test("an archive that is cut short, says things twice, or unpacks to too much is
     gzipSync(whole.subarray(0, -5)),
     gzipSync(Buffer.concat([whole, Buffer.alloc(3)])),
   ])
-    await assert.rejects(readLoadCache(bytes, "node26"), RangeError);
+    await assert.rejects(readLoadCache(bytes, "node26", 1), RangeError);
   const many = Array.from(
     { length: loadCacheLimits.files + 1 },
     (_, i) => [`.ebb/cache/v26-x/${i.toString(16)}`, Buffer.alloc(8)] as const,
   );
-  await assert.rejects(readLoadCache(packed(...many), "node26"), RangeError);
+  await assert.rejects(readLoadCache(packed(...many), "node26", 1), RangeError);
 });
 
 test("a layer never hides what is of the code", async () => {

@@ -2,12 +2,13 @@
 // A tenant's load check wrote it, so it is that tenant's alone: the same code in another project has its own, or none.
 
 import { createHash } from "node:crypto";
-import { chmod, lstat, mkdir, open, readdir, rename, stat, utimes } from "node:fs/promises";
+import { chmod, lstat, mkdir, open, readdir, realpath, rename, stat, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { eachLimited } from "#lib/each-limited.ts";
 import { errnoOf } from "#lib/errno.ts";
 import type { Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
+import { loadCacheLimits } from "#model/limits.ts";
 import { randomHex } from "#model/ids.ts";
 import type { FunctionRevision, Revision } from "#model/workload.ts";
 import { graceMs } from "./code-store.ts";
@@ -67,7 +68,9 @@ export class LoadCacheStore implements LoadCaches {
   async keep(revision: FunctionRevision, entry: string | null, packed: Uint8Array): Promise<boolean> {
     const name = nameOf(revision, entry);
     if (this.#known.has(name)) return true;
-    const files = await readLoadCache(packed, revision.settings.runtime);
+    // Of a bundle's CommonJS V8 keeps little, since nothing of it has run when Node asks; what it keeps spares looking through all of it.
+    const fewestBytes = (await this.#isLarge(revision, entry)) ? 1 : loadCacheLimits.fewestBytes;
+    const files = await readLoadCache(packed, revision.settings.runtime, fewestBytes);
     if (files === null) return false;
     await this.#refuseStrangers(files, this.#options.codeOf(revision.codeDigest));
     const target = this.folderOf(name);
@@ -86,6 +89,17 @@ export class LoadCacheStore implements LoadCaches {
     }
     this.#known.add(name);
     return true;
+  }
+
+  /** The entry alone is worth it; of a bundle it is a link to that. */
+  async #isLarge({ codeDigest }: Revision, entry: string | null): Promise<boolean> {
+    const placed = (path: string): Promise<string | null> => realpath(path).catch(() => null);
+    const code = await placed(this.#options.codeOf(codeDigest));
+    const file = code === null || entry === null ? null : await placed(join(code, entry));
+    // What the entry is called a tenant's process has said.
+    if (!file?.startsWith(`${code}/`)) return false;
+    const found = await stat(file);
+    return found.isFile() && found.size >= loadCacheLimits.fewestBytes;
   }
 
   /** A layer's file or folder hides what is below it: nothing but folders may meet folders, and each file has its source. */

@@ -116,7 +116,7 @@ export const loadCacheLimits = {
   packedBytes: 8 * MiB,
   unpackedBytes: 32 * MiB,
   files: 8_192,
-  /** Less is loaded as fast from its source. */
+  /** Less is loaded as fast from its source, where that is not larger either. */
   fewestBytes: 64 * 1024,
   /** How long a check waits for it, when it has answered all else. */
   tellMs: 15_000,

@@ -266,8 +266,10 @@ export default (request: Request) => {
     "fn/node_modules/large/large.js": large,
   });
   try {
+    const before = Object.keys(kept()).length;
     const { code: exit, stderr } = await daemon.ebb(["deploy", folder]);
     assert.equal(exit, 0, stderr);
+    assert.equal(Object.keys(kept()).length, before + 1, "what it compiled is kept, though it is little");
     const { f, file } = JSON.parse(await ask("bundled")) as { f: string; file: string };
     assert.match(f, /^17/);
     assert.equal(file, "/var/task/index.bundle.cjs");
