@@ -6,7 +6,7 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import { basename, dirname, extname, join, relative } from "node:path";
-import { write } from "./write.mjs";
+import { errorFrame, frame, nothing } from "./write.mjs";
 
 const [esbuildFolder = "", sourceFolder = "", planFolder = ""] = process.argv.slice(2);
 /** @type {typeof import("esbuild")} */
@@ -217,27 +217,9 @@ async function build() {
   };
 }
 
-/** @param {string} kind @param {number} index @param {Uint8Array} code @param {Uint8Array} map */
-function frame(kind, index, code, map) {
-  const head = Buffer.alloc(13);
-  head.write(kind, 0, "latin1");
-  head.writeUInt32BE(index, 1);
-  head.writeUInt32BE(code.length, 5);
-  head.writeUInt32BE(map.length, 9);
-  for (const bytes of [head, code, map]) write(bytes);
-}
-
-const nothing = new Uint8Array(0);
 const result = await build();
 if (result.errors) {
-  const told = result.errors.slice(0, 50).map(({ text, location }) => ({
-    text,
-    file: location?.file ?? null,
-    line: location?.line ?? null,
-    column: location?.column ?? null,
-    lineText: location?.lineText?.slice(0, 400) ?? null,
-  }));
-  frame("E", 0, Buffer.from(JSON.stringify({ count: result.errors.length, errors: told })), nothing);
+  errorFrame(result.errors);
 } else {
   const files = /** @type {import("esbuild").OutputFile[]} */ (result.made?.outputFiles);
   const map = JSON.parse(files.find(({ path }) => path.endsWith(".map"))?.text ?? "{}");

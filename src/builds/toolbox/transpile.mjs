@@ -8,7 +8,7 @@
 
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { write } from "./write.mjs";
+import { errorFrame, frame, nothing } from "./write.mjs";
 
 const [esbuildFolder = "", sourceFolder = "", planFolder = ""] = process.argv.slice(2);
 /** @type {typeof import("esbuild")} */
@@ -19,25 +19,6 @@ const plan = JSON.parse(readFileSync(join(planFolder, "plan.json"), "utf8"));
 const indexes = new Map(plan.files.map((path, index) => [path, index]));
 
 let frames = 0;
-/**
- * @param {string} kind
- * @param {number} index
- * @param {Uint8Array} code
- * @param {Uint8Array} map
- */
-function frame(kind, index, code, map) {
-  const head = Buffer.alloc(13);
-  head.write(kind, 0, "latin1");
-  head.writeUInt32BE(index, 1);
-  head.writeUInt32BE(code.length, 5);
-  head.writeUInt32BE(map.length, 9);
-  write(head);
-  write(code);
-  write(map);
-  frames += 1;
-}
-
-const nothing = new Uint8Array(0);
 
 /** `type` of the nearest package.json and its folder, as Node looks for it. @type {Map<string, { folder: string, type: string | null }>} */
 const scopes = new Map();
@@ -160,23 +141,15 @@ function writeOutcome(outcome) {
     const index = indexes.get(source.slice(sourceFolder.length + 1));
     if (index === undefined) throw new Error(`no source for ${path}`);
     frame("F", index, contents, map);
+    frames += 1;
   }
 }
 
 const outcomes = await transpileAll();
 const errors = outcomes.flatMap((outcome) => outcome.errors);
 if (errors.length > 0) {
-  const told = errors.slice(0, 50).map(({ text, location }) => ({
-    text,
-    file: location?.file ?? null,
-    line: location?.line ?? null,
-    column: location?.column ?? null,
-    lineText: location?.lineText?.slice(0, 400) ?? null,
-  }));
-  frame("E", 0, Buffer.from(JSON.stringify({ count: errors.length, errors: told })), nothing);
+  errorFrame(errors);
+  frames += 1;
 } else for (const outcome of outcomes) writeOutcome(outcome);
-const end = Buffer.alloc(13);
-end.write("Z", 0, "latin1");
-end.writeUInt32BE(frames, 1);
-write(end);
+frame("Z", frames, nothing, nothing);
 await esbuild.stop();
