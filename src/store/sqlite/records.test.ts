@@ -11,7 +11,7 @@ import { record } from "../fixtures/things.ts";
 import { NodeSqlite, nodeSqliteDialect } from "./dialect.ts";
 import { migrate } from "./migrate.ts";
 import { migrations } from "./migrations/index.ts";
-import { commit, deleteRecords, invocations, recordDays } from "./records.ts";
+import { commit, deleteRecords, invocations, recordDays, usage } from "./records.ts";
 import type { Schema } from "./schema.ts";
 
 const day = 86_400_000;
@@ -25,6 +25,18 @@ beforeEach(() => {
   db = new Kysely<Schema>({ dialect: nodeSqliteDialect(sqlite) });
 });
 afterEach(() => db.destroy());
+
+const zeros = {
+  requests: 0,
+  errors: 0,
+  billed_us: 0,
+  memory_mb_us: 0,
+  cpu_ns: 0,
+  provisioned_us: 0,
+  provisioned_mb_us: 0,
+  bytes_in: 0,
+  bytes_out: 0,
+};
 
 const at = (timeMs: number, more: Partial<InvocationRecord> = {}): InvocationRecord =>
   record(newInvocationId(timeMs), { timeMs, ...more });
@@ -148,3 +160,22 @@ function oldValues(of: InvocationRecord): ReturnType<typeof sql.join> {
   const first = [id, of.project, workload, revision, instance, trigger, timeMs, cold ? 1 : 0, queuedUs, startUs];
   return sql.join([...first, executionUs, billedUs, memoryMb, cpuNs, bytesIn, bytesOut, status, outcome]);
 }
+
+it("totals are read between transactions, not in the middle of one that may be taken back", async () => {
+  await migrate(db, options);
+  const { promise: written, resolve } = Promise.withResolvers<void>();
+  const hour = { project, workload: "hello", hour_ms: 3_600_000 };
+  const failing = db.transaction().execute(async (trx) => {
+    await trx
+      .insertInto("usage_totals")
+      .values({ ...zeros, ...hour })
+      .execute();
+    resolve();
+    await new Promise((later) => void setImmediate(later));
+    throw new Error("taken back");
+  });
+  await written;
+  const read = usage(db, sqlite, { project, sinceMs: 0, untilMs: day });
+  await assert.rejects(failing, /taken back/);
+  assert.deepEqual(await read, []);
+});

@@ -201,8 +201,15 @@ function mayHold(body: Uint8Array, id: string): boolean {
   return Buffer.from(body.buffer, body.byteOffset, body.byteLength).includes(id, 0, "latin1");
 }
 
-/** Hours that begin in [sinceMs, untilMs), each looked up by itself: so the index finds a project's rows among those of all. */
+/** Hours that begin in [sinceMs, untilMs). */
 export async function usage(db: Kysely<Schema>, sqlite: NodeSqlite, query: UsageQuery): Promise<UsageTotal[]> {
+  // With the connection for itself: between two statements of a transaction it would read what may be taken back.
+  const rows = await db.connection().execute(async (own) => usageRows(own, sqlite, query));
+  return rows.map(totalOf);
+}
+
+/** Each hour is looked up by itself: so the index finds a project's rows among those of all. */
+function usageRows(db: Kysely<Schema>, sqlite: NodeSqlite, query: UsageQuery): TotalRow[] {
   const { project, workload, withErrors, sinceMs, untilMs, after } = query;
   const nextHour = db
     .selectFrom("usage_totals")
@@ -233,7 +240,7 @@ export async function usage(db: Kysely<Schema>, sqlite: NodeSqlite, query: Usage
   const select = sqlite.prepare(sorted.compile().sql);
   for (; hourMs < untilMs && rows.length < storeLimits.usageRows; hourMs = hourFrom(hourMs + 1))
     rows.push(...(select.all([hourMs, ...bound, storeLimits.usageRows - rows.length]) as TotalRow[]));
-  return rows.map(totalOf);
+  return rows;
 }
 
 export async function oldestRecordMs(db: Kysely<Schema>): Promise<number | null> {
