@@ -201,7 +201,9 @@ export const urlsOf: ControlOptions["urlsOf"] = ({ project, workload }) => ({
 });
 
 /** `app`: the real room, where reading is what is tested. */
-export async function createWorld(given: { readonly app?: AppTools } = {}): Promise<World> {
+export async function createWorld(
+  given: { readonly app?: AppTools; readonly forget?: (project: string) => Promise<void> } = {},
+): Promise<World> {
   const folder = await mkdtemp(join(tmpdir(), "ebb-world-"));
   const { mirror, store, audits } = createMemoryState();
   const clock = {
@@ -252,7 +254,7 @@ export async function createWorld(given: { readonly app?: AppTools } = {}): Prom
     replaced: ({ workload }, revision) => void effects.push(`replaced ${workload} r${revision.number}`),
     app: given.app ?? double,
     builds: {
-      loadCaches: { forget: async () => {} },
+      loadCaches: { forget: given.forget ?? (async () => {}) },
       receive,
       build: async (upload, source) => {
         const names = (await readdir(join(upload.folder, source))).toSorted();

@@ -2,6 +2,7 @@
 
 import type { Identity } from "#model/access.ts";
 import { EbbError } from "#model/errors.ts";
+import { newErrorId } from "#model/ids.ts";
 import { defaultProject } from "#model/names.ts";
 import type { Mutation } from "#store/door.ts";
 import { command, projectOf } from "../command.ts";
@@ -31,11 +32,14 @@ export function removeProject(context: Context, identity: Identity, name: string
           { kind: "remove_project", project: name },
         ];
         await context.store.apply({ mutations, audit: audit(content) });
-        await context.builds.loadCaches.forget(name);
         for (const workload of workloads) {
           context.changed(workload, null, `project ${name} removed by ${identity.name}`);
           context.tell({ kind: "removed", project: name, workload: workload.workload, by: identity.name });
         }
+        // It is removed, whatever becomes of this: what stays goes with the code that nobody names.
+        await context.builds.loadCaches.forget(name).catch((error: unknown) => {
+          context.tell({ kind: "defect", errorId: newErrorId(), where: "compiled code of a removed project", error });
+        });
       }),
     ),
   );
