@@ -92,7 +92,7 @@ export class LoadCacheStore implements LoadCaches {
   }
 
   /** The entry alone is worth it; of a bundle it is a link to that. */
-  async #isLarge({ codeDigest }: Revision, entry: string | null): Promise<boolean> {
+  async #isLarge({ codeDigest }: FunctionRevision, entry: string | null): Promise<boolean> {
     const placed = (path: string): Promise<string | null> => realpath(path).catch(() => null);
     const code = await placed(this.#options.codeOf(codeDigest));
     const file = code === null || entry === null ? null : await placed(join(code, entry));

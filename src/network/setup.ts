@@ -3,6 +3,7 @@
 
 /** Undone by whoever comes later, with whatever environment that has. */
 const path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH\n";
+const deleteAttempts = 20;
 
 /**
  * $1 directory (pins of namespaces), $2 name of the host's interface, $3 gateway, $4 router address, $5 subnet,
@@ -81,12 +82,23 @@ rm -f "$@"
 exit 0
 `;
 
-/** $1 directory, $2 name of table and interface: everything of one network, in any state. Harmless twice. */
-export const removeAll = `${path}nft delete table inet "$2" 2>/dev/null
+/**
+ * $1 directory, $2 name of table and interface: everything of one network, in any state. Harmless twice. A table that cannot be
+ * deleted at this moment, because another's change is under way, is tried again for a while; then it fails, and is owed still.
+ */
+export const removeAll = `${path}LC_ALL=C
+export LC_ALL
+left=0
+until words=$(nft delete table inet "$2" 2>&1); do
+  case $words in *"No such file"*) break ;; esac
+  left=$((left + 1))
+  if [ "$left" -ge ${deleteAttempts} ]; then printf '%s\n' "$words" >&2; break; fi
+  sleep 0.05
+done
 ip link delete dev "$2" 2>/dev/null
 umount -l "$1"/* 2>/dev/null
 rm -rf "$1"
-exit 0
+[ "$left" -lt ${deleteAttempts} ]
 `;
 
 /**

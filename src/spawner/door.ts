@@ -81,7 +81,7 @@ export type Undo =
   | { readonly kind: "remove"; readonly path: string }
   /** Kills every process in it, then removes it (all controllers' directories on cgroup v1). */
   | { readonly kind: "cgroup"; readonly paths: readonly string[] }
-  /** Engine state of a container that nobody supervises any more. */
+  /** Succeeds also where there is nothing to undo; one that fails is owed still. */
   | { readonly kind: "command"; readonly argv: readonly string[] };
 
 export interface ExecResult {

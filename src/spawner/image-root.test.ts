@@ -92,7 +92,7 @@ describe(
     test("its mounts show no path of the machine, are nosuid and nodev, and go with one folder", () => {
       make([layer("a", { a: "" }), layer("b", { b: "" })]);
       const table = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
-      const [line = ""] = table.filter((text) => text.includes(`${folder}/image/root `));
+      const line = table.find((text) => text.includes(`${folder}/image/root `)) ?? "";
       assert.match(line, / rw,nosuid,nodev,\S* - overlay ebb rw,lowerdir=m1:m0,upperdir=upper,workdir=work/);
       assert.equal(mountsBelow(folder).length, 2, "the views of the layers have gone");
       for (const point of mountsBelow(folder)) system.unmount(point);

@@ -96,3 +96,14 @@ for (const level of ["s1", "s1/c"])
       assert.ok(!existsSync(dead));
     },
   );
+
+test("a command that fails is owed still", async (t) => {
+  const boot = mkdtempSync(join(tmpdir(), "ebb-reclaim-"));
+  t.after(() => rmSync(boot, { recursive: true, force: true }));
+  const [own, dead] = [join(boot, "aaaaaaaaaaaa"), join(boot, "bbbbbbbbbbbb")];
+  for (const folder of [own, join(dead, "ledger"), join(boot, "alloc")]) mkdirSync(folder, { recursive: true });
+  const undo: readonly Undo[] = [{ kind: "command", argv: ["/bin/sh", "-c", "echo it is busy >&2; exit 1"] }];
+  writeFileSync(join(dead, "ledger", "spawner.json"), JSON.stringify({ id: "spawner", undo }));
+  assert.deepEqual(await reclaimDead(own, createSyscalls()), ["spawner: command: it is busy"]);
+  assert.ok(existsSync(join(dead, "ledger", "spawner.json")));
+});

@@ -15,7 +15,6 @@ import {
   closeSync,
   constants,
   readSync,
-  utimesSync,
 } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
@@ -23,7 +22,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { bootDir, createAllocator, type OwnAllocator } from "./allocator.ts";
+import { createAllocator, type OwnAllocator } from "./allocator.ts";
 import type { LaunchSpec, Spawner } from "./door.ts";
 import { isAlive, readOwner, type Owner } from "./owners.ts";
 import { createSpawner } from "./spawner.ts";
@@ -340,19 +339,6 @@ describe("the spawner's end", { skip }, () => {
       daemon.kill("SIGKILL");
       await until("it is gone", () => !isAlive(process));
     }
-  });
-
-  test("a run directory that was never finished is taken away, but not one that is just being made", async () => {
-    const boot = bootDir(root);
-    const [old, fresh] = [join(boot, ".0123456789ab"), join(boot, ".ba9876543210")] as const;
-    for (const path of [old, fresh]) mkdirSync(join(path, "ledger"), { recursive: true });
-    utimesSync(old, 1, 1);
-    const next = await startDaemon();
-    assert.deepEqual([existsSync(old), existsSync(fresh)], [false, true]);
-    rmSync(fresh, { recursive: true });
-    const cleaner = spawnerOf(next.runDir);
-    next.daemon.kill("SIGKILL");
-    await until("it is gone", () => !isAlive(cleaner));
   });
 
   test("a process killed between its note and its start leaves nothing untracked", async () => {

@@ -127,9 +127,12 @@ async function removeCgroupTree(path: string): Promise<boolean> {
 }
 
 function runCommand(argv: readonly string[]): Promise<void> {
-  return new Promise((resolve) => {
-    // Its failure is "already gone".
-    execFile(argv[0]!, argv.slice(1), { timeout: commandMs, killSignal: "SIGKILL", env: commandEnv }, () => resolve());
+  const options = { timeout: commandMs, killSignal: "SIGKILL", env: commandEnv } as const;
+  return new Promise((resolve, reject) => {
+    execFile(argv[0]!, argv.slice(1), options, (error, _, words) => {
+      if (error) reject(new Error(words.trim() || error.message));
+      else resolve();
+    });
   });
 }
 
