@@ -108,6 +108,18 @@ for (const concurrency of [1, 10])
     ]);
   });
 
+test("what somebody asks for takes nothing from a call that began meanwhile", async (t) => {
+  const worker = new Worker(t, 1);
+  worker.tell(first);
+  await worker.writes(marked(first, "before") + marked(second, "hello"), 2);
+  assert.deepEqual(await worker.log(), [["before", first]]);
+  worker.tell(second);
+  assert.deepEqual(await worker.log(), [
+    ["before", first],
+    ["hello", second],
+  ]);
+});
+
 test("a line with an id that is told to nobody is written within a flush, without it", async (t) => {
   const worker = new Worker(t, 1);
   worker.tell(first);

@@ -128,7 +128,7 @@ export class TelemetryServer {
   #flushSoon(inMs = logLimits.flushMs - logLimits.idToldWithinMs): void {
     this.#flushing ??= this.#options.clock.after(inMs, () => {
       this.#flushing = null;
-      this.#takeAll(false);
+      this.#takeAll();
       for (const log of this.#logs.values()) if (log.pendingBytes > 0) this.#flush(log);
       // What a slow disk has not begun to take still waits, and is looked at again.
       this.#waitingBytes = [...this.#logs.values()].reduce((sum, log) => sum + log.pendingBytes, 0);
@@ -136,10 +136,10 @@ export class TelemetryServer {
     });
   }
 
-  #takeAll(toldAll: boolean): void {
+  #takeAll(): void {
     let waits = false;
     for (const output of this.#dirty) {
-      this.#take(output, toldAll);
+      this.#take(output, false);
       waits ||= output.waits;
       if (!output.unfinished && !output.waits) this.#dirty.delete(output);
     }
@@ -198,8 +198,8 @@ export class TelemetryServer {
 
   async #query(query: LogQuery): Promise<readonly LogLine[]> {
     for (const output of this.#outputs.values()) if (output.options.project === query.project) output.drain();
-    // Whoever asks has told all ids first.
-    this.#takeAll(true);
+    // Whoever asks has told all ids first: only what has begun since then may have to wait.
+    this.#takeAll();
     return (await this.#log(query.project)?.query(query)) ?? [];
   }
 
