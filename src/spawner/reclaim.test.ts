@@ -32,6 +32,7 @@ test("what cannot be undone keeps its ledger, and the next start tries it again"
   assert.equal(problems.length, 1);
   assert.match(problems[0]!, /^s1: remove: /);
   assert.ok(existsSync(join(dead, "ledger", "s1.json")));
+  assert.ok(!existsSync(join(dead, "reclaim")), "who has failed and lives on keeps nobody from it");
 
   owes([{ kind: "remove", path: join(boot, "nothing") }]);
   assert.deepEqual(await reclaimDead(own, createSyscalls()), []);

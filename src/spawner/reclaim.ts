@@ -15,6 +15,8 @@ const cleaningMs = 3_000;
 /** Rounds of killing: a process that forks while it is looked for needs a second one. */
 const killRounds = 20;
 
+const claimName = "reclaim";
+
 /** In the environment of every launched process; the rest of the value names it. */
 export const markName = "EBB_LAUNCH";
 
@@ -45,9 +47,9 @@ export async function reclaimDead(runDir: string, system: Syscalls): Promise<str
     if (!existsSync(path) || !claim(path)) continue;
     const left = await undoLaunches(path, readLedger(path), system);
     // What is left the next start tries again, for which it needs this ledger: without it nobody ever would.
-    problems.push(
-      ...(left.length > 0 ? left.map(({ id, words }) => `${id}: ${words}`) : await removeRunDir(path, system)),
-    );
+    const failed = left.length > 0 ? left.map(({ id, words }) => `${id}: ${words}`) : await removeRunDir(path, system);
+    if (failed.length > 0) rmSync(join(path, claimName), { force: true });
+    problems.push(...failed);
   }
   freeStaleNumbers(boot, null);
   return problems;
@@ -61,9 +63,9 @@ async function letItsSpawnerFinish(path: string): Promise<void> {
   signalOwner(spawner, "SIGKILL");
 }
 
-/** Two daemons that start together do not undo the same: harmless, but loud. */
+/** Two daemons that start together do not undo the same: harmless, but loud. Whoever fails lets go of it. */
 function claim(path: string): boolean {
-  const file = join(path, "reclaim");
+  const file = join(path, claimName);
   const holder = readOwner(file);
   if (holder && holder.pid !== process.pid && isAlive(holder)) return false;
   try {
