@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
 import { Worker } from "node:worker_threads";
-import { sandboxLimits } from "#model/limits.ts";
+import { loadCacheLimits, sandboxLimits } from "#model/limits.ts";
 import { RuntimeLink } from "./runtime-link.ts";
 
 const ready = '{"ready":{"entry":null,"handler":null,"signature":"web","done":"told","phases":{}}}\n';
@@ -147,4 +147,12 @@ test("a runtime that tells none has told none", async () => {
   const link = open(() => {});
   assert.equal((await link.assign("{}", null, true))?.ok, true);
   assert.equal(await link.loadCache(), null);
+});
+
+test("compiled code that does not come is not waited for where the start has taken its time already", async () => {
+  speak = (socket) => void socket.write(chunk(ready));
+  const link = open(() => {});
+  assert.equal((await link.assign("{}", null, true))?.ok, true);
+  const late = new Promise((resolve) => void setTimeout(resolve, loadCacheLimits.tellMs / 2, "late").unref());
+  assert.equal(await Promise.race([link.loadCache(sandboxLimits.startMs - 1_000), late]), null);
 });

@@ -19,7 +19,7 @@ const textChars = 1_024;
 const messageChars = 4_096;
 const stackChars = 16_384;
 const phasesCount = 32;
-/** What a runtime is left to tell, before its time is up, that code does not come to the end of its loading. */
+/** Of a start's time what is left at its end to tell how it went: by the runtime, that code does not come to the end of its loading, and here. */
 const tellMs = 3_000;
 
 /** One line, or so many bytes that were read or held again: what hearing costs the main thread, in about the same time. */
@@ -196,12 +196,19 @@ export class RuntimeLink {
     this.#said.resolve();
   }
 
-  /** The compiled code that a check has told by its end; null: none, too much, or not in time. */
-  async loadCache(): Promise<Uint8Array | null> {
-    const late = setTimeout(() => {
-      this.#pieces = null;
-      this.#said.resolve();
-    }, loadCacheLimits.tellMs);
+  /**
+   * The compiled code that a check has told by its end; null: none, too much, or not in time. What the start has taken (`spentMs`) and
+   * this together are no longer than a start may take: whoever has loaded does not fail by it.
+   */
+  async loadCache(spentMs = 0): Promise<Uint8Array | null> {
+    const leftMs = sandboxLimits.startMs - tellMs - spentMs;
+    const late = setTimeout(
+      () => {
+        this.#pieces = null;
+        this.#said.resolve();
+      },
+      Math.max(0, Math.min(loadCacheLimits.tellMs, leftMs)),
+    );
     await this.#said.promise;
     clearTimeout(late);
     this.#hearsOut = false;

@@ -265,7 +265,9 @@ export class OciDriver implements SandboxDriver {
       void sandbox.stop(0);
       return isUntouched() ? { ...answer, untouched: true } : answer;
     }
-    const loadCache = assignment.makeLoadCache ? await sandbox.runtimeLink?.loadCache() : null;
+    const loadCache = assignment.makeLoadCache
+      ? await sandbox.runtimeLink?.loadCache(performance.now() - startedMs)
+      : null;
     // What was started ahead has booted on nobody's time.
     const { bootMs = 0, ...loading } = answer.phases;
     const inside = ahead ? loading : { bootMs, ...loading };
