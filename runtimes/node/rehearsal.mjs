@@ -9,6 +9,7 @@ import { Connection } from "./http1.mjs";
 /** @import { Exchange } from "./http1.mjs" */
 /** @import { Output } from "./output.mjs" */
 
+const fs = process.getBuiltinModule("node:fs");
 const net = process.getBuiltinModule("node:net");
 
 /** Where this file is, and what it loads in place of a function. */
@@ -41,8 +42,9 @@ export async function rehearse(rounds, over) {
   let serving = Promise.withResolvers();
   /** @type {Set<Connection>} */
   const controls = new Set();
-  // Of this network namespace, with no file to leave behind.
-  const path = `\0ebb-rehearsal-${process.pid}-${Date.now()}`;
+  // Behind a folder that is its own: whoever connected could have it load what he likes, and without isolation others are there.
+  const place = fs.mkdtempSync(`/tmp/ebb-rehearsal-${process.pid}-`);
+  const path = `${place}/s`;
   const listener = net.createServer({ pauseOnConnect: true }, (socket) => {
     if (served === null) {
       served = serving.resolve;
@@ -65,8 +67,8 @@ export async function rehearse(rounds, over) {
     const rehearsal = { output: silent, served: (/** @type {Style} */ style) => served?.(style) };
     await assign(exchange, body, { bootMs: 0, listener, serving() {}, rehearsal });
   };
-  await new Promise((resolve, reject) => listener.on("error", reject).listen(path, () => resolve(undefined)));
   try {
+    await new Promise((resolve, reject) => listener.on("error", reject).listen(path, () => resolve(undefined)));
     for (let round = 0; round < rounds; round++)
       for (const sample of samples) {
         if (over()) return;
@@ -76,6 +78,7 @@ export async function rehearse(rounds, over) {
       }
   } finally {
     listener.close();
+    fs.rmSync(place, { recursive: true });
     process.chdir(folder);
     for (const { name, before } of globals) Object.defineProperty(globalThis, name, before);
   }

@@ -1,10 +1,12 @@
 // The rehearsal of a pooled Node shim: what it leaves in the process is what was there before.
 
 import assert from "node:assert/strict";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { dirname } from "node:path";
 import { test } from "node:test";
 import { rehearse } from "../node/rehearsal.mjs";
 
-const skip = process.platform === "linux" ? false : "abstract sockets are Linux's";
+const skip = process.platform === "linux" ? false : "Linux alone rehearses";
 
 test("a rehearsal puts back what it changes, and leaves nothing open", { skip }, async () => {
   const state = (): unknown => ({
@@ -29,4 +31,23 @@ test("a rehearsal ends in its middle when there is an assignment", { skip }, asy
   let asked = 0;
   await rehearse(1_000, () => ++asked > 3);
   assert.equal(asked, 4);
+});
+
+test("nobody else can come to a rehearsal: without isolation it is on the machine itself", { skip }, async () => {
+  /** Where this process listens for it: a path, or (with an @) a name for whoever is in its network namespace. */
+  const places = (): string[] =>
+    readFileSync("/proc/net/unix", "latin1")
+      .split("\n")
+      .flatMap((line) => new RegExp(` 00010000 .* (\\S*ebb-rehearsal-${process.pid}-\\S*)$`).exec(line)?.[1] ?? []);
+  const seen: [string, number | undefined][] = [];
+  await rehearse(1, () => {
+    for (const place of places()) seen.push([place, statSync(dirname(place), { throwIfNoEntry: false })?.mode]);
+    return false;
+  });
+  assert.ok(seen.length > 0);
+  for (const [place, mode] of seen) {
+    assert.match(place, /^\//);
+    assert.equal((mode ?? 0) & 0o777, 0o700);
+    assert.ok(!existsSync(dirname(place)), "nothing is left");
+  }
 });
