@@ -25,6 +25,17 @@ test("what nobody says is INTERFACE's default", () => {
   assert.equal(config.keepAlive, "histogram");
 });
 
+test("an instance sends 1000 Mbit/s at most where nobody says another rate", () => {
+  assert.equal(readDaemonConfig({}, {}).egressBytesPerSecond, 125_000_000);
+  assert.equal(readDaemonConfig({ egressRate: "8" }, {}).egressBytesPerSecond, 1_000_000);
+  assert.equal(readDaemonConfig({}, { EBB_EGRESS_RATE_MBIT: "80" }).egressBytesPerSecond, 10_000_000);
+  for (const egressRate of ["0", "-1", "1.5", "1G", "", "1000001"])
+    assert.throws(
+      () => readDaemonConfig({ egressRate }, {}),
+      /--egress-rate: expected Mbit\/s from 1 to 1000000, found "/,
+    );
+});
+
 test("instances are paused after 5 s where nobody says another time, or that they are not", () => {
   assert.equal(readDaemonConfig({}, {}).pauseAfterMs, 5_000);
   assert.equal(readDaemonConfig({}, { EBB_PAUSE_SECONDS: "60" }).pauseAfterMs, 60_000);

@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism, homedir, totalmem } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { machineLimits, pauseLimits, poolLimits } from "#model/limits.ts";
+import { linkLimits, machineLimits, pauseLimits, poolLimits } from "#model/limits.ts";
 
 /** What `ebb up` may be told; everything has a default. Generated into docs/reference/configuration.md. */
 export const daemonKeys = {
@@ -59,6 +59,12 @@ export const daemonKeys = {
     meaning:
       "how long nothing has run in an instance until it is paused: it uses no CPU until the next call; off: none is. Instances of functions with min above 0 never are",
   },
+  egressRate: {
+    flag: "--egress-rate MBIT",
+    env: "EBB_EGRESS_RATE_MBIT",
+    fallback: String((linkLimits.bytesPerSecond * 8) / 1_000_000),
+    meaning: "Mbit/s that one instance may send to the world, and as many that it may get; what is more is dropped",
+  },
 } as const;
 
 export interface DaemonOptions {
@@ -70,6 +76,7 @@ export interface DaemonOptions {
   readonly pool?: string | undefined;
   readonly keepAlive?: string | undefined;
   readonly pause?: string | undefined;
+  readonly egressRate?: string | undefined;
 }
 
 export interface DaemonConfig {
@@ -93,6 +100,8 @@ export interface DaemonConfig {
   readonly keepAlive: "fixed" | "histogram";
   /** How long nothing has run in an instance that is paused; null: none is. */
   readonly pauseAfterMs: number | null;
+  /** Of what one instance sends to the world, and of what it gets. */
+  readonly egressBytesPerSecond: number;
   /** Files and sockets that the process may have open at a time. */
   readonly openFilesMax: number;
   /** Who owns credentials.json: the user behind sudo. */
@@ -139,6 +148,7 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
     poolBytes: readPoolBytes(options.pool ?? environment["EBB_POOL_MIB"]),
     keepAlive,
     pauseAfterMs: readPauseAfterMs(options.pause ?? environment["EBB_PAUSE_SECONDS"]),
+    egressBytesPerSecond: readEgressRate(options.egressRate ?? environment["EBB_EGRESS_RATE_MBIT"]),
     openFilesMax: readOpenFilesMax(),
     owner: readOwner(environment),
     ebbVersion: readVersion(),
@@ -172,6 +182,14 @@ function readPauseAfterMs(text: string | undefined): number | null {
   if (!Number.isInteger(seconds) || seconds < 1 || seconds > afterSecondsMax)
     throw new ConfigError(`--pause: expected off, or seconds from 1 to ${afterSecondsMax}, found "${text}"`);
   return seconds * 1_000;
+}
+
+function readEgressRate(text: string | undefined): number {
+  if (text === undefined) return linkLimits.bytesPerSecond;
+  const { min, max } = linkLimits.egressRateMbits;
+  if (!/^\d{1,7}$/.test(text) || Number(text) < min || Number(text) > max)
+    throw new ConfigError(`--egress-rate: expected Mbit/s from ${min} to ${max}, found "${text}"`);
+  return (Number(text) * 1_000_000) / 8;
 }
 
 /** The data directory of a daemon or of a command that looks for one. */

@@ -108,6 +108,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     return credential === null ? null : access.byCredential(credential);
   };
   const projectAt = (address: string): string | null => identifyLink(address)?.project ?? null;
+  const noPermits: readonly string[] = [];
   const network = isolated
     ? createNetwork({
         spawner,
@@ -117,6 +118,8 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
         resolvers: readResolvers,
         searchDomains: readSearchDomains,
         projectAt,
+        permitsOf: (project) => mirror.project(project)?.egressPermit ?? noPermits,
+        bytesPerSecond: config.egressBytesPerSecond,
       })
     : null;
 
@@ -247,6 +250,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   // --- in order; the stops are owed in reverse: nobody new comes in, what runs has its time to end, then all goes.
   await stages.begin({ start: () => fleet.start(), stop: () => fleet.stop(0) });
   mirror.onChange(() => fleet.quotasChanged());
+  mirror.onChange(() => network?.permitsChanged());
   autoscaler.start();
   stages.owe(async () => autoscaler.stop());
   const fresh = readKnownToken(directory) === null;

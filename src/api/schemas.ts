@@ -68,8 +68,19 @@ export const RemoveProjectQuery = Type.Object({ everything: Type.Optional(Type.B
 
 export const NewProject = Type.Object({ name: Name }, strict);
 const Quota = Nullable(Type.Integer());
-export const NewQuotas = Type.Object(
-  { memoryMb: Type.Optional(Quota), instances: Type.Optional(Quota), ratePerSecond: Type.Optional(Quota) },
+export const NewProjectSettings = Type.Object(
+  {
+    memoryMb: Type.Optional(Quota),
+    instances: Type.Optional(Quota),
+    ratePerSecond: Type.Optional(Quota),
+    egressPermit: Type.Optional(
+      Nullable(
+        Type.Array(Type.String({ maxLength: 100 }), {
+          description: "networks that are not public and may be reached, as 10.1.0.0/16:5432; in place of those before",
+        }),
+      ),
+    ),
+  },
   strict,
 );
 export const RollbackBody = Type.Object({ revision: Type.Optional(Nullable(Type.Integer({ minimum: 1 }))) }, strict);
@@ -90,6 +101,7 @@ export const ProjectView = Type.Object({
   created: Time,
   workloads: Count,
   quotas: Type.Object({ memoryMb: Quota, instances: Quota, ratePerSecond: Quota }),
+  egressPermit: Type.Array(Type.String(), { description: "networks that may be reached beside public addresses" }),
 });
 export const WorkloadRow = Type.Object({
   project: Type.String(),

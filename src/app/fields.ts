@@ -1,7 +1,9 @@
 // The readers of single settings: what is expected of each, and the sentence where it is something else.
 
+import { entryForm, readEntry } from "#model/egress.ts";
 import { functionBounds } from "#model/limits.ts";
 import { refuseEnvName } from "#model/names.ts";
+import type { Egress, EgressClass } from "#model/workload.ts";
 import { brief, type Place } from "./place.ts";
 import { suggest } from "./suggest.ts";
 
@@ -36,8 +38,8 @@ export function word<Word extends string>(
   at: Place,
   words: readonly Word[],
   later: readonly string[] = [],
+  what = list(words),
 ): Word | undefined {
-  const what = list(words);
   if (at.isNothing) return at.expected(what);
   const text = at.writtenText(what);
   if (text === undefined) return undefined;
@@ -162,4 +164,28 @@ export function secretNames(at: Place): readonly string[] | undefined {
     names.add(name);
   }
   return [...names];
+}
+
+/** A word, or entries of an allow-list in the one way of writing them. */
+export function egress(at: Place): Egress | undefined {
+  const items = at.isList ? at.items("a list") : undefined;
+  if (items === undefined)
+    return word<EgressClass>(at, ["none", "internet"], [], "none, internet or a list of HOST:PORT");
+  if (items.length === 0) return at.problem("expected an entry or more, found an empty list; none opens nothing");
+  if (items.length > functionBounds.egressEntries)
+    return at.problem(`expected at most ${functionBounds.egressEntries} entries, found ${items.length}`);
+  const texts = new Set<string>();
+  for (const item of items) {
+    if (item.isNothing) {
+      item.expected(entryForm);
+      continue;
+    }
+    const text = item.writtenText(entryForm);
+    if (text === undefined) continue;
+    const read = readEntry(text);
+    if (!read.ok) item.problem(`expected ${entryForm}, found ${item.found()}: ${read.why}`);
+    else if (texts.has(read.value.text)) item.problem(`"${brief(read.value.text)}" stands here twice`);
+    else texts.add(read.value.text);
+  }
+  return [...texts];
 }

@@ -8,6 +8,7 @@ import type { AppFile, AppProblem, FunctionDeclaration, ReadApp } from "./door.t
 import {
   commandWords,
   decimal,
+  egress,
   environment,
   handlerName,
   relativePath,
@@ -239,11 +240,6 @@ function isField(key: string): key is FieldName {
 function unknownKey(at: Place, key: string, known: readonly string[]): void {
   const near = suggest(key, known);
   at.keyProblem(`unknown key${near === null ? `; known are ${known.join(", ")}` : `; did you mean ${near}?`}`);
-}
-
-function egress(at: Place): "none" | "internet" | undefined {
-  if (at.isList) return at.problem("allow-lists come with a later version of ebb; until then none or internet");
-  return word(at, ["none", "internet"]);
 }
 
 function isolation(at: Place): "container" | undefined {

@@ -21,6 +21,7 @@ export async function runDaemon(
     pool: options.text("pool") ?? undefined,
     keepAlive: options.text("keep-alive") ?? undefined,
     pause: options.text("pause") ?? undefined,
+    egressRate: options.text("egress-rate") ?? undefined,
     trustProxy: trustProxy.length > 0 ? trustProxy : undefined,
   });
   // Listened for before anything is started: a signal while it starts must not leave half of it behind.

@@ -15,6 +15,7 @@ const daemonOptions: Record<string, OptionSpec> = {
     help: "fixed, or histogram: how long functions that do not say idleSeconds are kept",
   },
   pause: { value: "SECONDS", help: "when an instance that is idle is paused (5); off: never" },
+  "egress-rate": { value: "MBIT", help: "what an instance may send to the world a second, and get (1000)" },
   isolation: { value: "none", help: "run functions as plain processes: development only, loopback only" },
 };
 
@@ -198,15 +199,23 @@ export const commands: readonly CommandSpec[] = [
     arguments: name,
     load: () => import("./commands/projects-create.ts"),
   },
-  { name: "projects ls", summary: "The projects and their quotas", load: () => import("./commands/projects-ls.ts") },
+  {
+    name: "projects ls",
+    summary: "The projects, their quotas and permits",
+    load: () => import("./commands/projects-ls.ts"),
+  },
   {
     name: "projects set",
-    summary: "Set quotas of a project",
+    summary: "Set quotas and the egress permit of a project",
     arguments: name,
     options: {
       memory: { value: "MB", help: "of all its instances together; none lifts it" },
       instances: { value: "N", help: "at a time; none lifts it" },
       rate: { value: "N", help: "invocations a second; none lifts it" },
+      "egress-permit": {
+        value: "CIDR:PORT,…",
+        help: "private networks that its workloads may reach, in place of those before; without a port at every one; none: public addresses only",
+      },
     },
     load: () => import("./commands/projects-set.ts"),
   },

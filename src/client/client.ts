@@ -12,7 +12,7 @@ import type {
   LogRow,
   LogsQuery,
   ProjectView,
-  Quotas,
+  NewProjectSettings,
   RevisionRow,
   SecretRow,
   SecretSet,
@@ -53,8 +53,8 @@ export function createClient(options: ClientOptions) {
     projects: {
       list: () => json<ProjectView[]>(`${base}/projects`),
       create: (name: string) => json<ProjectView>(`${base}/projects`, { method: "POST", json: { name } }),
-      set: (name: string, quotas: Partial<Quotas>) =>
-        json<ProjectView>(projectPath(name), { method: "PATCH", json: quotas }),
+      set: (name: string, settings: NewProjectSettings) =>
+        json<ProjectView>(projectPath(name), { method: "PATCH", json: settings }),
       remove: (name: string, everything: boolean) =>
         nothing(projectPath(name), { method: "DELETE", query: { everything } }),
     },

@@ -14,12 +14,18 @@ export interface ProjectView {
   readonly created: string;
   readonly workloads: number;
   readonly quotas: Quotas;
+  readonly egressPermit: readonly string[];
 }
 
 export interface Quotas {
   readonly memoryMb: number | null;
   readonly instances: number | null;
   readonly ratePerSecond: number | null;
+}
+
+/** What is left out stays. */
+export interface NewProjectSettings extends Partial<Quotas> {
+  readonly egressPermit?: readonly string[] | null;
 }
 
 export interface WorkloadRow {

@@ -63,3 +63,40 @@ test("every wrong line of an app file is told", async () => {
 test("a folder in which nothing is recognised is refused with what was looked for", async () => {
   await assert.rejects(world.deploy({ "README.md": "# hi" }, { name: "docs" }), { code: "deploy_refused" });
 });
+
+test("a private entry of an egress list is refused at deploy until the operator permits it, and the audit says what he did", async () => {
+  const listed =
+    "project: lists\nfunctions:\n  a:\n    source: ./a\n    egress: [api.example.com:443, 10.1.0.0/16:6379]\n";
+  const files = { "ebb.yaml": listed, "a/index.js": "export default () => {}" };
+  const { control, admin, mirror, audits } = world;
+  await control.createProject(admin, "lists");
+  await assert.rejects(world.deploy(files), (error) => {
+    assert.ok(error instanceof EbbError);
+    assert.equal(error.code, "deploy_refused");
+    assert.match(
+      error.message,
+      /a: egress "10\.1\.0\.0\/16:6379": 10\.1\.0\.0\/16 is not public, .* ask the operator for: ebb projects set lists --egress-permit 10\.1\.0\.0\/16:6379/,
+    );
+    return true;
+  });
+  const set = (egressPermit: readonly string[] | null): Promise<unknown> =>
+    control.setProject(admin, "lists", { egressPermit });
+  for (const wrong of ["8.8.8.0/24", "127.0.0.1:80", "10.1.0.0/16:0", "db.internal:80"])
+    await assert.rejects(set([wrong]), { code: "bad_request" }, wrong);
+  await assert.rejects(set(Array.from({ length: 33 }, (_, i) => `10.0.${i}.0/24`)), /at most 32 networks, found 33/);
+  await set(["10.1.0.0/16:6379", " 10.1.0.0/16:6379/tcp", "10.2.0.1/32"]);
+  assert.deepEqual(mirror.project("lists")?.egressPermit, ["10.1.0.0/16:6379", "10.2.0.1"]);
+  assert.match(audits.at(-1)?.detail ?? "", /egressPermit 10\.1\.0\.0\/16:6379 10\.2\.0\.1$/);
+  await control.setProject(admin, "lists", { instances: 5 });
+  assert.equal(mirror.project("lists")?.egressPermit?.length, 2, "what is left out stays");
+  await world.deploy(files);
+  assert.deepEqual(mirror.workload("lists", "a")?.revision.settings.egress, [
+    "api.example.com:443",
+    "10.1.0.0/16:6379",
+  ]);
+  const { identity } = await world.mint("admin", "lists");
+  await assert.rejects(control.setProject(identity, "lists", { egressPermit: ["10.0.0.0/8"] }), { code: "forbidden" });
+  await set(null);
+  assert.deepEqual(mirror.project("lists")?.egressPermit, []);
+  await assert.rejects(world.deploy({ ...files, "a/index.js": "export default () => 1" }), { code: "deploy_refused" });
+});

@@ -50,7 +50,7 @@ export function createControl(options: ControlOptions): ControlRoom {
     createToken: (identity, tokenOptions) => createToken(context, identity, tokenOptions),
     removeToken: (identity, project, id) => removeToken(context, identity, project, id),
     createProject: (identity, name) => createProject(context, identity, name),
-    setProject: (identity, name, quotas) => setProject(context, identity, name, quotas),
+    setProject: (identity, name, settings) => setProject(context, identity, name, settings),
     removeProject: (identity, name, everything) => freeing(removeProject(context, identity, name, everything)),
     bootstrap: (known) => bootstrapToken(context, known),
     stop: () => collector.stop(),

@@ -71,6 +71,12 @@ export interface DeployRequest {
   readonly archive: Readable;
 }
 
+/** What the operator sets of a project; what is left out stays. */
+export interface ProjectSettings extends Partial<ProjectQuotas> {
+  /** Networks that are not public and may be reached, as `10.1.0.0/16:5432`; null or empty: none. */
+  readonly egressPermit?: readonly string[] | null;
+}
+
 export interface Control {
   deploy(identity: Identity, request: DeployRequest, progress: (step: DeployProgress) => void): Promise<void>;
   rollback(identity: Identity, project: string, workload: string, revision: number | null): Promise<Revision>;
@@ -90,7 +96,7 @@ export interface Control {
   /** `project`: where the token is looked for; null: among those of every project. */
   removeToken(identity: Identity, project: string | null, id: string): Promise<void>;
   createProject(identity: Identity, name: string): Promise<Project>;
-  setProject(identity: Identity, name: string, quotas: Partial<ProjectQuotas>): Promise<Project>;
+  setProject(identity: Identity, name: string, settings: ProjectSettings): Promise<Project>;
   /** `everything`: its workloads, secrets and tokens too; without it, one that is not empty is refused (precondition_required). */
   removeProject(identity: Identity, name: string, everything: boolean): Promise<void>;
 }

@@ -147,7 +147,7 @@ function settle({ declaration, flags, recognised, isolation }: Parameters<AppToo
     public: flags.public ?? declaration.public ?? false,
     env: { ...declaration.env, ...flags.env },
     secrets: declaration.secrets ?? [],
-    egress: "internet",
+    egress: declaration.egress ?? "internet",
     isolation: declaration.isolation ?? isolation,
   };
   return { settings, sources: declaration.signature ? { signature: "app file" } : {} };

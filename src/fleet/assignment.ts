@@ -13,7 +13,9 @@ const MiB = 1024 * 1024;
 export const programPort = 8080;
 
 export function poolKeyOf(revision: Revision): PoolKey {
-  const { memoryMb, egress } = revision.settings;
+  const { memoryMb } = revision.settings;
+  // A list is opened when it is assigned.
+  const egress = typeof revision.settings.egress === "string" ? revision.settings.egress : "none";
   if (revision.kind === "container")
     return { image: revision.imageDigest, memoryMb, tmpBytes: revision.settings.writableMb * MiB, egress };
   const { runtime } = revision.settings;
@@ -82,6 +84,7 @@ export function assignmentOf(
     cpu: settings.cpu,
     cpuStrict: settings.cpuStrict,
     timeoutMs: settings.timeoutSeconds * 1000,
+    egress: settings.egress,
     credential: options.credential,
     nonce: options.nonce,
     check: options.check,

@@ -70,6 +70,14 @@ export type Fact =
       readonly kind: "invocation_ended";
       readonly record: Partial<InvocationRecord> & Pick<InvocationRecord, "id" | "project" | "workload">;
     }
+  | {
+      /** A name was not resolved for a function, or not all of its addresses were told: neither its list nor a permit opens them. */
+      readonly kind: "egress_withheld";
+      readonly project: string;
+      readonly workload: string;
+      readonly name: string;
+      readonly reasons: readonly string[];
+    }
   | { readonly kind: "worker_restarted"; readonly worker: "store" | "telemetry" | "spawner"; readonly reason: string }
   | { readonly kind: "defect"; readonly errorId: string; readonly where: string; readonly error: unknown };
 

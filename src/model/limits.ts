@@ -25,6 +25,7 @@ export const functionBounds = {
   envCount: 256,
   envBytes: 32 * 1024,
   secretsCount: 64,
+  egressEntries: 64,
   commandArgs: 64,
 } as const;
 
@@ -264,6 +265,7 @@ export const apiLimits = {
 } as const;
 
 export const quotaBounds = {
+  egressPermits: 32,
   memoryMb: { min: 32, max: 16_777_216 },
   instances: { min: 0, max: 100_000 },
   ratePerSecond: { min: 1, max: 1_000_000 },
@@ -325,6 +327,11 @@ export const linkLimits = {
   /** Open at a time to ebb.internal and the resolver, of one sandbox: all share one listener. */
   internalConnections: 512,
   commandMs: 20_000,
+  /** Of what one instance sends to the world, and of what it gets, where the operator says nothing; and at once. */
+  bytesPerSecond: 125_000_000,
+  burstBytes: 16 * MiB,
+  /** What --egress-rate may say, in Mbit/s. */
+  egressRateMbits: { min: 1, max: 1_000_000 },
   /** How often the way to the internet is looked at (a laptop changes networks). */
   uplinkEveryMs: 15_000,
 } as const;
@@ -351,6 +358,13 @@ export const resolverLimits = {
   negativeTtlSeconds: { min: 1, max: 300 },
   ownTtlSeconds: 60,
   hostDomainsKeptMs: 5_000,
+  /** How long an address that was answered for a name of an allow-list is open, at least and at most. */
+  openSeconds: { min: 60, max: 3_600 },
+  /** Addresses and ports that are open so for one instance; of more, those that end first give way. */
+  openings: 256,
+  openingsInAll: 262_144,
+  /** Names of which an instance's log says that they were withheld. */
+  withheldNamesTold: 32,
   /** Of all; the project with most gives way. */
   tcpConnections: 128,
   tcpConnectionsPerSource: 8,

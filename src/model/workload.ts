@@ -8,7 +8,10 @@ export type DeclaredSignature = "web" | "event" | "node";
 /** What a runtime answers that it recognised; `server`: the code listens itself; `program`: runtime custom. */
 export type Signature = DeclaredSignature | "server" | "wsgi" | "asgi" | "program";
 
-export type Egress = "none" | "internet";
+/** What a sandbox is made with: a list begins as none, and is opened to the instance that it becomes. */
+export type EgressClass = "none" | "internet";
+/** A list holds entries as `db.example.com:5432`, in the one way of writing them (egress.ts). */
+export type Egress = EgressClass | readonly string[];
 /** container: an OCI sandbox; process: nothing is isolated (development only). */
 export type Isolation = "container" | "process";
 
@@ -123,6 +126,8 @@ export interface ProjectQuotas {
 export interface Project {
   readonly name: string;
   readonly quotas: ProjectQuotas;
+  /** Networks that are not public and may be reached, as `10.1.0.0/16:5432` (egress.ts); left out: none. */
+  readonly egressPermit?: readonly string[];
   readonly createdMs: number;
 }
 

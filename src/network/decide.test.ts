@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
-import { isReachable, parseAddress, parseCidr } from "./address.ts";
+import { isReachable, parseAddress } from "#model/address.ts";
+import { permitsOf } from "#model/egress.ts";
 import {
   decideAnswer,
   decideQuery,
@@ -14,7 +15,7 @@ import {
   type UpstreamAnswer,
 } from "./decide.ts";
 
-const internet: Rules = { egress: "internet", gateway: "198.18.0.1", permitted: [], hostDomains: [] };
+const internet: Rules = { egress: "internet", gateway: "198.18.0.1", permits: [], hostDomains: [] };
 const none: Rules = { ...internet, egress: "none" };
 const a = (name: string, data: string, ttlSeconds = 60): AnswerRecord => ({ name, type: "A", ttlSeconds, data });
 const cname = (name: string, data: string): AnswerRecord => ({ name, type: "CNAME", ttlSeconds: 60, data });
@@ -77,7 +78,7 @@ void test("names of the host's network and reverse names of private addresses ar
 });
 
 void test("of the zones of private networks nothing is asked, whatever the type; where the operator opened one, addresses are", () => {
-  const permitted = { ...internet, permitted: [parseCidr("10.0.0.0/24")!] };
+  const permitted = { ...internet, permits: permitsOf(["10.0.0.0/24"]) };
   for (const zone of ["internal", "lan", "corp", "home", "intranet", "private", "localdomain", "home.arpa"])
     for (const type of ["A", "TXT", "MX", "SRV", "NS", "SOA", "CNAME"]) {
       const name = `db.${zone}`;
@@ -164,7 +165,7 @@ void test("a public name for private addresses has none, and the reason is said"
   const { reply, reasons } = decideAnswer(question("www.example.com"), internet, upstream(records), 0);
   assert.deepEqual(reply, { rcode: "NOERROR", records: [], authority: [], blocked: "1 address withheld: not public" });
   assert.deepEqual(reasons, ["10.0.0.5 is not reachable"]);
-  const permitted = { ...internet, permitted: [parseCidr("10.0.0.0/24")!] };
+  const permitted = { ...internet, permits: permitsOf(["10.0.0.0/24"]) };
   assert.deepEqual(decideAnswer(question("www.example.com"), permitted, upstream(records), 0).reply.records, records);
 });
 

@@ -1,11 +1,8 @@
 // What a sandbox may be told about a name, and which addresses that opens: pure, from the question, its egress and the answer.
 
-import { isReachable, parseAddress, type Cidr } from "./address.ts";
+import { isReachable, parseAddress, type Cidr } from "#model/address.ts";
+import { isNamed, neverAsked, ownName, portsAt, privateZones, type Entry, type Permit } from "#model/egress.ts";
 import { resolverLimits } from "#model/limits.ts";
-import type { Egress } from "#model/workload.ts";
-
-/** The name by which a sandbox finds ebb, and below it the workloads of its project. */
-export const ownName = "ebb.internal";
 
 export type Rcode = "NOERROR" | "FORMERR" | "SERVFAIL" | "NXDOMAIN" | "NOTIMP" | "REFUSED";
 
@@ -42,18 +39,18 @@ export interface Reply {
   readonly blocked: string | null;
 }
 
-/** An address that the reply makes known, for as long. Allow-lists will open just these; `internet` needs no opening. */
+/** An address that the reply makes known, for as long. Allow-lists open just these; `internet` needs no opening. */
 export interface Opened {
   readonly address: string;
   readonly ttlSeconds: number;
 }
 
 export interface Rules {
-  readonly egress: Egress;
+  readonly egress: "none" | "internet" | readonly Entry[];
   /** ebb's address on every link. */
   readonly gateway: string;
-  /** Private networks that the operator opened. */
-  readonly permitted: readonly Cidr[];
+  /** Private networks that the operator opened to the project. */
+  readonly permits: readonly Permit[];
   /** Domains in which the host itself looks for names; lower case, of two labels or more. */
   readonly hostDomains: readonly string[];
 }
@@ -78,18 +75,6 @@ export interface AnswerDecision {
  * carry addresses past the checks of A; ANY, signatures and keys because nobody inside needs them (RFC 8482).
  */
 const askedTypes: ReadonlySet<string> = new Set(["A", "CNAME", "MX", "TXT", "SRV", "NS", "SOA", "PTR", "NAPTR", "CAA"]);
-/** Names that never leave the machine: RFC 6761, 6762 (local), 7686 (onion), 9476 (alt). */
-const neverAsked: ReadonlySet<string> = new Set(["local", "onion", "invalid", "test", "alt"]);
-/** Private networks' own zones: RFC 6762 (appendix G), and ICANN's resolution that `internal` is never delegated. */
-const privateZones: ReadonlySet<string> = new Set([
-  "internal",
-  "intranet",
-  "private",
-  "corp",
-  "home",
-  "lan",
-  "localdomain",
-]);
 const chainMax = 16;
 
 function reply(rcode: Rcode, records: readonly AnswerRecord[] = [], blocked: string | null = null): Reply {
@@ -113,6 +98,8 @@ export function decideQuery(question: Question, rules: Rules): QueryDecision {
   }
   // NXDOMAIN, not REFUSED: libc turns REFUSED into "temporary failure", which programs retry
   if (rules.egress === "none") return answered(reply("NXDOMAIN", [], "egress is none"), "egress none");
+  if (typeof rules.egress !== "string" && !isNamed(rules.egress, name))
+    return answered(reply("NXDOMAIN", [], "not in the egress list"), "it is not in the egress list");
   if (!askedTypes.has(type)) return answered(reply("NOERROR"), `type ${type} is always empty`);
   const labels = name.split(".");
   const top = labels.at(-1)!;
@@ -120,8 +107,11 @@ export function decideQuery(question: Question, rules: Rules): QueryDecision {
   if (labels.length === 1 && name !== "")
     return answered(reply("NXDOMAIN"), "a name without a dot would be one of the host's network");
   // Where the operator opened a private network its names lead there, and no further than the check of their addresses.
-  if (privateZones.has(top) && (type !== "A" || rules.permitted.length === 0))
-    return answered(reply("NXDOMAIN"), `.${top} is a private network's`);
+  if (privateZones.has(top) && (type !== "A" || rules.permits.length === 0))
+    return answered(
+      reply("NXDOMAIN", [], typeof rules.egress === "string" ? null : "none is permitted"),
+      `.${top} is a private network's, and none is permitted`,
+    );
   if (top === "arpa" && !isPublicReverse(labels, rules))
     return answered(reply("NXDOMAIN"), "reverse name of an address that is not public");
   // The same domain may be served outside: its addresses are asked, and told where they are public.
@@ -152,16 +142,19 @@ export function decideAnswer(
   const opened: Opened[] = [];
   let addresses = 0;
   let inner = 0;
+  let openings = 0;
   const chain = chainOf(question, answer.records);
   for (const record of chain) {
     const told = aged(record);
     if (record.type === "A") {
       const value = typeof record.data === "string" ? parseAddress(record.data) : null;
-      if (value === null || !isReachable(value, rules.permitted)) {
+      const ports = value === null ? 0 : portsOpen(question.name, value, rules);
+      if (ports === 0 || openings + ports > resolverLimits.openings) {
         addresses++;
-        reasons.push(`${String(record.data)} is not reachable`);
+        reasons.push(`${String(record.data)} is ${ports === 0 ? "not reachable" : "one too many"}`);
         continue;
       }
+      openings += ports;
       opened.push({ address: String(record.data), ttlSeconds: told.ttlSeconds });
     } else if (question.type !== "A" && isInner(record.name, rules)) {
       inner++;
@@ -237,7 +230,18 @@ function minimumOf(data: unknown): number | null {
 function isPublicReverse(labels: readonly string[], rules: Rules): boolean {
   if (labels.at(-2) !== "in-addr" || labels.length !== 6) return false;
   const value = parseAddress(labels.slice(0, 4).toReversed().join("."));
-  return value !== null && isReachable(value, rules.permitted);
+  return value !== null && isReachable(value, cidrsOf(rules));
+}
+
+/** How many openings it takes to reach an address that was answered for this name; with `internet` one stands for all. 0: it may not. */
+function portsOpen(name: string, address: number, rules: Rules): number {
+  if (rules.egress === "none") return 0;
+  if (rules.egress === "internet") return isReachable(address, cidrsOf(rules)) ? 1 : 0;
+  return portsAt(rules.egress, rules.permits, name, address).length;
+}
+
+function cidrsOf(rules: Rules): readonly Cidr[] {
+  return rules.permits.map(({ cidr }) => cidr);
 }
 
 function address(name: string, data: string, ttlSeconds: number): AnswerRecord {

@@ -1,6 +1,6 @@
 // Links between sandboxes and the world: what may go out, how names are resolved, and the one way in to ebb.
 
-import type { Egress } from "#model/workload.ts";
+import type { Egress, EgressClass } from "#model/workload.ts";
 
 /** A sandbox's end of a link: made ahead, taken at a start, given back after the sandbox is gone. */
 export interface Link {
@@ -13,6 +13,13 @@ export interface Link {
   readonly gateway: string;
 }
 
+/** Whose instance a link serves, and what that may reach. */
+export interface Admission {
+  readonly project: string;
+  readonly workload: string;
+  readonly egress: Egress;
+}
+
 export interface NetworkProblem {
   readonly what: string;
   readonly remedy: string;
@@ -23,7 +30,14 @@ export interface Network {
   start(): Promise<void>;
   stop(): Promise<void>;
   /** From the pool; waits only when it is empty. The egress rule stands before it resolves. */
-  take(egress: Egress): Promise<Link>;
+  take(egress: EgressClass): Promise<Link>;
+  /**
+   * Once for a link, before the instance's code runs: opens what its list, or its project's permit, opens beyond the link's class.
+   * Costs nothing where neither names an address.
+   */
+  admit(link: Link, admission: Admission): Promise<void>;
+  /** A project's permit may have changed: it holds for new connections. */
+  permitsChanged(): void;
   giveBack(link: Link): void;
   /** ebb's address on every link; the gateway listens there for http://ebb.internal. */
   readonly gateway: string;

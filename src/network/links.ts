@@ -3,7 +3,7 @@
 import { randomInt } from "node:crypto";
 import { join } from "node:path";
 import { EbbError } from "#model/errors.ts";
-import type { Egress } from "#model/workload.ts";
+import type { EgressClass } from "#model/workload.ts";
 import type { Link } from "./door.ts";
 import { runScript, type Effects } from "./machine.ts";
 import { openText, shutText } from "./rules.ts";
@@ -11,7 +11,7 @@ import { linkLine, makeLinks, removeLinks } from "./setup.ts";
 import { Addresses, type Layout } from "./subnet.ts";
 
 export interface OwnLink extends Link {
-  readonly egress: Egress;
+  readonly egress: EgressClass;
   readonly index: number;
   /** Name of its device in the router. */
   readonly device: string;
@@ -26,7 +26,14 @@ export interface LinksOptions {
   readonly layout: Layout;
   /** How many of the layout's addresses are used. */
   readonly addresses: number;
+  /** What takes away all that was opened to a link, in lines of nft. */
+  readonly closing: (address: string) => readonly string[];
   readonly failed: (error: unknown) => void;
+}
+
+interface Removal {
+  readonly link: OwnLink;
+  readonly closing: readonly string[];
 }
 
 export class Links {
@@ -34,7 +41,7 @@ export class Links {
   readonly #addresses: Addresses;
   readonly #byId = new Map<string, OwnLink>();
   readonly #byAddress = new Map<string, OwnLink>();
-  readonly #toRemove: OwnLink[] = [];
+  readonly #toRemove: Removal[] = [];
   #removing: Promise<void> | null = null;
   #serial = 0;
   /** By chance: what an earlier daemon left in the connection tracker must not fit either. */
@@ -46,12 +53,12 @@ export class Links {
   }
 
   /** Null: no link has this address. */
-  egressOf(address: string): Egress | null {
+  egressOf(address: string): EgressClass | null {
     return this.#byAddress.get(address)?.egress ?? null;
   }
 
   /** As many of `count` as there are addresses for; EbbError capacity when there is none. The rule stands when it resolves. */
-  async make(egress: Egress, count: number): Promise<readonly OwnLink[]> {
+  async make(egress: EgressClass, count: number): Promise<readonly OwnLink[]> {
     const links: OwnLink[] = [];
     for (let i = 0; i < count; i++) {
       const index = this.#addresses.take();
@@ -69,7 +76,7 @@ export class Links {
         purpose: "Links for sandboxes cannot be made",
         stdin: lines.join(""),
       });
-      if (egress === "internet") await spawner.nft(openText(table, links));
+      await spawner.nft(openText(table, links));
       return links;
     } catch (error) {
       this.remove(links.map((link) => link.id));
@@ -77,7 +84,7 @@ export class Links {
     }
   }
 
-  #newLink(egress: Egress, index: number): OwnLink {
+  #newLink(egress: EgressClass, index: number): OwnLink {
     const serial = ++this.#serial;
     const id = serial.toString(36);
     const { directory, layout } = this.#options;
@@ -100,7 +107,7 @@ export class Links {
       if (!link) continue;
       this.#byId.delete(id);
       this.#byAddress.delete(link.address);
-      this.#toRemove.push(link);
+      this.#toRemove.push({ link, closing: this.#options.closing(link.address) });
     }
     this.#removing ??= this.#removeAll().finally(() => (this.#removing = null));
   }
@@ -114,18 +121,18 @@ export class Links {
   async #removeAll(): Promise<void> {
     await Promise.resolve(); // those given back in the same turn go together
     while (this.#toRemove.length > 0) {
-      const links = this.#toRemove.splice(0, 64);
+      const removals = this.#toRemove.splice(0, 64);
+      const links = removals.map(({ link }) => link);
       const { spawner, directory, table, failed } = this.#options;
-      const open = links.filter((link) => link.egress === "internet");
       try {
-        if (open.length > 0) await spawner.nft(shutText(table, open));
+        await spawner.nft([shutText(table, links), ...removals.flatMap(({ closing }) => closing)].join("\n"));
         const ids = links.map((link) => link.id);
         await runScript(spawner, removeLinks, [directory, ...ids], { purpose: "Links cannot be removed" });
         // an address whose link may still be there is not given to another one
         for (const link of links) this.#addresses.giveBack(link.index);
       } catch (error) {
         // tried again with the next that is removed; the namespaces end with the network in any case
-        this.#toRemove.push(...links);
+        this.#toRemove.push(...removals);
         failed(error);
         return;
       }

@@ -7,19 +7,21 @@
 
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { formatCidr } from "#model/address.ts";
 import type { Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Tell } from "#model/fact.ts";
 import { newErrorId, randomHex } from "#model/ids.ts";
 import { linkLimits, resolverLimits } from "#model/limits.ts";
-import type { Egress } from "#model/workload.ts";
+import type { EgressClass } from "#model/workload.ts";
 import type { Allocator } from "#spawner/door.ts";
 import { errnoOf } from "#lib/errno.ts";
-import { formatCidr, neverPermitted, notPublic, overlaps, parseCidr, type Cidr } from "./address.ts";
+import { Admitted } from "./admitted.ts";
 import type { Rules } from "./decide.ts";
-import type { Link, Network, NetworkProblem } from "./door.ts";
+import type { Admission, Link, Network, NetworkProblem } from "./door.ts";
 import { Links, type OwnLink } from "./links.ts";
 import { routeText, runCommand, runScript, type Effects } from "./machine.ts";
+import { Openings } from "./openings.ts";
 import { Pool } from "./pool.ts";
 import { gatherProblems } from "./problems.ts";
 import { Resolver } from "./resolver.ts";
@@ -40,35 +42,23 @@ export interface NetworkOptions {
   readonly searchDomains: () => readonly string[];
   /** The project whose code runs behind the link with this address; null: none. What its sandboxes want of ebb is its share. */
   readonly projectAt: (address: string) => string | null;
-  /**
-   * Private networks that the operator opens to every workload with egress `internet`, as `10.1.0.0/16`. The place where a
-   * project's `egressPermit` will come in.
-   */
-  readonly permitted?: readonly string[];
+  /** The operator's permits of a project (`10.1.0.0/16:5432`); the same array while they are the same. Left out: none. */
+  readonly permitsOf?: (project: string) => readonly string[];
+  /** Of what each sandbox sends to the world, and of what it gets. */
+  readonly bytesPerSecond?: number;
+  /** How long what was answered for a name of a list is open. */
+  readonly openSeconds?: { readonly min: number; readonly max: number };
   /** Spare links kept for each kind of egress. */
   readonly spare?: { readonly internet: number; readonly none: number };
   /** At most so many links at a time; left out: as many as the subnet has addresses. */
   readonly addresses?: number;
 }
 
-/** EbbError bad_request when a permit is malformed or opens what nothing may open. */
 export function createNetwork(options: NetworkOptions): Network {
-  return new MachineNetwork(options, (options.permitted ?? []).map(readPermit));
+  return new MachineNetwork(options);
 }
 
-function readPermit(text: string): Cidr {
-  const cidr = parseCidr(text);
-  if (!cidr)
-    throw new EbbError("bad_request", `egress permit: expected a network such as 10.1.0.0/16, found "${text}"`);
-  if (neverPermitted.some((never) => overlaps(never, cidr)))
-    throw new EbbError(
-      "bad_request",
-      `egress permit: ${text} holds loopback, metadata or multicast, which nothing opens`,
-    );
-  if (!notPublic.some((network) => overlaps(network, cidr)))
-    throw new EbbError("bad_request", `egress permit: ${text} is public, and open without one`);
-  return cidr;
-}
+const noPermits: readonly string[] = [];
 
 /** What exists between start and stop. */
 interface Running {
@@ -82,16 +72,24 @@ interface Running {
 
 class MachineNetwork implements Network {
   readonly #options: NetworkOptions;
-  readonly #permitted: readonly Cidr[];
   readonly #name = namePrefix + randomHex(4);
   readonly #directory: string;
-  readonly #pools: Readonly<Record<Egress, Pool<OwnLink>>>;
+  readonly #openings: Openings;
+  readonly #admitted: Admitted;
+  readonly #pools: Readonly<Record<EgressClass, Pool<OwnLink>>>;
   #running: Running | null = null;
   #domains: { readonly names: readonly string[]; readonly sinceUs: number } | null = null;
 
-  constructor(options: NetworkOptions, permitted: readonly Cidr[]) {
+  constructor(options: NetworkOptions) {
     this.#options = options;
-    this.#permitted = permitted;
+    const { spawner, clock, tell, permitsOf = () => noPermits } = options;
+    this.#openings = new Openings({
+      nft: (script) => spawner.nft(script),
+      table: this.#name,
+      clock,
+      openSeconds: options.openSeconds ?? resolverLimits.openSeconds,
+    });
+    this.#admitted = new Admitted({ openings: this.#openings, permitsOf, tell });
     this.#directory = join(options.allocator.runDir, "network");
     const spare = options.spare ?? { internet: linkLimits.spareMin, none: 1 };
     this.#pools = { internet: this.#poolOf("internet", spare.internet), none: this.#poolOf("none", spare.none) };
@@ -141,11 +139,20 @@ class MachineNetwork implements Network {
     this.#options.allocator.free("subnets", running.subnetNumber);
   }
 
-  take(egress: Egress): Promise<Link> {
+  take(egress: EgressClass): Promise<Link> {
     return this.#pools[egress].take();
   }
 
+  admit(link: Link, admission: Admission): Promise<void> {
+    return this.#admitted.admit(link.address, admission);
+  }
+
+  permitsChanged(): void {
+    this.#admitted.permitsChanged().catch((error: unknown) => this.#defect("network: permits", error));
+  }
+
   giveBack(link: Link): void {
+    this.#admitted.leave(link.address);
     this.#running?.links.remove([link.id]);
   }
 
@@ -158,7 +165,7 @@ class MachineNetwork implements Network {
     return this.#running;
   }
 
-  #poolOf(egress: Egress, spareMin: number): Pool<OwnLink> {
+  #poolOf(egress: EgressClass, spareMin: number): Pool<OwnLink> {
     return new Pool<OwnLink>({
       make: (count) => this.#need().links.make(egress, count),
       remove: (links) => this.#running?.links.remove(links.map((link) => link.id)),
@@ -211,7 +218,7 @@ class MachineNetwork implements Network {
       gateway: layout.gateway,
       resolverPort,
       internalPort,
-      permitted: this.#permitted,
+      bytesPerSecond: this.#options.bytesPerSecond ?? linkLimits.bytesPerSecond,
       uid: process.getuid?.() ?? 0,
     });
     await runCommand(spawner, ["nft", "-f", "-"], { purpose: needsNft, stdin });
@@ -227,6 +234,8 @@ class MachineNetwork implements Network {
       preferredPort: 53,
       clock,
       rulesOf: (source) => this.#rulesOf(source),
+      opened: (source, name, opened) => this.#admitted.opened(source, name, opened),
+      withheld: (source, name, reasons) => this.#admitted.withheld(source, name, reasons),
       projectAt,
       ask: createUpstream({ resolvers, clock }),
       defect: (error) => this.#defect("network: resolver", error),
@@ -237,7 +246,8 @@ class MachineNetwork implements Network {
     const running = this.#running;
     const egress = running?.links.egressOf(source) ?? null;
     if (!running || !egress) return null;
-    return { egress, gateway: running.layout.gateway, permitted: this.#permitted, hostDomains: this.#hostDomains() };
+    const own = this.#admitted.rulesOf(source) ?? { egress, permits: [] };
+    return { ...own, gateway: running.layout.gateway, hostDomains: this.#hostDomains() };
   }
 
   /** Read again after a moment and not with every question: it is a file. */
@@ -265,6 +275,7 @@ class MachineNetwork implements Network {
       table: this.#name,
       layout,
       addresses: Math.min(layout.hosts, this.#options.addresses ?? layout.hosts),
+      closing: (address) => this.#openings.forget(address),
       failed: (error) => this.#defect("network: removing links", error),
     });
   }
@@ -281,7 +292,7 @@ class MachineNetwork implements Network {
 }
 
 const needsNft =
-  "The firewall of the sandboxes cannot be loaded (it needs root, and nftables with inet, fib, ct and nat)";
+  "The firewall of the sandboxes cannot be loaded (it needs root, and nftables with inet, fib, ct, nat and, since Linux 5.6, sets of ranges)";
 
 /** The preferred port of an address, or another one: a web server of the host on all addresses holds port 80 here too. */
 async function freePort(host: string, preferred: number): Promise<number> {

@@ -98,7 +98,7 @@ function closed(chain: BaseChain): NetworkProblem {
   const where = `${chain.family} ${chain.table} ${chain.name}`;
   const effect =
     chain.hook === "forward"
-      ? "functions with egress internet reach nothing"
+      ? "functions reach nothing outside, whatever their egress"
       : "functions reach neither ebb's resolver nor http://ebb.internal";
   return {
     what: `The host's firewall drops by default (${where}, hook ${chain.hook}): ${effect}.`,

@@ -13,7 +13,7 @@ import type { Question, Rules } from "./decide.ts";
 import { Resolver } from "./resolver.ts";
 import { createUpstream, FrameReader, framed, type AskUpstream, type Fetched } from "./upstream.ts";
 
-const internet: Rules = { egress: "internet", gateway: "127.0.0.1", permitted: [], hostDomains: [] };
+const internet: Rules = { egress: "internet", gateway: "127.0.0.1", permits: [], hostDomains: [] };
 
 function resolverOf(
   ask: AskUpstream,
@@ -25,6 +25,8 @@ function resolverOf(
     address: "127.0.0.1",
     preferredPort: 0,
     rulesOf: (source) => (source.startsWith("198.18.") || source === "127.0.0.1" ? internet : null),
+    opened: async () => {},
+    withheld: () => {},
     projectAt,
     ask,
     clock,

@@ -8,8 +8,16 @@ import { Shares } from "#lib/shares.ts";
 import { Tally } from "#lib/tally.ts";
 import type { Clock } from "#model/clock.ts";
 import { resolverLimits } from "#model/limits.ts";
-import { AnswerCache, keyOf } from "./cache.ts";
-import { decideAnswer, decideQuery, keepSeconds, type Question, type Reply, type Rules } from "./decide.ts";
+import { AnswerCache, keyOf, type CachedAnswer } from "./cache.ts";
+import {
+  decideAnswer,
+  decideQuery,
+  keepSeconds,
+  type Opened,
+  type Question,
+  type Reply,
+  type Rules,
+} from "./decide.ts";
 import { FrameReader, framed, type AskUpstream, type Fetched } from "./upstream.ts";
 import { readQuery, writeRefusal, writeReply, type Query } from "./wire.ts";
 
@@ -19,6 +27,10 @@ export interface ResolverOptions {
   readonly preferredPort: number;
   /** What holds for the sandbox at this address; null: there is none, and it is told nothing. */
   readonly rulesOf: (address: string) => Rules | null;
+  /** Opens what a list opens of an answer, before it is told. */
+  readonly opened: (source: string, name: string, opened: readonly Opened[]) => Promise<void>;
+  /** Something was not told, or not asked. */
+  readonly withheld: (source: string, name: string, reasons: readonly string[]) => void;
   /** Whose code runs in the sandbox at this address; null: nobody's yet, or nobody's any more. */
   readonly projectAt: (address: string) => string | null;
   readonly ask: AskUpstream;
@@ -28,6 +40,7 @@ export interface ResolverOptions {
 }
 
 const unspecific: Reply = { rcode: "SERVFAIL", records: [], authority: [], blocked: null };
+const refused: Reply = { ...unspecific, rcode: "REFUSED" };
 const plainDatagramBytes = 512; // RFC 1035, 4.2.1
 
 /** A question that is being asked upstream, once for all who wait for it. */
@@ -91,7 +104,9 @@ export class Resolver {
     if (!rules) return writeRefusal(query.id, "REFUSED");
     try {
       const decision = decideQuery(query.question, rules);
-      const reply = decision.kind === "reply" ? decision.reply : await this.#fetch(query.question, rules, source);
+      if (decision.kind === "reply" && decision.reply.blocked !== null)
+        this.#options.withheld(source, query.question.name, decision.reasons);
+      const reply = decision.kind === "reply" ? decision.reply : await this.#fetch(query.question, source);
       return writeReply(query, reply, limitOf(query));
     } catch (error) {
       this.#options.defect(error);
@@ -104,10 +119,10 @@ export class Resolver {
     return this.#waiting.count;
   }
 
-  async #fetch(question: Question, rules: Rules, source: string): Promise<Reply> {
+  async #fetch(question: Question, source: string): Promise<Reply> {
     const { clock } = this.#options;
     const cached = this.#cache.get(question, clock.monotonicUs());
-    if (cached) return decideAnswer(question, rules, cached.answer, cached.ageSeconds).reply;
+    if (cached) return this.#tell(question, source, cached);
     if (this.#waitingPerSource.of(source) >= resolverLimits.waitingPerSource) return unspecific;
     const { promise, resolve, reject } = Promise.withResolvers<Fetched | null>();
     const taken = this.#waiting.take(this.#partyOf(source), () => resolve(null));
@@ -119,12 +134,23 @@ export class Resolver {
     flight.fetched.then(resolve, reject);
     try {
       const fetched = await promise;
-      return fetched ? decideAnswer(question, rules, fetched.answer, 0).reply : unspecific;
+      return fetched ? await this.#tell(question, source, { answer: fetched.answer, ageSeconds: 0 }) : unspecific;
     } finally {
       taken.place.leave();
       this.#waitingPerSource.remove(source);
       if (--flight.waiting === 0) this.#land(question, flight);
     }
+  }
+
+  /** By the rules of now: while somebody was asked they may have changed. */
+  async #tell(question: Question, source: string, { answer, ageSeconds }: CachedAnswer): Promise<Reply> {
+    const { rulesOf, withheld, opened } = this.#options;
+    const rules = rulesOf(source);
+    if (!rules) return refused;
+    const decision = decideAnswer(question, rules, answer, ageSeconds);
+    if (decision.reply.blocked !== null) withheld(source, question.name, decision.reasons);
+    if (decision.opened.length > 0) await opened(source, question.name, decision.opened);
+    return decision.reply;
   }
 
   #flightFor(question: Question): Flight {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
-import { contains, formatAddress, formatCidr, isReachable, overlaps, parseAddress, parseCidr } from "./address.ts";
+import { contains, formatAddress, formatCidr, isReachable, overlaps, parseAddress, parseCidr } from "#model/address.ts";
 import { Addresses, layoutOf, refuseSubnet, routesInUse, subnetCount, subnetOf, uplinksOf } from "./subnet.ts";
 
 const address = fc.integer({ min: 0, max: 0xffff_ffff });

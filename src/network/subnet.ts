@@ -1,6 +1,6 @@
 // The daemon's own subnet: where it may lie on this machine, and who has which address in it.
 
-import { contains, formatAddress, formatCidr, overlaps, parseAddress, parseCidr, type Cidr } from "./address.ts";
+import { contains, formatAddress, formatCidr, overlaps, parseAddress, parseCidr, type Cidr } from "#model/address.ts";
 
 /** 4,094 addresses: more sandboxes than a machine holds, and small enough that 1,000 daemons would fit. */
 export const subnetPrefix = 20;

@@ -4,7 +4,7 @@
 import type { Duplex } from "node:stream";
 import type { InstanceId, InvocationId, SandboxId } from "#model/ids.ts";
 import type { Failure, StartPhases } from "#model/instance.ts";
-import type { Egress, Probe, RuntimeName, Signature } from "#model/workload.ts";
+import type { Egress, EgressClass, Probe, RuntimeName, Signature } from "#model/workload.ts";
 
 /** What cannot be changed after a start; anything else is a pool miss and works. */
 export type PoolKey = RuntimePool | ImagePool;
@@ -24,7 +24,7 @@ interface PoolBounds {
   readonly memoryMb: number;
   /** What may be written: below /tmp, or with an image anywhere. */
   readonly tmpBytes: number;
-  readonly egress: Egress;
+  readonly egress: EgressClass;
 }
 
 /** What makes a sandbox an instance of one revision, once and for ever. */
@@ -49,6 +49,8 @@ export interface Assignment {
   readonly cpu: number;
   readonly cpuStrict: boolean;
   readonly timeoutMs: number;
+  /** A list is opened to it, and what the project's permit adds; it lies within the class of its pool key. */
+  readonly egress: Egress;
   /** What this instance shows to ebb.internal where the driver has no link; dead when the instance is. */
   readonly credential: string;
   /** What marks in the output begin with; unguessable outside this instance. */
@@ -105,7 +107,7 @@ export interface Capabilities {
   readonly listener: "fd" | "tcp";
   readonly pause: boolean;
   readonly snapshot: boolean;
-  readonly egress: readonly Egress[];
+  readonly egress: ReadonlyArray<EgressClass | "list">;
   /** It can start images. */
   readonly images: boolean;
   readonly cpuStrict: boolean;

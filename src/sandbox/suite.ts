@@ -64,6 +64,7 @@ export function assignmentOf(codeDigest: string | null, over: Partial<Assignment
     cpu: 0.5,
     cpuStrict: false,
     timeoutMs: 10_000,
+    egress: "none",
     credential: randomHex(16),
     nonce: randomHex(16),
     check: false,

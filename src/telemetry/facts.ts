@@ -21,6 +21,10 @@ export function linesOf(
       const text = `instance ${fact.instance} (r${fact.revision}) failed: ${[words, hint].filter(Boolean).join("\n")}`;
       return lines(fact.project, fact.workload, fact.instance, "error", text, timeMs);
     }
+    case "egress_withheld": {
+      const text = `egress: ${fact.name} is withheld: ${fact.reasons.join(", ")}`;
+      return lines(fact.project, fact.workload, null, "warn", text, timeMs);
+    }
     default:
       return [];
   }

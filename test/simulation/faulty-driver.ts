@@ -91,7 +91,7 @@ export class FaultyDriver implements SandboxDriver {
       listener: "fd",
       pause: this.#canPause,
       snapshot: false,
-      egress: ["none", "internet"],
+      egress: ["none", "internet", "list"],
       images: false,
       cpuStrict: true,
       usage: "exact",

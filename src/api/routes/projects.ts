@@ -1,11 +1,12 @@
-// Routes of projects and their quotas.
+// Routes of projects, their quotas and permits.
 
 import { reaches } from "./visible.ts";
 import { EbbError } from "#model/errors.ts";
-import type { Project, ProjectQuotas } from "#model/workload.ts";
+import type { ProjectSettings } from "#control/door.ts";
+import type { Project } from "#model/workload.ts";
 import { who, type Api } from "../route.ts";
 import type { ApiRooms } from "../rooms.ts";
-import { InProject, NewProject, NewQuotas, ProjectView, RemoveProjectQuery } from "../schemas.ts";
+import { InProject, NewProject, NewProjectSettings, ProjectView, RemoveProjectQuery } from "../schemas.ts";
 import { Type } from "../type.ts";
 import { timeOf } from "../views.ts";
 
@@ -15,6 +16,7 @@ export function projectRoutes(app: Api, rooms: ApiRooms): void {
     created: timeOf(project.createdMs),
     workloads: rooms.mirror.count(project.name),
     quotas: { ...project.quotas },
+    egressPermit: [...(project.egressPermit ?? [])],
   });
 
   app.get(
@@ -60,18 +62,18 @@ export function projectRoutes(app: Api, rooms: ApiRooms): void {
     {
       config: { access: { needs: "admin", project: "all", command: "projects set" } },
       schema: {
-        summary: "Set quotas; what is left out stays, null lifts one",
+        summary: "Set quotas and permits of egress; what is left out stays, null lifts one",
         tags: ["projects"],
         params: InProject,
-        body: NewQuotas,
+        body: NewProjectSettings,
         response: { 200: ProjectView },
       },
     },
     async (request) => {
-      const quotas: Partial<ProjectQuotas> = Object.fromEntries(
+      const settings: ProjectSettings = Object.fromEntries(
         Object.entries(request.body).filter(([, value]) => value !== undefined),
       );
-      return view(await rooms.control.setProject(who(request), request.params.project, quotas));
+      return view(await rooms.control.setProject(who(request), request.params.project, settings));
     },
   );
 

@@ -4,10 +4,11 @@ import { join } from "node:path";
 import type { FunctionDeclaration } from "#app/door.ts";
 import type { Upload } from "#builds/door.ts";
 import { eachLimited } from "#lib/each-limited.ts";
+import { entriesOf, permitsOf, refuseEntry } from "#model/egress.ts";
 import { EbbError } from "#model/errors.ts";
 import { deployLimits } from "#model/limits.ts";
 import { refuseWorkloadName } from "#model/names.ts";
-import type { FunctionRevision, Project, Revision } from "#model/workload.ts";
+import type { Egress, FunctionRevision, Project, Revision } from "#model/workload.ts";
 import type { DeployFlags, SettledFunction } from "../app-tools.ts";
 import type { Context } from "../context.ts";
 import type { DeployProgress } from "../door.ts";
@@ -81,6 +82,7 @@ async function settle(context: Context, frame: DeployFrame, declaration: Functio
     );
   if (settings.isolation === "container" && context.isolation === "process")
     throw new EbbError("deploy_refused", "isolation: container cannot be given: ebb runs with --isolation none");
+  checkEgress(declaration.name, settings.egress, frame.project);
   const quota = frame.project.quotas.memoryMb;
   if (quota !== null && settings.memoryMb * Math.max(1, settings.min) > quota)
     throw new EbbError(
@@ -88,6 +90,18 @@ async function settle(context: Context, frame: DeployFrame, declaration: Functio
       `${settings.memoryMb} MiB${settings.min > 1 ? ` x min ${settings.min}` : ""} is more than the ${quota} MiB of project "${project}"`,
     );
   return { declaration, settled };
+}
+
+/** What is private is reached where the operator permits it to the project: whoever wrote the list cannot know. */
+function checkEgress(workload: string, egress: Egress, { name, egressPermit }: Project): void {
+  const entries = entriesOf(egress);
+  if (typeof entries === "string") return;
+  const permits = permitsOf(egressPermit ?? []);
+  const refusals = entries.flatMap((entry) => {
+    const why = refuseEntry(entry, name, permits);
+    return why === null ? [] : [`"${entry.text}": ${why}`];
+  });
+  if (refusals.length > 0) throw new EbbError("deploy_refused", `${workload}: egress ${refusals.join("; ")}`);
 }
 
 async function load(

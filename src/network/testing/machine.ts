@@ -99,7 +99,7 @@ export async function stopChild(child: ChildProcess): Promise<void> {
 }
 
 export interface Step {
-  readonly do: "tcp" | "open" | "hold" | "udp" | "flows" | "dns" | "receive" | "ipv6";
+  readonly do: "tcp" | "named" | "stand" | "open" | "hold" | "udp" | "flows" | "dns" | "receive" | "ipv6";
   readonly host?: string;
   readonly port?: number;
   /** Source address; it must be on an interface of the namespace. */
@@ -167,6 +167,7 @@ export class PlainSpawner implements Effects {
   readonly owed: Undo[] = [];
   /** Set: the next commands whose program text contains it fail. */
   failing: string | null = null;
+  #turn: Promise<void> = Promise.resolve();
 
   async exec(argv: readonly string[], options: { readonly stdin?: string } = {}): Promise<ExecResult> {
     if (this.failing !== null && argv.join(" ").includes(this.failing))
@@ -174,9 +175,18 @@ export class PlainSpawner implements Effects {
     return execute(argv[0]!, argv.slice(1), options.stdin);
   }
 
-  async nft(script: string): Promise<void> {
-    const run = await execute("nft", ["-f", "-"], script);
-    if (run.code !== 0) throw new Error(run.stderr);
+  /** One after the other, each line a transaction, as of `nft -i`. */
+  nft(script: string): Promise<void> {
+    const result = this.#turn.then(() => this.#nft(script));
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  async #nft(script: string): Promise<void> {
+    for (const line of script.split("\n")) {
+      const run = await execute("nft", ["-f", "-"], line);
+      if (run.code !== 0) throw new Error(run.stderr);
+    }
   }
 
   async owe(undo: readonly Undo[]): Promise<void> {

@@ -53,6 +53,32 @@ async function dns(step) {
   }
 }
 
+/** Asks for the name, and connects to the first address that is told. @param {Step} step @returns {Promise<string>} */
+async function named(step) {
+  const told = await dns(step);
+  return told.startsWith("[") ? tcp({ ...step, host: JSON.parse(told)[0] }) : told;
+}
+
+/** Connects to the name, tries to connect to its address again until that is refused, and uses what it has. @param {Step} step @returns {Promise<string>} */
+async function stand(step) {
+  const host = JSON.parse(await dns(step))[0];
+  const socket = connect({ host, port: step.port ?? 80 });
+  await new Promise((resolve, reject) => socket.once("connect", resolve).once("error", reject));
+  const until = Date.now() + (step.ms ?? 700);
+  let again = "open";
+  while (again === "open" && Date.now() < until) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    again = await tcp({ ...step, do: "open", host });
+  }
+  socket.write("still there");
+  const heard = await new Promise((resolve) => {
+    const timer = setTimeout(() => resolve("silence"), 2_000);
+    socket.once("data", (bytes) => (clearTimeout(timer), resolve(bytes.toString())));
+  });
+  socket.destroy();
+  return `${again}, ${heard}`;
+}
+
 /** Opens `count` connections and keeps them; says how many are open when no more came for `ms`. @param {Step} step @returns {Promise<string>} */
 function hold(step) {
   return new Promise((resolve) => {
@@ -117,7 +143,7 @@ const steps = JSON.parse(process.argv[2] ?? "[]");
 const results = await Promise.all(
   steps.map(async (step) => {
     const started = process.hrtime.bigint();
-    const run = { tcp, open: tcp, hold, udp, flows, dns, receive, ipv6 }[step.do];
+    const run = { tcp, named, stand, open: tcp, hold, udp, flows, dns, receive, ipv6 }[step.do];
     const result = run ? await run(step) : "no such step";
     return { result, ms: Number(process.hrtime.bigint() - started) / 1e6 };
   }),

@@ -13,6 +13,10 @@ const zone = {
     { type: "A", name: "rebind.example.com", ttl: 1, data: "169.254.169.254" },
     { type: "A", name: "rebind.example.com", ttl: 1, data: "20.0.0.10" },
   ],
+  "short.example.com": [{ type: "A", name: "short.example.com", ttl: 1, data: "20.0.0.11" }],
+  "loop.example.com": [{ type: "A", name: "loop.example.com", ttl: 60, data: "127.0.0.1" }],
+  "meta.example.com": [{ type: "A", name: "meta.example.com", ttl: 60, data: "169.254.169.254" }],
+  "db.internal": [{ type: "A", name: "db.internal", ttl: 60, data: "10.0.0.5" }],
   "alias.example.com": [
     { type: "CNAME", name: "alias.example.com", ttl: 60, data: "inner.example.com" },
     { type: "A", name: "inner.example.com", ttl: 60, data: "192.168.1.1" },
@@ -73,7 +77,7 @@ const streams = createServer((socket) => {
 });
 
 const tcpPorts = [25, 80, 443, 8080];
-let left = tcpPorts.length + 1 + 2 * addresses.length;
+let left = tcpPorts.length + 2 + 2 * addresses.length;
 const ready = () => --left === 0 && process.stdout.write("ready\n");
 for (const port of tcpPorts) {
   createServer((socket) => {
@@ -81,6 +85,7 @@ for (const port of tcpPorts) {
     socket.end(`tcp ${socket.remoteAddress}`);
   }).listen(port, "0.0.0.0", ready);
 }
+createServer((socket) => socket.on("error", () => {}).pipe(socket)).listen(7, "0.0.0.0", ready);
 streams.listen(53, "0.0.0.0", ready);
 for (const address of addresses) {
   const resolver = createSocket("udp4");

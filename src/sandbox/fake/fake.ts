@@ -103,7 +103,7 @@ export class FakeDriver implements SandboxDriver {
       listener: "fd",
       pause: true,
       snapshot: false,
-      egress: ["none", "internet"],
+      egress: ["none", "internet", "list"],
       images: true,
       cpuStrict: true,
       usage: "exact",

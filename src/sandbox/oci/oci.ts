@@ -43,7 +43,7 @@ export interface OciOptions {
   readonly spawner: Spawner;
   readonly allocator: Allocator;
   /** null: every sandbox is alone in its network namespace (no egress, no runtime custom). */
-  readonly network: Pick<Network, "take" | "giveBack" | "gateway"> | null;
+  readonly network: Pick<Network, "take" | "admit" | "giveBack" | "gateway"> | null;
   readonly dataDir: string;
   /** The folder of all stored code. */
   readonly codeRoot: string;
@@ -111,7 +111,7 @@ export class OciDriver implements SandboxDriver {
       listener: "fd",
       pause: true,
       snapshot: false,
-      egress: this.#options.network ? ["none", "internet"] : ["none"],
+      egress: this.#options.network ? ["none", "internet", "list"] : ["none"],
       images: false,
       cpuStrict: true,
       usage: "exact",
@@ -250,7 +250,7 @@ export class OciDriver implements SandboxDriver {
         signal,
       );
       if (control !== null && !assignment.check) sandbox.connectEarly();
-      await giving;
+      await Promise.all([giving, sandbox.link && this.#options.network?.admit(sandbox.link, assignment)]);
       launchedMs = performance.now();
       if (sandbox.pool.runtime === "custom")
         return this.#becomeProgram(sandbox, assignment, signal, () => void (given = true));

@@ -77,7 +77,7 @@ class ProcessDriver implements SandboxDriver {
 
   capabilities(): Capabilities {
     // Any egress is taken and none is held: that is what "not isolated" means.
-    const egress = ["none", "internet"] as const;
+    const egress = ["none", "internet", "list"] as const;
     return {
       isolation: "none",
       listener: "fd",
