@@ -77,9 +77,9 @@ machine_packages() {
   install_debian "$wanted $(missing curl curl)"
 }
 
-# What the tests start for themselves: proxies in front, git for what is checked, sysctl and ps to look at the machine.
+# What the tests start for themselves: proxies in front, a database behind, git for what is checked, sysctl and ps to look at the machine.
 test_packages() {
-  install_debian "$(missing nginx nginx-light)$(missing caddy caddy)$(missing git git)$(missing sysctl procps)"
+  install_debian "$(missing nginx nginx-light)$(missing caddy caddy)$(missing git git)$(missing sysctl procps)$(missing /usr/lib/postgresql postgresql)"
 }
 
 # What cannot be installed ends nothing here: `ebb up` and `ebb doctor` say what they cannot do without.
@@ -123,7 +123,7 @@ install_debian() {
 }
 
 # A new machine updates itself in its first minutes: that lock is waited for. RUNLEVEL=1 keeps invoke-rc.d from starting the
-# services of nginx and caddy: the tests start their own.
+# services of nginx, caddy and PostgreSQL: the tests start their own.
 apt() { $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -o DPkg::Lock::Timeout=120 "$@" >>"$log" 2>&1 </dev/null; }
 apt_install() { apt install -y --no-install-recommends "$@"; }
 last_line_of() { tail -n 1 "$1" 2>/dev/null | tr -d '\r' | cut -c1-100; }
