@@ -68,6 +68,44 @@ function suite(): void {
     assert.equal((await holding)[0]?.result, String(most));
   });
 
+  void test("to the world it sends at its rate, and gets at the same: what is more is dropped", async () => {
+    const slow = createNetwork({
+      spawner: new PlainSpawner(),
+      allocator: new PlainAllocator(join(folder, "slow")),
+      clock: systemClock,
+      tell: (fact) => assert.fail(JSON.stringify(fact)),
+      resolvers: () => [world.public],
+      searchDomains: () => [],
+      projectAt: () => null,
+      spare: { internet: 2, none: 0 },
+      bytesPerSecond: 1,
+    });
+    await slow.start();
+    try {
+      const [sends, gets, quick] = await Promise.all([
+        slow.take("internet"),
+        slow.take("internet"),
+        network.take("internet"),
+      ]);
+      const burst = { do: "burst", host: world.public, count: 150, ms: 500 } as const;
+      const large = "00".repeat(1_400);
+      const [sent, got, all] = await Promise.all([
+        probe(sends.namespacePath, [{ ...burst, port: 9999, hex: large }]),
+        probe(gets.namespacePath, [{ ...burst, port: 9998 }]),
+        probe(quick.namespacePath, [{ ...burst, port: 9999, hex: large }]),
+      ]);
+      // 128 KiB at once, of datagrams with their heads
+      const most = Math.floor((128 * 1_024) / (1_400 + 28));
+      for (const [direction, result] of Object.entries({ sent, got })) {
+        const answered = Number(result[0]?.result);
+        assert.ok(answered > most / 2 && answered <= most, `${direction}: ${answered}, ${most} at most`);
+      }
+      assert.ok(Number(all[0]?.result) > most, `without the bound: ${all[0]?.result}`);
+    } finally {
+      await slow.stop();
+    }
+  });
+
   void test("to the world it opens them at its rate, however many it tries", async () => {
     const [greedy, other] = await Promise.all([network.take("internet"), network.take("internet")]);
     const count = 3 * linkLimits.newConnectionsBurst;

@@ -201,19 +201,20 @@ export class Openings {
 
   async #write(changes: readonly Change[]): Promise<void> {
     const { table, nft } = this.#options;
-    const live = changes.filter(({ of }) => !of.forgotten);
+    // What was asked for last of an element is what it becomes.
+    const last = new Map<string, number | null>();
+    for (const { of, element, seconds } of changes) if (!of.forgotten) last.set(element, seconds);
+    const live = [...last];
     const lines: string[] = [];
     for (let at = 0; at < live.length; at += lineElements) {
       const some = live.slice(at, at + lineElements);
+      const open = some.flatMap(([element, seconds]) => (seconds === null ? [] : [`${element} timeout ${seconds}s`]));
       // The time of what stands already is set anew by a new element only (before Linux 6.12).
-      lines.push(
-        closeText(
-          table,
-          some.map(({ element }) => element),
-        ),
+      const closed = closeText(
+        table,
+        some.map(([element]) => element),
       );
-      const open = some.flatMap(({ element, seconds }) => (seconds === null ? [] : [`${element} timeout ${seconds}s`]));
-      if (open.length > 0) lines.push(`${lines.pop()}; ${elements("add", table, "answered", open)}`);
+      lines.push(open.length > 0 ? `${closed}; ${elements("add", table, "answered", open)}` : closed);
     }
     if (lines.length > 0) await nft(lines.join("\n"));
   }
@@ -242,7 +243,6 @@ function change(verb: "add" | "delete", table: string, set: GrantSet, texts: Rea
 
 /** What is not there, or no longer, cannot be deleted, and fails all. */
 function closeText(table: string, open: readonly string[]): string {
-  const texts = [...new Set(open)];
-  const added = texts.map((text) => `${text} timeout 60s`);
-  return `${elements("add", table, "answered", added)}; ${elements("delete", table, "answered", texts)}`;
+  const added = open.map((text) => `${text} timeout 60s`);
+  return `${elements("add", table, "answered", added)}; ${elements("delete", table, "answered", open)}`;
 }

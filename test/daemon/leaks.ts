@@ -2,6 +2,7 @@
 // ends. leaks.test.ts and leaks.soak.ts say how often.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { linkLimits } from "#model/limits.ts";
@@ -23,11 +24,13 @@ export function givesBack(coldStarts: number, rounds: number): void {
     floods:
       "export default () => { for (let i = 0; i < 20000; i++) console.log('x'.repeat(200)); return new Response('ok'); };",
   };
+  /** What is opened to each of the many is closed with it. */
+  const egressOf = (name: string): string => (name === "cold" ? ", egress: [192.88.98.1:443, 20.0.0.0/24:80]" : "");
   const code = folderOf({
     "ebb.yaml": `functions:\n${["cold", ...Object.keys(failing)]
       .map(
         (name) =>
-          `  ${name}: { source: ./${name}, public: true, memoryMb: 64, idleSeconds: 0, timeoutSeconds: ${timeoutSeconds(name)}, max: 4 }`,
+          `  ${name}: { source: ./${name}, public: true, memoryMb: 64, idleSeconds: 0, timeoutSeconds: ${timeoutSeconds(name)}, max: 4${egressOf(name)} }`,
       )
       .join("\n")}\n`,
     "cold/index.mjs": "export default (r) => { console.log(r.url); return new Response('ok'); };",
@@ -82,6 +85,16 @@ export function givesBack(coldStarts: number, rounds: number): void {
     readonly threads: number;
     /** Everything of it on the machine, without its names; links that are kept ready count as one. */
     readonly traces: readonly string[];
+    /** Elements of the firewall that open something to single sandboxes. */
+    readonly opened: number;
+  }
+
+  function opened(): number {
+    const listed = execFileSync("nft", ["-j", "list", "table", "inet", life.network ?? ""], { encoding: "utf8" });
+    const items = (JSON.parse(listed) as { nftables: Array<{ set?: { name: string; elem?: unknown[] } }> }).nftables;
+    const sets = items.filter(({ set }) => /^(granted|granted_all|answered)$/.test(set?.name ?? ""));
+    assert.equal(sets.length, 3);
+    return sets.reduce((sum, { set }) => sum + (set?.elem?.length ?? 0), 0);
   }
 
   function unnumbered(line: string): string {
@@ -98,6 +111,7 @@ export function givesBack(coldStarts: number, rounds: number): void {
       spawner: descriptorsOf(spawnerOf(life) ?? 0),
       threads: readdirSync(`/proc/${pid}/task`).length,
       traces: [...new Set(tracesOf([life]).map(unnumbered))],
+      opened: opened(),
     };
   }
 

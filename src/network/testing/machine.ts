@@ -99,7 +99,7 @@ export async function stopChild(child: ChildProcess): Promise<void> {
 }
 
 export interface Step {
-  readonly do: "tcp" | "named" | "stand" | "open" | "hold" | "udp" | "flows" | "dns" | "receive" | "ipv6";
+  readonly do: "tcp" | "named" | "stand" | "open" | "hold" | "burst" | "udp" | "flows" | "dns" | "receive" | "ipv6";
   readonly host?: string;
   readonly port?: number;
   /** Source address; it must be on an interface of the namespace. */

@@ -114,6 +114,20 @@ async function flows(step) {
   return String(answered);
 }
 
+/** Sends `count` datagrams by one socket; says how many were answered when no more came for `ms`. @param {Step} step @returns {Promise<string>} */
+function burst(step) {
+  return new Promise((resolve) => {
+    const socket = createSocket("udp4");
+    let answered = 0;
+    const end = () => (socket.close(), resolve(String(answered)));
+    let timer = setTimeout(end, step.ms);
+    socket.on("error", () => {});
+    socket.on("message", () => (answered++, clearTimeout(timer), (timer = setTimeout(end, step.ms))));
+    const bytes = Buffer.from(step.hex ?? "00", "hex");
+    for (let i = 0; i < (step.count ?? 1); i++) socket.send(bytes, step.port ?? 9999, step.host);
+  });
+}
+
 /** Receives on the given port until something comes. @param {Step} step @returns {Promise<string>} */
 function receive(step) {
   return new Promise((resolve) => {
@@ -143,7 +157,7 @@ const steps = JSON.parse(process.argv[2] ?? "[]");
 const results = await Promise.all(
   steps.map(async (step) => {
     const started = process.hrtime.bigint();
-    const run = { tcp, named, stand, open: tcp, hold, udp, flows, dns, receive, ipv6 }[step.do];
+    const run = { tcp, named, stand, open: tcp, hold, burst, udp, flows, dns, receive, ipv6 }[step.do];
     const result = run ? await run(step) : "no such step";
     return { result, ms: Number(process.hrtime.bigint() - started) / 1e6 };
   }),

@@ -77,7 +77,7 @@ const streams = createServer((socket) => {
 });
 
 const tcpPorts = [25, 80, 443, 8080];
-let left = tcpPorts.length + 2 + 2 * addresses.length;
+let left = tcpPorts.length + 2 + 3 * addresses.length;
 const ready = () => --left === 0 && process.stdout.write("ready\n");
 for (const port of tcpPorts) {
   createServer((socket) => {
@@ -100,4 +100,7 @@ for (const address of addresses) {
     late = () => echo.send("late", from.port, from.address);
   });
   echo.bind(9999, address, ready);
+  const talkative = createSocket("udp4");
+  talkative.on("message", (_bytes, from) => talkative.send(Buffer.alloc(1_400), from.port, from.address));
+  talkative.bind(9998, address, ready);
 }
