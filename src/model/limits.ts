@@ -123,6 +123,39 @@ export const loadCacheLimits = {
   tellMs: 15_000,
 } as const;
 
+/** OCI images, which come from anywhere. */
+export const imageLimits = {
+  /** As a registry or an archive has it. */
+  compressedBytes: 8 * GiB,
+  unpackedBytes: 24 * GiB,
+  /** Files, folders and links of all layers. */
+  entries: 1_000_000,
+  /** As many as overlayfs lays over each other with room for ebb's own. */
+  layers: 120,
+  manifestBytes: 1 * MiB,
+  configBytes: 4 * MiB,
+  pathBytes: 4_095,
+  pathDepth: 128,
+  /** User and group ids below this: those that a sandbox has. */
+  ids: 65_536,
+  referenceChars: 512,
+  /** Of a pull or a load; one of which nothing comes for so long is given up. */
+  fetchMs: 3_600_000,
+  stallMs: 60_000,
+  /** Where the manifest is asked for. */
+  inspectMs: 60_000,
+  unpackMs: 1_800_000,
+  fetchesAtOnce: 4,
+  fetchesWaiting: 64,
+  unpacksAtOnce: 2,
+  progressEveryMs: 1_000,
+  /** Of the disk, what no image may take: the larger of the two. */
+  diskKeptBytes: 512 * MiB,
+  diskKeptShare: 0.02,
+  /** A fetched image that no revision names yet stays for so long: its deploy is on its way. */
+  collectAfterMs: 600_000,
+} as const;
+
 export const sandboxLimits = {
   pids: 512,
   openFiles: 1_024,

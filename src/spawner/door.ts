@@ -111,10 +111,10 @@ export interface Spawner {
   exited(id: string): Promise<ProcessExit>;
   /** Resolves when it has been sent, or there is nobody any more; never rejects. What is frozen thaws after it, and hears it. */
   signal(id: string, signal: "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT"): Promise<void>;
-  /** Runs a short command to its end: output bounded to 1 MiB, killed after `timeoutMs`. */
+  /** Runs a command to its end: output bounded to 1 MiB, killed after `timeoutMs` (10 s), or by `signal`, whose reason it then rejects with. */
   exec(
     argv: readonly string[],
-    options?: { readonly stdin?: string; readonly timeoutMs?: number },
+    options?: { readonly stdin?: string; readonly timeoutMs?: number; readonly signal?: AbortSignal },
   ): Promise<ExecResult>;
   /** Makes FIFOs, mode 0600. */
   fifos(paths: readonly string[]): Promise<void>;

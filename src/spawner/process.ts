@@ -1,7 +1,7 @@
 // Entry of the spawner process. Started with the run directory as its argument and a socket pair to the daemon as fd 3.
 // It ends with its daemon, whichever way that goes, and leaves nothing.
 
-import { execFile } from "node:child_process";
+import { execFile, type ChildProcess } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { flushCompileCache } from "node:module";
 import { Socket } from "node:net";
@@ -33,6 +33,8 @@ const ledger = new Ledger(runDir);
 const commandEnv = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", [markName]: markValue(runDir, "command") };
 const nft = new NftSession(commandEnv);
 const launcher = new Launcher({ runDir, ledger, system, ended: tellExit, problem });
+/** Commands by the number of their request. */
+const running = new Map<number, ChildProcess>();
 let ending = false;
 
 // Orphans of an earlier spawner of this daemon first, then what dead daemons left; requests wait for both.
@@ -79,7 +81,10 @@ async function perform(request: Request): Promise<unknown> {
     case "signal":
       return launcher.signal(request.id, request.signal);
     case "exec":
-      return run(request.argv, request.stdin, request.timeoutMs);
+      return run(request.n, request.argv, request.stdin, request.timeoutMs);
+    case "cancel":
+      running.get(request.exec)?.kill("SIGKILL");
+      return undefined;
     case "fifos":
       for (const path of request.paths) system.makeFifo(path);
       return undefined;
@@ -128,13 +133,14 @@ function owe(owner: string, undo: readonly Undo[]): void {
   ledger.add(owner, undo);
 }
 
-function run(argv: readonly string[], stdin: string | null, timeoutMs: number): Promise<ExecResult> {
+function run(n: number, argv: readonly string[], stdin: string | null, timeoutMs: number): Promise<ExecResult> {
   return new Promise((resolve, reject) => {
     const child = execFile(
       argv[0]!,
       argv.slice(1),
       { timeout: timeoutMs, killSignal: "SIGKILL", maxBuffer: execOutputBytes, env: commandEnv, cwd: "/" },
       (error, stdout, stderr) => {
+        running.delete(n);
         const failure: unknown = error?.code;
         if (error?.killed || failure === "ERR_CHILD_PROCESS_STDIO_MAXBUFFER")
           reject(new Error(`${argv[0]} took longer than ${timeoutMs} ms, or said more than 1 MiB`));
@@ -142,6 +148,7 @@ function run(argv: readonly string[], stdin: string | null, timeoutMs: number): 
         else resolve({ code: error ? Number(error.code ?? 128) : 0, stdout, stderr });
       },
     );
+    running.set(n, child);
     child.stdin!.on("error", () => {});
     child.stdin!.end(stdin ?? "");
   });

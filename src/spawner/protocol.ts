@@ -7,6 +7,8 @@ export type Operation =
   | { readonly op: "launch"; readonly spec: LaunchSpec }
   | { readonly op: "signal"; readonly id: string; readonly signal: "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT" }
   | { readonly op: "exec"; readonly argv: readonly string[]; readonly stdin: string | null; readonly timeoutMs: number }
+  /** Kills what the request `exec` runs; its own answer says how that ended. */
+  | { readonly op: "cancel"; readonly exec: number }
   | { readonly op: "fifos"; readonly paths: readonly string[] }
   | { readonly op: "share"; readonly path: string; readonly owner: string }
   | {

@@ -167,6 +167,7 @@ describe("the spawner", { skip }, () => {
     assert.equal((await spawner.exec(["/bin/cat"], { stdin: "in" })).stdout, "in");
     assert.equal((await spawner.exec(["/bin/false"])).code, 1);
     await assert.rejects(spawner.exec(["/bin/sleep", "60"], { timeoutMs: 50 }), /longer than 50 ms/);
+    await assert.rejects(spawner.exec(["/bin/sleep", "60"], { signal: AbortSignal.timeout(50) }), /aborted/);
     await assert.rejects(spawner.exec(["/does/not/exist"]), /ENOENT/);
   });
 

@@ -223,11 +223,23 @@ class SpawnerClient implements Spawner {
 
   async exec(
     argv: readonly string[],
-    options: { readonly stdin?: string; readonly timeoutMs?: number } = {},
+    options: { readonly stdin?: string; readonly timeoutMs?: number; readonly signal?: AbortSignal } = {},
   ): Promise<ExecResult> {
-    const { stdin = null, timeoutMs = execTimeoutMs } = options;
-    const result: ExecResult = await this.#ask({ op: "exec", argv, stdin, timeoutMs });
-    return result;
+    const { stdin = null, timeoutMs = execTimeoutMs, signal } = options;
+    await this.#ready;
+    signal?.throwIfAborted();
+    const answer: Promise<ExecResult> = this.#send({ op: "exec", argv, stdin, timeoutMs });
+    const exec = this.#count;
+    const cancel = (): void => void this.#send({ op: "cancel", exec }).catch(() => {});
+    signal?.addEventListener("abort", cancel);
+    try {
+      return await answer;
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+    }
   }
 
   async fifos(paths: readonly string[]): Promise<void> {

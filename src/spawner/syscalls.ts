@@ -1,5 +1,5 @@
 // The system calls that Node does not offer, by node:ffi; without it (the flag is missing, another libc) by small programs.
-// node:ffi is experimental: this file alone knows it.
+// node:ffi is experimental: this file knows it, and the unpacker of images (images/unpack/system.ts), which runs apart.
 
 import { spawnSync } from "node:child_process";
 import { closeSync, readFileSync, readdirSync } from "node:fs";

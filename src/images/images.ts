@@ -1,0 +1,136 @@
+// The room: brings images from where they are onto this machine, keeps their layers, and throws away what nobody needs.
+
+import { join } from "node:path";
+import { createHash } from "node:crypto";
+import type { Clock } from "#model/clock.ts";
+import { EbbError } from "#model/errors.ts";
+import type { Allocator, Spawner } from "#spawner/door.ts";
+import { imageLimits } from "#model/limits.ts";
+import type { FetchOptions, Image, Images, ImageSource } from "./door.ts";
+import { fetchArchive, fetchLayout, fetchRegistry, type FetchContext } from "./fetch.ts";
+import { Joined } from "./joined.ts";
+import { platformOf, type Platform } from "./manifest.ts";
+import { Reader } from "./reader.ts";
+import { ImageStore } from "./store.ts";
+import { Turns } from "./turns.ts";
+
+export interface ImagesOptions {
+  /** The data directory. */
+  readonly directory: string;
+  /** The pinned Node: it unpacks. */
+  readonly node: string;
+  readonly spawner: Pick<Spawner, "exec">;
+  readonly allocator: Pick<Allocator, "take" | "free">;
+  readonly clock: Clock;
+  /** Of images that run here; left out: this machine's. */
+  readonly platform?: Platform;
+}
+
+/** Who reads registries and archives: nobody's ids, between those of people and those that are handed out for containers. */
+const firstReaderId = 70_000;
+const readerIds = 4_096;
+
+export function createImages(options: ImagesOptions): Images {
+  return new ImagesRoom(options);
+}
+
+class ImagesRoom implements Images {
+  readonly #options: ImagesOptions;
+  readonly #store: ImageStore;
+  readonly #turns = new Turns(imageLimits.fetchesAtOnce, imageLimits.fetchesWaiting);
+  readonly #unpacks = new Turns(imageLimits.unpacksAtOnce, imageLimits.fetchesAtOnce);
+  readonly #pulls = new Map<string, Joined<Image>>();
+  readonly #underWay = new Set<Joined<Image>>();
+  #readerNumber: number | null = null;
+  #reader: Reader | null = null;
+  #stopping = false;
+
+  constructor(options: ImagesOptions) {
+    this.#options = options;
+    this.#store = new ImageStore(join(options.directory, "images"), options.spawner, options.clock);
+  }
+
+  async start(): Promise<void> {
+    const { allocator, spawner, clock } = this.#options;
+    this.#stopping = false;
+    this.#readerNumber = allocator.take("image-readers", readerIds);
+    this.#reader = new Reader({ spawner, clock, uid: firstReaderId + this.#readerNumber });
+    await this.#store.start();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    const ends = [...this.#underWay].map((pull) => {
+      pull.end(stoppingError());
+      return pull.result.catch(() => {});
+    });
+    await Promise.all([...ends, this.#store.stop()]);
+    if (this.#readerNumber !== null) this.#options.allocator.free("image-readers", this.#readerNumber);
+    this.#readerNumber = null;
+    this.#reader = null;
+  }
+
+  get(digest: string): Image | null {
+    return this.#store.image(digest);
+  }
+
+  async collect(keep: ReadonlySet<string>): Promise<number> {
+    return this.#store.collect(keep);
+  }
+
+  async fetch(source: ImageSource, options: FetchOptions): Promise<Image> {
+    options.signal?.throwIfAborted();
+    if (this.#stopping || this.#reader === null) throw stoppingError();
+    const key = source.kind === "registry" ? keyOf(source.reference, options) : null;
+    const joined = (key === null ? undefined : this.#pulls.get(key)) ?? this.#begin(source, options, key);
+    return joined.join(options.progress, options.signal);
+  }
+
+  #begin(source: ImageSource, options: FetchOptions, key: string | null): Joined<Image> {
+    const joined = new Joined<Image>((progress, signal) =>
+      this.#turns.take(signal, async () => {
+        const context: FetchContext = {
+          store: this.#store,
+          reader: this.#reader!,
+          spawner: this.#options.spawner,
+          node: this.#options.node,
+          platform: this.#options.platform ?? platformOf(process.arch),
+          unpacks: this.#unpacks,
+          project: options.project,
+          login: options.login,
+          progress,
+          signal,
+        };
+        if (source.kind === "registry") return fetchRegistry(source.reference, context);
+        if (source.kind === "archive") return fetchArchive(source.path, context);
+        if (source.kind === "layout") return fetchLayout(source.path, context);
+        throw new EbbError(
+          "image_refused",
+          "ebb does not build images yet: build it with docker, podman or buildah, and name the image",
+        );
+      }),
+    );
+    this.#underWay.add(joined);
+    if (key !== null) this.#pulls.set(key, joined);
+    const over = (): void => {
+      this.#underWay.delete(joined);
+      if (key !== null && this.#pulls.get(key) === joined) this.#pulls.delete(key);
+    };
+    joined.result.then(over, over);
+    return joined;
+  }
+}
+
+function stoppingError(): EbbError {
+  return new EbbError("stopping", "ebb is stopping; fetch the image again when it is back");
+}
+
+/** Who may read the same from the same place, and nobody else, shares one pull. */
+function keyOf(reference: string, { project, login }: FetchOptions): string {
+  const secret =
+    login &&
+    createHash("sha256")
+      .update(JSON.stringify([login.username, login.password]))
+      .digest("hex");
+  return JSON.stringify([reference, project, login?.registry ?? null, secret]);
+}

@@ -1,0 +1,47 @@
+// One piece of work that several wait for: each hears its progress, and it is given up when nobody waits any more.
+
+import { EbbError } from "#model/errors.ts";
+
+export class Joined<T> {
+  readonly result: Promise<T>;
+  readonly #controller = new AbortController();
+  readonly #listeners = new Set<(line: string) => void>();
+  /** For those who come later. */
+  #lastLine: string | null = null;
+
+  constructor(work: (progress: (line: string) => void, signal: AbortSignal) => Promise<T>) {
+    const tell = (line: string): void => {
+      this.#lastLine = line;
+      for (const listener of this.#listeners) listener(line);
+    };
+    this.result = work(tell, this.#controller.signal);
+    // Whoever has joined hears of it.
+    this.result.catch(() => {});
+  }
+
+  end(reason: EbbError): void {
+    this.#controller.abort(reason);
+  }
+
+  async join(progress: (line: string) => void, signal?: AbortSignal): Promise<T> {
+    // One listener each, though two may pass the same function.
+    const listener = (line: string): void => progress(line);
+    this.#listeners.add(listener);
+    if (this.#lastLine !== null) listener(this.#lastLine);
+    const left = Promise.withResolvers<never>();
+    left.promise.catch(() => {});
+    const leave = (): void => {
+      const reason = new EbbError("conflict", "the fetch of the image was given up by who asked for it");
+      this.#listeners.delete(listener);
+      if (this.#listeners.size === 0) this.end(reason);
+      left.reject(reason);
+    };
+    signal?.addEventListener("abort", leave, { once: true });
+    try {
+      return await Promise.race([this.result, left.promise]);
+    } finally {
+      signal?.removeEventListener("abort", leave);
+      this.#listeners.delete(listener);
+    }
+  }
+}

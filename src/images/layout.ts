@@ -1,0 +1,111 @@
+// An OCI layout on the disk (index.json, blobs/sha256/…), read as something that may be hostile: bounded, checked against its digests,
+// and no link is followed.
+
+import { createHash } from "node:crypto";
+import { constants } from "node:fs";
+import { copyFile, link, mkdir, open, readdir, chmod } from "node:fs/promises";
+import { join } from "node:path";
+import { errnoOf } from "#lib/errno.ts";
+import { EbbError } from "#model/errors.ts";
+import { imageLimits } from "#model/limits.ts";
+import { falseContent } from "./failures.ts";
+import { choose, parseManifest, type Descriptor, type Manifest, type Platform } from "./manifest.ts";
+import { isDigest } from "./reference.ts";
+
+/** Indexes in indexes, as buildx writes them. */
+const nestedMax = 4;
+
+export interface Found {
+  /** Of the manifest. */
+  readonly digest: string;
+  readonly manifest: Manifest;
+}
+
+/** The image of a layout that runs here. */
+export async function readLayout(folder: string, here: Platform, name: string): Promise<Found> {
+  let read = parseManifest(await readSmall(join(folder, "index.json"), imageLimits.manifestBytes, name));
+  let digest = "";
+  for (let depth = 0; read.kind === "index"; depth++) {
+    if (depth > nestedMax) throw new EbbError("image_refused", `${name} has an index in an index in an index`);
+    const chosen: Descriptor = choose(read, here);
+    digest = chosen.digest;
+    read = parseManifest(await readBlob(folder, digest, imageLimits.manifestBytes, name));
+  }
+  if (digest === "") throw new EbbError("image_refused", `${name} has a manifest where its index should be`);
+  return { digest, manifest: read };
+}
+
+export async function readBlob(folder: string, digest: string, bytesMax: number, name: string): Promise<string> {
+  const text = await readSmall(blobPath(folder, digest), bytesMax, name);
+  if (digestOf(text) !== digest) throw falseContent(name, null);
+  return text;
+}
+
+export function blobPath(folder: string, digest: string): string {
+  if (!isDigest(digest)) throw new EbbError("internal", "a digest that was never checked");
+  return join(folder, "blobs", "sha256", digest.slice("sha256:".length));
+}
+
+export function digestOf(text: string): string {
+  return `sha256:${createHash("sha256").update(text).digest("hex")}`;
+}
+
+async function readSmall(path: string, bytesMax: number, name: string): Promise<string> {
+  try {
+    // A named pipe or a device would be waited for.
+    const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      const stat = await file.stat();
+      if (!stat.isFile() || stat.size > bytesMax)
+        throw new EbbError("image_refused", `a file of ${name} is no file, or larger than ${bytesMax} bytes`);
+      return await file.readFile("utf8");
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code === "ENOENT" || code === "ENOTDIR" || code === "ELOOP")
+      throw new EbbError("image_refused", `${name} is no OCI layout: a file that it should have is not there`);
+    throw error;
+  }
+}
+
+/** Takes a layout's own files into `folder`, by links where that can be: what reads it then sees nothing else of the disk. */
+export async function takeLayout(from: string, folder: string, name: string): Promise<void> {
+  await mkdir(join(folder, "blobs", "sha256"), { recursive: true });
+  const listed = await readdir(join(from, "blobs", "sha256")).catch((): string[] => []);
+  if (listed.length > 10 * imageLimits.layers)
+    throw new EbbError("image_refused", `${name} has ${listed.length} blobs`);
+  await takeFile(join(from, "index.json"), join(folder, "index.json"), name);
+  for (const blob of listed) {
+    if (!isDigest(`sha256:${blob}`)) continue;
+    await takeFile(join(from, "blobs", "sha256", blob), join(folder, "blobs", "sha256", blob), name);
+  }
+}
+
+/** Links or copies one regular file. */
+export async function takeFile(from: string, to: string, name: string): Promise<void> {
+  const refuse = (): EbbError => new EbbError("image_refused", `${name} has no file where it should have one`);
+  try {
+    const file = await open(from, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      const stat = await file.stat();
+      if (!stat.isFile()) throw refuse();
+      if (stat.size > imageLimits.compressedBytes)
+        throw new EbbError("image_refused", `${name} is larger than ebb takes`);
+    } finally {
+      await file.close();
+    }
+    try {
+      await link(from, to);
+    } catch {
+      await copyFile(from, to, constants.COPYFILE_EXCL);
+    }
+    // Read by one who is nobody here.
+    await chmod(to, 0o644);
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code === "ENOENT" || code === "ENOTDIR" || code === "ELOOP") throw refuse();
+    throw error;
+  }
+}
