@@ -44,6 +44,15 @@ test("instances are paused after 5 s where nobody says another time, or that the
     assert.throws(() => readDaemonConfig({ pause }, {}), /--pause: expected off, or seconds from 1 to 86400, found "/);
 });
 
+test("registries of the operator's own networks are hosts, with a port or without", () => {
+  assert.deepEqual(readDaemonConfig({}, {}).registries, []);
+  const environment = { EBB_REGISTRIES: "localhost:5000, Registry.Internal" };
+  assert.deepEqual(readDaemonConfig({}, environment).registries, ["localhost:5000", "registry.internal"]);
+  assert.deepEqual(readDaemonConfig({ registries: ["[::1]:5000"] }, environment).registries, ["[::1]:5000"]);
+  for (const wrong of ["http://x", "x:0", "x:65536", "a b", ""])
+    assert.throws(() => readDaemonConfig({ registries: [wrong] }, {}), /--registry: expected HOST or HOST:PORT/);
+});
+
 test("an option goes before the environment, and the environment before the default", () => {
   const environment = {
     EBB_DATA: "/env",

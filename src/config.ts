@@ -33,6 +33,13 @@ export const daemonKeys = {
     meaning:
       "peers whose X-Forwarded-* headers count, so that they must set or remove each of them (X-Forwarded-Host says which workload is asked); may be given several times, or with commas",
   },
+  registry: {
+    flag: "--registry HOST[:PORT]",
+    env: "EBB_REGISTRIES",
+    fallback: "none",
+    meaning:
+      "registries in the machine's own networks that images may come from, beside all public ones; may be given several times, or with commas",
+  },
   isolation: {
     flag: "--isolation none",
     env: "EBB_ISOLATION",
@@ -72,6 +79,7 @@ export interface DaemonOptions {
   readonly listen?: string | undefined;
   readonly url?: string | undefined;
   readonly trustProxy?: readonly string[] | undefined;
+  readonly registries?: readonly string[] | undefined;
   readonly isolation?: string | undefined;
   readonly pool?: string | undefined;
   readonly keepAlive?: string | undefined;
@@ -87,6 +95,8 @@ export interface DaemonConfig {
   /** Scheme, host and port that users see; null: made from what is listened on. */
   readonly baseUrl: URL | null;
   readonly trustProxy: readonly string[];
+  /** Registries that are not public and that images may come from: HOST or HOST:PORT. */
+  readonly registries: readonly string[];
   readonly isolation: "container" | "none";
   /** Root of ebb's own installation. */
   readonly installation: string;
@@ -140,6 +150,7 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
     listenPort: listen.port,
     baseUrl: readBaseUrl(options.url ?? environment["EBB_BASE_URL"]),
     trustProxy,
+    registries: readRegistries(options.registries ?? splitList(environment["EBB_REGISTRIES"])),
     isolation,
     installation,
     node: process.execPath,
@@ -285,6 +296,15 @@ export function readSearchDomains(path = "/etc/resolv.conf"): string[] {
     .flatMap((line) => /^\s*(?:search|domain)\s+([^#;]*)/.exec(line)?.[1]?.split(/\s+/) ?? [])
     .map((domain) => domain.toLowerCase().replace(/\.$/, ""))
     .filter((domain) => domain.includes("."));
+}
+
+function readRegistries(listed: readonly string[]): readonly string[] {
+  return listed.map((text) => {
+    const port = /^(?:\[[0-9a-fA-F:]+\]|[a-zA-Z0-9.-]+)(?::([0-9]{1,5}))?$/.exec(text);
+    if (!port || Number(port[1] ?? 1) < 1 || Number(port[1] ?? 1) > 65_535)
+      throw new ConfigError(`--registry: expected HOST or HOST:PORT, such as registry.internal:5000, found "${text}"`);
+    return text.toLowerCase();
+  });
 }
 
 function readOwner(environment: NodeJS.ProcessEnv): { uid: number; gid: number } | null {

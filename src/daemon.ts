@@ -17,6 +17,7 @@ import { sandboxMemoryBytes, startsAtOnce } from "#fleet/decide.ts";
 import { createFleet } from "#fleet/fleet.ts";
 import { createGateway } from "#gateway/gateway.ts";
 import { giveBack } from "#lib/give-back.ts";
+import { createImages } from "#images/images.ts";
 import { createMeter } from "#metering/meter.ts";
 import type { Identity } from "#model/access.ts";
 import { systemClock as clock } from "#model/clock.ts";
@@ -145,6 +146,17 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     spawner,
     progress,
   });
+  const images = isolated
+    ? createImages({
+        directory,
+        node: config.node,
+        spawner,
+        allocator,
+        clock,
+        registries: config.registries,
+        resolvers: readResolvers,
+      })
+    : null;
   const folderOf = (digest: string): string => builds.folderOf(digest);
   const runtimes = join(config.installation, "runtimes");
   const memoryBytes = sandboxMemoryBytes(config.machineMemoryBytes);
@@ -231,7 +243,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   // Put together, which takes a while, while the network's commands run.
   const [api] = await Promise.all([
     createApi({ ...rooms, urlsOf, measureLoopDelay, version, clock, tell }),
-    stages.begin(...(network ? [network] : []), meter, builds),
+    stages.begin(...(network ? [network] : []), meter, builds, ...(images ? [images] : [])),
   ]);
   const gateway = createGateway({
     access,

@@ -73,13 +73,16 @@ machine_packages() {
   wanted="$(missing crun crun)$(missing runc runc)$(missing nft nftables)$(missing ip iproute2)$(missing /usr/bin/python3 python3)"
   [ -e /etc/ssl/certs/ca-certificates.crt ] || wanted="$wanted ca-certificates"
   [ -d /usr/share/zoneinfo/Europe ] || wanted="$wanted tzdata"
+  # Images of containers: pulled by skopeo; what their layers become is made by programs of util-linux and ebb's own.
+  wanted="$wanted $(missing skopeo skopeo)$(missing setpriv util-linux)"
   # Not ebb's need but its user's: README's first commands are typed with it.
   install_debian "$wanted $(missing curl curl)"
 }
 
-# What the tests start for themselves: proxies in front, a database behind, git for what is checked, sysctl and ps to look at the machine.
+# What the tests start for themselves: proxies in front, a registry, a database behind, a shell for images without a system, git for what
+# is checked, sysctl and ps to look at the machine.
 test_packages() {
-  install_debian "$(missing nginx nginx-light)$(missing caddy caddy)$(missing git git)$(missing sysctl procps)$(missing /usr/lib/postgresql postgresql)"
+  install_debian "$(missing docker-registry docker-registry)$(missing busybox busybox-static)$(missing nginx nginx-light)$(missing caddy caddy)$(missing git git)$(missing sysctl procps)$(missing /usr/lib/postgresql postgresql)"
 }
 
 # What cannot be installed ends nothing here: `ebb up` and `ebb doctor` say what they cannot do without.

@@ -13,6 +13,7 @@ export async function runDaemon(
   ready: (daemon: Daemon) => Promise<void> | void = () => {},
 ): Promise<void> {
   const trustProxy = options.many("trust-proxy");
+  const registries = options.many("registry");
   const config = readDaemonConfig({
     data: options.text("data") ?? undefined,
     listen: options.text("listen") ?? undefined,
@@ -23,6 +24,7 @@ export async function runDaemon(
     pause: options.text("pause") ?? undefined,
     egressRate: options.text("egress-rate") ?? undefined,
     trustProxy: trustProxy.length > 0 ? trustProxy : undefined,
+    registries: registries.length > 0 ? registries : undefined,
   });
   // Listened for before anything is started: a signal while it starts must not leave half of it behind.
   const signalled = Promise.withResolvers<void>();

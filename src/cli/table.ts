@@ -8,6 +8,7 @@ const since: OptionSpec = { value: "TIME", help: "10m, 2h, 3d, or an RFC 3339 ti
 const daemonOptions: Record<string, OptionSpec> = {
   listen: { value: "HOST:PORT", help: "where to listen (127.0.0.1:8080)" },
   url: { value: "URL", help: "the URL that users see, as https://fn.example.com" },
+  registry: { value: "HOST[:PORT]", several: true, help: "registries of your own networks that images may come from" },
   "trust-proxy": { value: "CIDR", several: true, help: "peers whose X-Forwarded-* headers count" },
   pool: { value: "MIB", help: "memory for sandboxes that are started ahead of the calls; 0: none" },
   "keep-alive": {

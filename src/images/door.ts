@@ -22,9 +22,9 @@ export interface Image {
   readonly reference: string;
   readonly config: ImageConfig;
   /**
-   * Absolute folders of the host, lowest first, to be laid over each other by overlayfs: owners as in the image, whiteouts as
-   * overlayfs has them. All lie in one folder that root alone may enter, are world-readable inside, and are never written again.
-   * No device, set-user-id or set-group-id bit, or file capability is in them; /proc, /sys and /dev are empty folders or not there.
+   * Absolute folders of the host, lowest first, to be laid over each other by overlayfs: owners and modes as in the image, whiteouts
+   * as overlayfs has them. All lie in one folder that root alone may enter, and are never written again. No device, set-id file or
+   * file capability is in them; /proc, /sys and /dev are empty folders or not there; /etc, /run and /tmp are folders or not there.
    */
   readonly layers: readonly string[];
   /** Of its layers, unpacked; layers may be shared with other images. */
@@ -70,6 +70,6 @@ export interface Images {
   fetch(source: ImageSource, options: FetchOptions): Promise<Image>;
   /** What is here, from memory; null: it is not (collected, or never fetched): fetch it again. */
   get(digest: string): Image | null;
-  /** Removes what no digest in `keep` needs, no fetch under way uses and no fetch of the last minutes brought. The number of images. */
+  /** Removes what no digest in `keep` needs (of revisions, and of what still runs), no fetch under way uses and no fetch of the last minutes brought. The number of images. */
   collect(keep: ReadonlySet<string>): Promise<number>;
 }

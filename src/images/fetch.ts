@@ -8,6 +8,7 @@ import { randomHex } from "#model/ids.ts";
 import { imageLimits } from "#model/limits.ts";
 import type { Spawner } from "#spawner/door.ts";
 import type { Image, RegistryLogin } from "./door.ts";
+import type { RegistryEgress } from "./egress.ts";
 import { falseContent, storageFull, type Subject } from "./failures.ts";
 import { blobPath, digestOf, readBlob, readLayout, takeFile, takeLayout, type Found } from "./layout.ts";
 import { choose, parseConfiguration, parseManifest, type Manifest, type Platform } from "./manifest.ts";
@@ -20,6 +21,7 @@ import { unpackLayers } from "./unpack.ts";
 export interface FetchContext {
   readonly store: ImageStore;
   readonly reader: Reader;
+  readonly egress: RegistryEgress;
   readonly spawner: Pick<Spawner, "exec">;
   readonly node: string;
   readonly platform: Platform;
@@ -32,8 +34,9 @@ export interface FetchContext {
 
 export async function fetchRegistry(text: string, context: FetchContext): Promise<Image> {
   const reference = parseReference(text);
-  const { store, reader, project, platform, progress } = context;
+  const { store, reader, egress, project, platform, progress } = context;
   const subject: Subject = { name: text, registry: reference.registry };
+  await egress.admit(reference.registry);
   return withStaging(context, subject, async (run) => {
     progress(`asking ${reference.registry} for ${text}`);
     const first = await namedManifest(reader, run, nameOf(reference), reference.digest);

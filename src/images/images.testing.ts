@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -147,14 +147,26 @@ export class Room {
       spawner: this.spawner,
       allocator: this.#allocator,
       clock: systemClock,
+      registries: ["127.0.0.1"],
+      resolvers: () => [],
       ...over,
     });
   }
 
   async start(): Promise<this> {
     await this.spawner.start();
-    await this.images.start();
+    try {
+      await this.images.start();
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
     return this;
+  }
+
+  killSpawner(): void {
+    const [pid] = readFileSync(join(this.#allocator.runDir, "spawner"), "latin1").split(" ");
+    process.kill(Number(pid), "SIGKILL");
   }
 
   async stop(): Promise<void> {

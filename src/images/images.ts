@@ -7,6 +7,7 @@ import { EbbError } from "#model/errors.ts";
 import type { Allocator, Spawner } from "#spawner/door.ts";
 import { imageLimits } from "#model/limits.ts";
 import type { FetchOptions, Image, Images, ImageSource } from "./door.ts";
+import { RegistryEgress } from "./egress.ts";
 import { fetchArchive, fetchLayout, fetchRegistry, type FetchContext } from "./fetch.ts";
 import { Joined } from "./joined.ts";
 import { platformOf, type Platform } from "./manifest.ts";
@@ -19,9 +20,13 @@ export interface ImagesOptions {
   readonly directory: string;
   /** The pinned Node: it unpacks. */
   readonly node: string;
-  readonly spawner: Pick<Spawner, "exec">;
+  readonly spawner: Pick<Spawner, "exec" | "nft" | "owe" | "onReplaced">;
   readonly allocator: Pick<Allocator, "take" | "free">;
   readonly clock: Clock;
+  /** What images may come from though it is not public: HOST or HOST:PORT, of the operator. */
+  readonly registries: readonly string[];
+  /** The host's name servers. */
+  readonly resolvers: () => readonly string[];
   /** Of images that run here; left out: this machine's. */
   readonly platform?: Platform;
 }
@@ -43,6 +48,7 @@ class ImagesRoom implements Images {
   readonly #underWay = new Set<Joined<Image>>();
   #readerNumber: number | null = null;
   #reader: Reader | null = null;
+  #egress: RegistryEgress | null = null;
   #stopping = false;
 
   constructor(options: ImagesOptions) {
@@ -54,7 +60,11 @@ class ImagesRoom implements Images {
     const { allocator, spawner, clock } = this.#options;
     this.#stopping = false;
     this.#readerNumber = allocator.take("image-readers", readerIds);
-    this.#reader = new Reader({ spawner, clock, uid: firstReaderId + this.#readerNumber });
+    const uid = firstReaderId + this.#readerNumber;
+    this.#reader = new Reader({ spawner, clock, uid });
+    const { registries, resolvers } = this.#options;
+    this.#egress = new RegistryEgress({ spawner, uid, name: `ebbi${this.#readerNumber}`, registries, resolvers });
+    await this.#egress.start();
     await this.#store.start();
   }
 
@@ -65,6 +75,8 @@ class ImagesRoom implements Images {
       return pull.result.catch(() => {});
     });
     await Promise.all([...ends, this.#store.stop()]);
+    await this.#egress?.stop();
+    this.#egress = null;
     if (this.#readerNumber !== null) this.#options.allocator.free("image-readers", this.#readerNumber);
     this.#readerNumber = null;
     this.#reader = null;
@@ -92,6 +104,7 @@ class ImagesRoom implements Images {
         const context: FetchContext = {
           store: this.#store,
           reader: this.#reader!,
+          egress: this.#egress!,
           spawner: this.#options.spawner,
           node: this.#options.node,
           platform: this.#options.platform ?? platformOf(process.arch),

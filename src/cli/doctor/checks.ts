@@ -115,6 +115,13 @@ const python: Check = async () => {
   ];
 };
 
+const skopeo: Check = async () => {
+  // Not by PATH: the spawner takes it from the system's folders only.
+  const found = await programFinding("skopeo", { path: "", argv: ["--version"], least: "1.9", pack: "skopeo" });
+  if (found.verdict === "there") return [found];
+  return [{ ...found, verdict: "note", remedy: `only for images of containers: ${found.remedy ?? ""}` }];
+};
+
 const libraries: Check = async ({ path }) => {
   const findings: Finding[] = [];
   const ldconfig = await find("ldconfig", path);
@@ -180,7 +187,7 @@ const disk: Check = async ({ dataDirectory }) => {
 };
 
 const foundations: readonly Check[] = [node, rights, engines, cgroups, namespaces];
-const surroundings: readonly Check[] = [network, libraries, python, memory, disk];
+const surroundings: readonly Check[] = [network, libraries, python, skopeo, memory, disk];
 export const checks: readonly Check[] = [...foundations, ...surroundings];
 
 const system: Check = async () => [
