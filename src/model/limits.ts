@@ -165,7 +165,14 @@ export const sandboxLimits = {
   /** /dev/shm, a tmpfs as well. */
   sharedMemoryBytes: 64 * MiB,
   startMs: 30_000,
+  /** Of these, what an image's program has to serve: then it is told what was missing. */
+  programStartMs: 28_000,
+  /** One answer to a probe, and the pause before the next is asked for. */
+  probeMs: 2_000,
+  probePauseMs: 50,
   stopGraceMs: 5_000,
+  /** Of an image's /etc/passwd and /etc/group each. */
+  accountsBytes: 1 * MiB,
   controlLineBytes: 64 * 1024,
   /** Of a runtime's words to ebb: a line, or 64 bytes, is one. Some 12,000 "done" a second; more waits. */
   controlUnitsPerSecond: 20_000,

@@ -19,10 +19,22 @@ export interface BindMount {
   readonly target: string;
 }
 
+/** Who the program is, inside. */
+export interface ProcessUser {
+  readonly uid: number;
+  readonly gid: number;
+  readonly groups: readonly number[];
+}
+
+/** What differs between the roots that ebb assembles and those of images. */
+export type RootSpec =
+  /** What is mounted at `codeTarget`, before or after the start, is /var/task. */
+  | { readonly kind: "runtime"; readonly path: string; readonly codeTarget: string; readonly tmpBytes: number }
+  /** Its own sandbox's alone, and bounded. */
+  | { readonly kind: "image"; readonly path: string; readonly user: ProcessUser };
+
 export interface SandboxSpec {
-  readonly rootPath: string;
-  /** What is mounted there, before or after the start, is /var/task. */
-  readonly codeTarget: string;
+  readonly root: RootSpec;
   readonly args: readonly string[];
   /** Visible in /proc/1/environ: nothing secret. */
   readonly env: Readonly<Record<string, string>>;
@@ -30,7 +42,6 @@ export interface SandboxSpec {
   /** null: a network namespace of its own, with nothing in it. */
   readonly networkNamespace: string | null;
   readonly cgroupsPath: string;
-  readonly tmpBytes: number;
   readonly binds: readonly BindMount[];
   readonly seccomp: SeccompProfile;
 }
@@ -38,23 +49,37 @@ export interface SandboxSpec {
 /** The same everywhere: a name that told hosts apart would tell tenants about hosts. */
 export const hostname = "sandbox";
 
+/** A function's program is never root, and has nothing to ask for. */
+const runtimeUser: ProcessUser = { uid: userId, gid: userId, groups: [] };
+
+/**
+ * What root inside may do to the files and processes inside: to give files to others, become another user and open low ports
+ * is what images' own entrypoints do. No other user has any, and nothing gives them back (no new privileges, nosuid).
+ */
+const rootCapabilities = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID", "SETGID", "KILL", "NET_BIND_SERVICE"].map(
+  (name) => `CAP_${name}`,
+);
+
 function limit(type: string, value: number): unknown {
   return { type, soft: value, hard: value };
 }
 
 export function ociConfig(spec: SandboxSpec): unknown {
   const map = [{ containerID: 0, hostID: spec.hostId, size: idRangeSize }];
+  const { root } = spec;
+  const user = root.kind === "image" ? root.user : runtimeUser;
+  const held = user.uid === 0 ? rootCapabilities : [];
   return {
     ociVersion: "1.0.2",
     hostname,
-    root: { path: spec.rootPath, readonly: true },
+    root: { path: root.path, readonly: root.kind === "runtime" },
     process: {
       terminal: false,
-      user: { uid: userId, gid: userId },
+      user: { uid: user.uid, gid: user.gid, additionalGids: user.groups },
       args: spec.args,
       env: Object.entries(spec.env).map(([name, value]) => `${name}=${value}`),
       cwd: "/",
-      capabilities: { bounding: [], effective: [], inheritable: [], permitted: [], ambient: [] },
+      capabilities: { bounding: held, effective: held, inheritable: [], permitted: held, ambient: [] },
       noNewPrivileges: true,
       oomScoreAdj: 500,
       rlimits: [
@@ -80,20 +105,7 @@ export function ociConfig(spec: SandboxSpec): unknown {
         source: "shm",
         options: ["nosuid", "noexec", "nodev", "mode=1777", `size=${sandboxLimits.sharedMemoryBytes}`],
       },
-      {
-        destination: "/tmp",
-        type: "tmpfs",
-        source: "tmpfs",
-        options: ["nosuid", "nodev", "mode=1777", `size=${spec.tmpBytes}`],
-      },
-      // A slave: code that is mounted on the other side later covers this folder inside, and nothing inside reaches out.
-      // It is the mount point itself, because crun 1.8 leaves out what is mounted below a bind's source.
-      {
-        destination: "/var/task",
-        type: "bind",
-        source: spec.codeTarget,
-        options: ["rbind", "rslave", "ro", "nosuid", "nodev"],
-      },
+      ...(root.kind === "runtime" ? runtimeMounts(root) : []),
       ...spec.binds.map(({ source, target }) => ({
         destination: target,
         type: "bind",
@@ -123,6 +135,25 @@ export function ociConfig(spec: SandboxSpec): unknown {
       seccomp: spec.seccomp,
     },
   };
+}
+
+function runtimeMounts({ codeTarget, tmpBytes }: Extract<RootSpec, { kind: "runtime" }>): unknown[] {
+  return [
+    {
+      destination: "/tmp",
+      type: "tmpfs",
+      source: "tmpfs",
+      options: ["nosuid", "nodev", "mode=1777", `size=${tmpBytes}`],
+    },
+    // A slave: code that is mounted on the other side later covers this folder inside, and nothing inside reaches out.
+    // It is the mount point itself, because crun 1.8 leaves out what is mounted below a bind's source.
+    {
+      destination: "/var/task",
+      type: "bind",
+      source: codeTarget,
+      options: ["rbind", "rslave", "ro", "nosuid", "nodev"],
+    },
+  ];
 }
 
 const maskedPaths = [

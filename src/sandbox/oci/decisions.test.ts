@@ -87,14 +87,12 @@ test("the profile allows no call that it also refuses, and filters every call th
 test("the configuration holds no secret and no capability, and every namespace", () => {
   const config = JSON.stringify(
     ociConfig({
-      rootPath: "/r",
-      codeTarget: "/c",
+      root: { kind: "runtime", path: "/r", codeTarget: "/c", tmpBytes: 1024 },
       args: ["/bin/sh"],
       env: { A: "1" },
       hostId: firstHostId,
       networkNamespace: null,
       cgroupsPath: "/ebb/s/c",
-      tmpBytes: 1024,
       binds: [],
       seccomp: seccompProfile("x64"),
     }),
@@ -178,11 +176,11 @@ test("a runtime's answer is taken field by field", () => {
 
 test("a program's order quotes everything and refuses what is no name", () => {
   const over = { command: ["./a b", "$(x)"], env: { V: "it's\n$HOME" } };
-  const order = programOrder(assignmentOf(null, over));
+  const order = programOrder(assignmentOf(null, over), "/var/task");
   assert.ok(order.includes(`export V='it'\\''s\n$HOME'\n`));
   assert.ok(order.endsWith(`exec './a b' '$(x)' </dev/null\n`));
-  assert.throws(() => programOrder(assignmentOf(null, { ...over, env: { "A;B": "x" } })), RangeError);
-  assert.throws(() => programOrder(assignmentOf(null, { ...over, env: { A: "x\0y" } })), RangeError);
+  assert.throws(() => programOrder(assignmentOf(null, { ...over, env: { "A;B": "x" } }), "/"), RangeError);
+  assert.throws(() => programOrder(assignmentOf(null, { ...over, env: { A: "x\0y" } }), "/"), RangeError);
 });
 
 test("an engine's log gives its last error", () => {

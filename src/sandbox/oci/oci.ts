@@ -4,6 +4,7 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join, relative } from "node:path";
 import type { Duplex } from "node:stream";
+import type { Image } from "#images/door.ts";
 import { EbbError } from "#model/errors.ts";
 import { newSandboxId, type SandboxId } from "#model/ids.ts";
 import { sandboxLimits } from "#model/limits.ts";
@@ -19,25 +20,25 @@ import type {
   OutputSource,
   PoolKey,
   Ready,
-  RuntimePool,
   SandboxDriver,
   SandboxListener,
   SandboxUsage,
   SocketReader,
 } from "../door.ts";
-import { listens } from "../listens.ts";
+import { Startup } from "../probe.ts";
 import { assignBody, codeFolder, RuntimeLink } from "../runtime-link.ts";
 import { baseEnv, readShims, type Shims } from "../shims.ts";
 import { describeCgroups, findCgroups, leftOverCpu, type Cgroups, type CpuLimits } from "./cgroups.ts";
 import { firstHostId, idRanges, idRangeSize } from "./config.ts";
 import { enginesHere, noEngine, type Engine } from "./engine.ts";
+import { imageOrder, ImageStarts, wordsOfExit } from "./images.ts";
 import { runOneOff } from "./one-off.ts";
 import { proveIsolation } from "./proof.ts";
 import { programOrder, waitingArgs, writeOrder } from "./program.ts";
 import { emptyLayer, Roots, type RootsOptions } from "./roots.ts";
 import { OciSandbox } from "./sandbox.ts";
 import { seccompProfile } from "./seccomp.ts";
-import { planStart } from "./start.ts";
+import { planStart, type Root } from "./start.ts";
 
 export interface OciOptions {
   readonly spawner: Spawner;
@@ -51,6 +52,10 @@ export interface OciOptions {
   readonly folderOf: (digest: string) => string;
   /** Absolute folder of compiled code by its name, on the same file system. */
   readonly loadCacheOf: (name: string) => string;
+  /** What there is of an image; left out: there are none. */
+  readonly imageOf?: (digest: string) => Image | null;
+  /** How long an image's program has to serve; left out: as limits.ts says. */
+  readonly programStartMs?: number;
   /** The Node binary for a runtime; fetched on first use. */
   readonly node: RootsOptions["node"];
   /** The project's runtimes/ folder. */
@@ -65,7 +70,7 @@ export interface OciOptions {
 
 /** How one sandbox is started. */
 export interface Start {
-  readonly pool: RuntimePool;
+  readonly pool: PoolKey;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly link: Link | null;
@@ -87,6 +92,7 @@ export class OciDriver implements SandboxDriver {
   /** Address of a link to the credential of the instance behind it. */
   readonly #credentials = new Map<string, string>();
   readonly #roots: Roots;
+  readonly #images: ImageStarts;
   readonly #shims: Shims;
   readonly #seccomp = seccompProfile(process.arch === "arm64" ? "arm64" : "x64");
   #cgroups: Cgroups | null = null;
@@ -96,9 +102,11 @@ export class OciDriver implements SandboxDriver {
     this.#options = options;
     const { dataDir, allocator, spawner, node, runtimes } = options;
     this.#shims = readShims(runtimes);
+    const { runDir } = allocator;
+    this.#images = new ImageStarts({ imageOf: options.imageOf ?? (() => null), spawner, runDir, dataDir });
     this.#roots = new Roots({
       folder: join(dataDir, "roots"),
-      runDir: allocator.runDir,
+      runDir,
       spawner,
       node,
       shims: runtimes,
@@ -112,7 +120,7 @@ export class OciDriver implements SandboxDriver {
       pause: true,
       snapshot: false,
       egress: this.#options.network ? ["none", "internet", "list"] : ["none"],
-      images: false,
+      images: this.#options.network !== null,
       cpuStrict: true,
       usage: "exact",
     };
@@ -161,24 +169,35 @@ export class OciDriver implements SandboxDriver {
   }
 
   async prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId> {
-    if ("image" in pool) throw new EbbError("internal", "This driver does not start images.");
     const startedMs = performance.now();
-    const custom = pool.runtime === "custom";
+    const program = "image" in pool || pool.runtime === "custom";
+    const args = await this.#argsOf(pool);
+    const env = "image" in pool ? {} : baseEnv;
     const link = (await this.#options.network?.take(pool.egress)) ?? null;
-    if (custom && link === null)
-      throw new EbbError("internal", "Runtime custom needs a network link, which this driver was started without.");
+    if (program && link === null)
+      throw new EbbError("internal", "A program that listens itself needs a network link, which this driver has not.");
     const linkMs = performance.now() - startedMs;
-    const args = pool.runtime === "custom" ? waitingArgs : this.#shims.argvOf(pool.runtime, pool.memoryMb);
     const sandbox = await this.#make(
-      { pool, args, env: baseEnv, link, listen: !custom, input: custom, cpu: leftOverCpu, mounts: [] },
+      { pool, args, env, link, listen: !program, input: program, cpu: leftOverCpu, mounts: [] },
       listener,
     );
     sandbox.phases = { link: linkMs, make: performance.now() - startedMs - linkMs };
     // An assign that follows at once brings the code along; without one it starts empty.
     sandbox.launchSoon(() => {
-      if (!custom && sandbox.runtimeLink === null) this.#control(sandbox).open();
+      if (!program && sandbox.runtimeLink === null) this.#control(sandbox).open();
     });
     return sandbox.id;
+  }
+
+  async #argsOf(pool: PoolKey): Promise<readonly string[]> {
+    if ("image" in pool) return (await this.#images.waiter()).argv;
+    return pool.runtime === "custom" ? waitingArgs : this.#shims.argvOf(pool.runtime, pool.memoryMb);
+  }
+
+  async #rootOf(pool: PoolKey, hostId: number): Promise<Root> {
+    if (!("image" in pool)) return { kind: "runtime", path: await this.#roots.of(pool.runtime) };
+    const nameserver = this.#options.network?.gateway ?? null;
+    return { kind: "image", nameserver, ...(await this.#images.of(pool.image, hostId)) };
   }
 
   /** Starts a sandbox that is nobody's instance. */
@@ -208,14 +227,14 @@ export class OciDriver implements SandboxDriver {
       }
     };
     try {
-      const rootPath = await this.#roots.of(start.pool.runtime);
       range = allocator.take("ids", idRanges);
+      const hostId = firstHostId + range * idRangeSize;
       const plan = planStart({
         id,
         runDir,
         start,
-        rootPath,
-        hostId: firstHostId + range * idRangeSize,
+        root: await this.#rootOf(start.pool, hostId),
+        hostId,
         engine: this.engine,
         cgroups: this.#cgroups!,
         seccomp: this.#seccomp,
@@ -242,7 +261,8 @@ export class OciDriver implements SandboxDriver {
     let given = false;
     /** No code can have run. */
     const isUntouched = (): boolean => !given || sandbox.runtimeLink?.taken === false;
-    const assigned = sandbox.within(sandboxLimits.startMs, async (signal) => {
+    const { programStartMs = sandboxLimits.programStartMs } = this.#options;
+    const assigned = sandbox.within(sandbox.image ? programStartMs : sandboxLimits.startMs, async (signal) => {
       const control = sandbox.runtimeLink;
       const giving = sandbox.give(
         this.#cgroups!.cpuLimits(sandbox.id, assignment),
@@ -252,7 +272,7 @@ export class OciDriver implements SandboxDriver {
       if (control !== null && !assignment.check) sandbox.connectEarly();
       await Promise.all([giving, sandbox.link && this.#options.network?.admit(sandbox.link, assignment)]);
       launchedMs = performance.now();
-      if (sandbox.pool.runtime === "custom")
+      if (sandbox.orderPath !== null)
         return this.#becomeProgram(sandbox, assignment, signal, () => void (given = true));
       given = true;
       return this.#load(sandbox, assignment);
@@ -313,9 +333,18 @@ export class OciDriver implements SandboxDriver {
     signal: AbortSignal,
     giving: () => void,
   ): Promise<Ready | Failed | null> {
-    sandbox.programPort = assignment.port;
-    await writeOrder(sandbox.orderPath!, programOrder(assignment), giving);
-    if (!(await listens(sandbox.link!.address, assignment.port, signal))) return null;
+    const { port, probe } = assignment;
+    const { image } = sandbox;
+    const startup = new Startup({ address: sandbox.link!.address, port, probe });
+    sandbox.programPort = port;
+    if (image !== null)
+      sandbox.programWords = {
+        late: (withinMs) => startup.words(withinMs),
+        exited: (code) => wordsOfExit(code, assignment, image),
+      };
+    const order = image === null ? programOrder(assignment, codeFolder) : imageOrder(assignment, image);
+    await writeOrder(sandbox.orderPath!, order, giving);
+    if (!(await startup.serves(signal))) return null;
     return { ok: true, entry: null, handler: null, signature: "program", done: "response", phases: {} };
   }
 

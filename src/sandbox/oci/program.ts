@@ -1,17 +1,18 @@
-// Runtime custom: a program that listens on $PORT itself. There is no shim; a shell waits inside for its one order.
+// Programs that listen on $PORT themselves (runtime custom, images). There is no shim; a shell waits inside for its one order.
 
 import { open } from "node:fs/promises";
 import { constants } from "node:fs";
 import type { Assignment } from "../door.ts";
-import { codeFolder } from "../runtime-link.ts";
 
 /** Reads its order from a FIFO on stdin: secrets go through a pipe, never through a file or an argument. */
 export const waitingArgs: readonly string[] = ["/bin/sh"];
 
+type Env = Readonly<Record<string, string>>;
+
 /** What the waiting shell is told: become the program. */
-export function programOrder(assignment: Assignment): string {
-  const env: Record<string, string> = { ...assignment.env, PORT: String(assignment.port) };
-  const lines = [`cd ${codeFolder} || exit 126`, "unset OLDPWD"];
+export function programOrder(assignment: Assignment, folder: string, imageEnv: Env = {}): string {
+  const env: Record<string, string> = { ...imageEnv, ...assignment.env, PORT: String(assignment.port) };
+  const lines = [`cd ${quote(folder)} || exit 126`, "unset OLDPWD"];
   for (const [name, value] of Object.entries(env)) {
     // Names are checked at deploy; one that is not a name here is a defect, and must not become shell.
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) throw new RangeError("an environment variable with an impossible name");

@@ -7,12 +7,13 @@ import type { SandboxId } from "#model/ids.ts";
 import type { StartPhases } from "#model/instance.ts";
 import type { Link } from "#network/door.ts";
 import type { LaunchSpec, Make, ProcessExit, Spawner } from "#spawner/door.ts";
-import type { Exit, Failed, Ready, RuntimePool, SandboxListener, SandboxUsage } from "../door.ts";
+import type { Exit, Failed, PoolKey, Ready, SandboxListener, SandboxUsage } from "../door.ts";
 import { exitOf } from "../end.ts";
 import type { RuntimeLink } from "../runtime-link.ts";
 import type { Cgroups, FileValue } from "./cgroups.ts";
 import { becameProgram, engineError, settledPauseMs } from "./engine.ts";
 import { Freezer } from "./freezer.ts";
+import type { ImageStart } from "./images.ts";
 import type { Start } from "./oci.ts";
 import type { StartPlan } from "./start.ts";
 
@@ -25,6 +26,13 @@ const MiB = 1024 * 1024;
 const counterBytes = 1_024;
 /** The call that an instance was started for comes at once. */
 const earlyMs = 1_000;
+
+/** What its program can be said to have done wrong at its start. */
+export interface ProgramWords {
+  late(withinMs: number): { readonly message: string; readonly hint: string | null };
+  /** null: nothing better than its exit code. */
+  exited(code: number | null): string | null;
+}
 
 export interface OciSandboxOptions {
   readonly id: SandboxId;
@@ -39,7 +47,8 @@ export interface OciSandboxOptions {
 
 export class OciSandbox {
   readonly id: SandboxId;
-  readonly pool: RuntimePool;
+  readonly pool: PoolKey;
+  readonly image: ImageStart | null;
   readonly listener: SandboxListener | null;
   readonly link: Link | null;
   /** Where its listener is; null: it listens itself. */
@@ -52,6 +61,7 @@ export class OciSandbox {
   phases: StartPhases = {};
   runtimeLink: RuntimeLink | null = null;
   programPort = 0;
+  programWords: ProgramWords | null = null;
   readonly #options: OciSandboxOptions;
   readonly #freezer: Freezer;
   readonly #over = Promise.withResolvers<End>();
@@ -69,11 +79,12 @@ export class OciSandbox {
   #lastPeakBytes: number | null = null;
 
   constructor(options: OciSandboxOptions) {
-    const { launch, engineLog, codeTarget } = options.plan;
+    const { launch, engineLog, codeTarget, image } = options.plan;
     this.#options = options;
     this.#freezer = new Freezer(options.cgroups, options.id);
     this.id = options.id;
     this.pool = options.start.pool;
+    this.image = image;
     this.listener = options.listener;
     this.link = options.start.link;
     this.socketPath = launch.listen;
@@ -226,7 +237,8 @@ export class OciSandbox {
     const giveUp = new AbortController();
     const late = Promise.withResolvers<Failed>();
     const timer = setTimeout(() => {
-      late.resolve(failed(`It did not start to serve within ${timeoutMs / 1000} s.`));
+      const words = this.programWords?.late(timeoutMs);
+      late.resolve(failed(words?.message ?? `It did not start to serve within ${timeoutMs / 1000} s.`, words?.hint));
     }, timeoutMs);
     const ended = this.over.then((end) => this.#failedToStart(end));
     ended.catch(() => {});
@@ -248,7 +260,8 @@ export class OciSandbox {
     if (words !== null && exit.reason === "exited")
       throw new EbbError("internal", `The sandbox cannot be started: ${words}`);
     if (exit.reason === "lost") throw new EbbError("internal", exit.message);
-    return failed(exit.reason === "exited" ? `It ended before it could serve. ${exit.message}` : exit.message);
+    if (exit.reason !== "exited") return failed(exit.message);
+    return failed(this.programWords?.exited(exit.code) ?? `It ended before it could serve. ${exit.message}`);
   }
 
   usage(): SandboxUsage {
@@ -313,6 +326,6 @@ function readCounter(fd: number): string {
   return counter.toString("latin1", 0, readSync(fd, counter, 0, counterBytes, 0));
 }
 
-function failed(message: string): Failed {
-  return { ok: false, failure: { fault: "function", message, stack: null, hint: null } };
+function failed(message: string, hint: string | null = null): Failed {
+  return { ok: false, failure: { fault: "function", message, stack: null, hint } };
 }

@@ -1,22 +1,32 @@
 // What is made, launched and undone for one sandbox: pure, so that all of it can be read in one place.
 
+import { constants } from "node:os";
 import { join } from "node:path";
 import type { SandboxId } from "#model/ids.ts";
 import { sandboxLimits } from "#model/limits.ts";
 import type { LaunchSpec, Make, Undo } from "#spawner/door.ts";
 import type { Cgroups } from "./cgroups.ts";
-import { ociConfig, userId } from "./config.ts";
+import { ociConfig, userId, type RootSpec } from "./config.ts";
 import { engineArgv, type Engine } from "./engine.ts";
+import { imageRoot, rootPathIn, undoOf, type ImageStart } from "./images.ts";
 import type { Start } from "./oci.ts";
 import type { SeccompProfile } from "./seccomp.ts";
+import { waiterFolder } from "./waiter.ts";
 
 const MiB = 1024 * 1024;
+
+/** Where the files come from that a sandbox sees. */
+export type Root =
+  /** One folder for all sandboxes of a runtime. */
+  | { readonly kind: "runtime"; readonly path: string }
+  | ({ readonly kind: "image"; readonly nameserver: string | null } & ImageStart);
 
 export interface StartPlan {
   /** Before there is a process. */
   readonly things: readonly Make[];
   readonly undo: readonly Undo[];
   readonly launch: Omit<LaunchSpec, "before">;
+  readonly image: ImageStart | null;
   readonly engineLog: string;
   readonly pidFile: string;
   /** Where code is mounted to appear as /var/task. */
@@ -27,21 +37,22 @@ export function planStart(options: {
   readonly id: SandboxId;
   readonly runDir: string;
   readonly start: Start;
-  readonly rootPath: string;
+  readonly root: Root;
   /** The host's id of the sandbox's root. */
   readonly hostId: number;
   readonly engine: Engine;
   readonly cgroups: Cgroups;
   readonly seccomp: SeccompProfile;
 }): StartPlan {
-  const { id, runDir, start, rootPath, hostId, engine, cgroups, seccomp } = options;
+  const { id, runDir, start, root, hostId, engine, cgroups, seccomp } = options;
   const folder = join(runDir, "sandboxes", id);
   const outputFolder = join(runDir, "output", id);
   const slot = join(runDir, "slots", id);
   const codeTarget = join(slot, "task");
   const engineLog = join(folder, "engine.log");
   const pidFile = join(folder, "pid");
-  const uid = hostId + userId;
+  const uid = hostId + (root.kind === "image" ? root.user.uid : userId);
+  const tmpBytes = start.pool.tmpBytes;
   const output = {
     stdout: join(outputFolder, "1"),
     stderr: join(outputFolder, "2"),
@@ -49,17 +60,22 @@ export function planStart(options: {
   };
   const input = start.input ? join(outputFolder, "0") : null;
   const mountPoint = (index: number): string => join(slot, `mount${index}`);
+  const rootSpec: RootSpec =
+    root.kind === "image"
+      ? { kind: "image", path: rootPathIn(folder), user: root.user }
+      : { kind: "runtime", path: root.path, codeTarget, tmpBytes: Math.min(tmpBytes, sandboxLimits.tmpBytes) };
+  const address = start.link?.address ?? null;
   const config = ociConfig({
-    rootPath,
-    codeTarget,
+    root: rootSpec,
     args: start.args,
     env: start.env,
     hostId,
     networkNamespace: start.link?.namespacePath ?? null,
     cgroupsPath: cgroups.enginePath(id),
-    tmpBytes: Math.min(start.pool.tmpBytes, sandboxLimits.tmpBytes),
     binds: [
-      { source: join(runDir, "etc", "resolv.conf"), target: "/etc/resolv.conf" },
+      // An image's root has its own, written.
+      ...(root.kind === "runtime" ? [{ source: join(runDir, "etc", "resolv.conf"), target: "/etc/resolv.conf" }] : []),
+      ...(root.kind === "image" ? [{ source: root.waiter.folder, target: waiterFolder }] : []),
       ...start.mounts.map(({ target }, i) => ({ source: mountPoint(i), target })),
     ],
     seccomp,
@@ -68,11 +84,13 @@ export function planStart(options: {
     engineLog,
     pidFile,
     codeTarget,
+    image: root.kind === "image" ? root : null,
     things: [
       { kind: "folder", path: folder, mode: 0o711 },
       { kind: "folder", path: outputFolder, mode: 0o700 },
       { kind: "folder", path: codeTarget, mode: 0o755 },
       { kind: "file", path: join(folder, "config.json"), text: JSON.stringify(config), mode: 0o600 },
+      ...(root.kind === "image" ? [imageRoot({ ...root, hostId, folder, bytes: tmpBytes, address })] : []),
       ...[input, output.stdout, output.stderr, output.frames]
         .filter((path) => path !== null)
         .map((path) => ({ kind: "fifo" as const, path, uid })),
@@ -85,6 +103,7 @@ export function planStart(options: {
     ],
     undo: [
       { kind: "unmount", path: codeTarget },
+      ...(root.kind === "image" ? undoOf(folder) : []),
       { kind: "cgroup", paths: cgroups.leftovers(id) },
       { kind: "remove", path: join(runDir, "engine", id) },
       { kind: "remove", path: slot },
@@ -106,9 +125,20 @@ export function planStart(options: {
       listen: start.listen ? join(runDir, "sockets", id) : null,
       output,
       ...(input === null ? {} : { input }),
+      ...(root.kind === "image" ? { endSignal: endSignalOf(root.image.config.stopSignal) } : {}),
       signalPidFile: pidFile,
       readAtEnd: [engineLog, ...cgroups.reports(id)],
       undo: [],
     },
   };
+}
+
+/** "SIGQUIT", "QUIT" or "3", as images say it; what is none of the kernel's is SIGTERM, as nothing is. */
+export function endSignalOf(said: string | null): NodeJS.Signals {
+  const word = said?.toUpperCase() ?? "";
+  const name = word.startsWith("SIG") ? word : `SIG${word}`;
+  const number = /^[0-9]{1,2}$/.test(word) ? Number(word) : null;
+  const found = Object.entries(constants.signals).find(([signal, value]) => signal === name || value === number);
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the kernel's own names, from the table that they stand in
+  return (found?.[0] as NodeJS.Signals | undefined) ?? "SIGTERM";
 }

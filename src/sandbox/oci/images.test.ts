@@ -1,0 +1,345 @@
+// Images, looked at from inside their sandboxes: their files and users, what they may do, how they start, end and fail to.
+
+import assert from "node:assert/strict";
+import { lstatSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import type { Image, ImageConfig } from "#images/door.ts";
+import { openGround, ociOn, plainLinks, whyNot, type Ground } from "../fixtures/harness.ts";
+import { imageOf, writeLayer, writePrograms, type LayerFile } from "../fixtures/images.ts";
+import type { Assignment, ImagePool } from "../door.ts";
+import { assignmentOf, get, prepare, startAhead, type Started } from "../suite.ts";
+import type { OciDriver } from "./oci.ts";
+
+const server = `
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import fs from "node:fs";
+const require = createRequire("/srv/");
+const code = (run) => { try { run(); return null; } catch (error) { return error.code; } };
+globalThis.asked = 0;
+createServer((request, response) => {
+  if (request.url === "/ready") {
+    asked += 1;
+    response.statusCode = asked > Number(process.env.NOT_READY ?? 0) ? 200 : 503;
+    return response.end();
+  }
+  try {
+    response.end(JSON.stringify(eval(decodeURIComponent(request.url.slice(1))) ?? null));
+  } catch (error) {
+    response.statusCode = 500;
+    response.end(String(error));
+  }
+}).listen(Number(process.env.PORT));
+`;
+
+const MiB = 1024 * 1024;
+const programStartMs = 4_000;
+
+describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, () => {
+  let ground: Ground;
+  let driver: OciDriver;
+  let base: string;
+  const links = plainLinks();
+  const known = new Map<string, Image>();
+  let layers = 0;
+
+  before(async () => {
+    ground = await openGround();
+    base = await writePrograms(join(ground.dataDir, "layers", "base"), [process.execPath]);
+    driver = ociOn(ground, { network: links, imageOf: (digest) => known.get(digest) ?? null, programStartMs });
+    await driver.start();
+  });
+  after(async () => {
+    await driver.stop();
+    await ground.close();
+    links.close();
+  });
+
+  function image(files: Readonly<Record<string, string | LayerFile>>, config: Partial<ImageConfig> = {}): Image {
+    const layer = writeLayer(join(ground.dataDir, "layers", String(++layers)), files);
+    const made = imageOf([base, layer], config);
+    known.set(made.digest, made);
+    return made;
+  }
+
+  const poolOf = ({ digest }: Image, over: Partial<ImagePool> = {}): ImagePool => ({
+    image: digest,
+    memoryMb: 128,
+    tmpBytes: 8 * MiB,
+    egress: "none",
+    ...over,
+  });
+
+  const programOf = (command: readonly string[], over: Partial<Assignment> = {}): Assignment =>
+    assignmentOf(null, { entry: null, signature: "program", command, ...over });
+
+  /** A server that evaluates what it is sent. */
+  const served = ["node", "/srv/serve.mjs"];
+  const serve = { "srv/serve.mjs": server };
+
+  async function ask<T>(sandbox: Started, script: string): Promise<T> {
+    const { status, body } = await get(driver, sandbox.id, `/${encodeURIComponent(script)}`);
+    assert.equal(status, 200, body);
+    const value: T = JSON.parse(body);
+    return value;
+  }
+
+  async function start(of: Image, over: Partial<Assignment> = {}, pool: Partial<ImagePool> = {}): Promise<Started> {
+    const sandbox = await prepare(driver, poolOf(of, pool));
+    const answer = await driver.assign(sandbox.id, programOf(served, over));
+    assert.ok(answer.ok, JSON.stringify(answer));
+    return sandbox;
+  }
+
+  const status = (sandbox: Started) =>
+    ask<Record<string, string>>(
+      sandbox,
+      `Object.fromEntries(fs.readFileSync("/proc/self/status", "utf8").split("\\n").map((l) => l.split(":\\t")))`,
+    );
+
+  describe("of root", () => {
+    let root: Started;
+    let of: Image;
+    before(async () => {
+      of = image(
+        {
+          ...serve,
+          "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
+          "home/theirs": { text: "theirs", owner: 1000, mode: 0o600 },
+          "etc/resolv.conf": "-> ../proc/self/mem",
+          "etc/hosts": "-> /etc/passwd",
+        },
+        { env: { FROM_IMAGE: "yes", LEVEL: "image", "no.name": "x" }, workingDirectory: "/srv/made" },
+      );
+      root = await start(of, { env: { LEVEL: "revision", SECRET: "s3cret" } });
+    });
+    after(() => driver.stopSandbox(root.id, 0));
+
+    test("files have the owners that they have in the image, whoever they are outside", async () => {
+      assert.deepEqual(
+        await ask(root, `[process.getuid(), fs.statSync("/home/theirs").uid, fs.statSync("/").uid]`),
+        [0, 1000, 0],
+      );
+      assert.equal(await ask(root, `fs.readFileSync("/home/theirs", "utf8")`), "theirs");
+      const [inside, outside, size] = (await ask<string>(root, `fs.readFileSync("/proc/self/uid_map", "utf8")`))
+        .trim()
+        .split(/\s+/)
+        .map(Number);
+      assert.equal(inside, 0);
+      assert.ok(outside! >= 0x7000_0000 && size === 65_536, "root inside is nobody outside");
+    });
+
+    test("the environment is the image's with the revision's over it, and no secret in that of its first process's engine", async () => {
+      const env = await ask<Record<string, string>>(root, "process.env");
+      assert.equal(env["FROM_IMAGE"], "yes");
+      assert.equal(env["LEVEL"], "revision");
+      assert.equal(env["SECRET"], "s3cret");
+      assert.equal(env["PORT"], "8080");
+      assert.equal(env["HOME"], "/root");
+      assert.match(env["PATH"] ?? "", /^\/usr\/local\/sbin:/);
+      assert.equal(env["no.name"], undefined);
+      assert.deepEqual(
+        Object.keys(env).filter((name) => /^(EBB_LAUNCH|NODE_|LD_|npm_)/.test(name)),
+        [],
+      );
+      const folder = join(ground.allocator.runDir, "sandboxes", root.id);
+      for (const name of readdirSync(folder).filter((one) => lstatSync(join(folder, one)).isFile()))
+        assert.ok(!readFileSync(join(folder, name), "latin1").includes("s3cret"), name);
+    });
+
+    test("a working directory that is missing is made", async () => {
+      assert.equal(await ask(root, "process.cwd()"), "/srv/made");
+    });
+
+    test("the files that ebb gives are files, whatever links the image had in their place", async () => {
+      const files = ["resolv.conf", "hosts", "hostname"].map((name) => `/etc/${name}`);
+      for (const path of files) assert.equal(await ask(root, `fs.lstatSync("${path}").isFile()`), true, path);
+      assert.match(await ask<string>(root, `fs.readFileSync("/etc/resolv.conf", "utf8")`), /^nameserver /);
+      assert.equal(await ask(root, `fs.readFileSync("/etc/passwd", "utf8")`), "root:x:0:0:root:/root:/bin/sh\n");
+    });
+
+    test("it may write its files, up to a bound that its memory holds, and the image stays as it is", async () => {
+      assert.equal(await ask(root, `code(() => fs.writeFileSync("/srv/new", "x"))`), null);
+      assert.equal(await ask(root, `code(() => fs.chownSync("/srv/new", 7, 7))`), null);
+      assert.equal(await ask(root, `code(() => fs.rmSync("/home/theirs"))`), null);
+      assert.equal(await ask(root, `code(() => fs.writeFileSync("/srv/big", Buffer.alloc(${16 * MiB})))`), "ENOSPC");
+      assert.equal(await ask(root, `code(() => fs.rmSync("/srv/big"))`), null);
+      assert.equal(readFileSync(join(of.layers[1]!, "home/theirs"), "utf8"), "theirs");
+      const other = await start(of);
+      assert.equal(await ask(other, `code(() => fs.readFileSync("/srv/new"))`), "ENOENT");
+      await driver.stopSandbox(other.id, 0);
+    });
+
+    test("root has the seven capabilities of images and cannot get more; nothing gives privileges", async () => {
+      const seen = await status(root);
+      const seven = "00000000000004eb";
+      assert.deepEqual(
+        ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map((name) => seen[name]),
+        ["0000000000000000", seven, seven, seven, "0000000000000000"],
+      );
+      assert.equal(seen["NoNewPrivs"], "1");
+      assert.equal(seen["Seccomp"], "2");
+    });
+
+    test("its mounts are nosuid and nodev, tell no path of the machine and reach nobody else's", async () => {
+      const table = (await ask<string>(root, `fs.readFileSync("/proc/self/mountinfo", "utf8")`)).trim().split("\n");
+      const byPoint = new Map(table.map((line) => [line.split(" ")[4]!, line]));
+      assert.match(byPoint.get("/") ?? "", / rw,nosuid,nodev,/);
+      for (const line of table) {
+        assert.ok(!/\b(shared|propagate_from):/.test(line), line);
+        assert.ok(!/\/(home|work|tmp|root|var)\//.test(line), line);
+      }
+      assert.ok(!byPoint.has("/sys"), "there is nothing of the machine in /sys");
+    });
+
+    test("devices are the harmless ones, none can be made, and what tells about the machine is masked", async () => {
+      const devices = await ask<string[]>(root, `fs.readdirSync("/dev")`);
+      const harmless = new Set(
+        ".ebb core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero".split(" "),
+      );
+      assert.deepEqual(
+        devices.filter((name) => !harmless.has(name)),
+        [],
+      );
+      assert.notEqual(
+        await ask(root, `require("child_process").spawnSync("mknod", ["/srv/disk", "b", "8", "0"]).status`),
+        0,
+      );
+      for (const path of ["/proc/kcore", "/proc/keys", "/proc/kallsyms"])
+        assert.equal(
+          await ask(root, `(() => { try { return fs.readFileSync("${path}").length } catch { return 0 } })()`),
+          0,
+        );
+      for (const path of ["sys/kernel/core_pattern", "sys/vm/drop_caches", "sysrq-trigger", "sys/net/ipv4/ip_forward"])
+        assert.notEqual(await ask(root, `code(() => fs.writeFileSync("/proc/${path}", "0"))`), null, path);
+    });
+
+    test("the shell that waited cannot be written, nor what it is a copy of", async () => {
+      for (const path of ["/dev/.ebb/sh", "/dev/.ebb/new"])
+        assert.equal(await ask(root, `code(() => fs.writeFileSync("${path}", "x"))`), "EROFS");
+    });
+
+    test("it has no descriptor but its own, and none leads out of its root", async () => {
+      const first = `fs.readdirSync("/proc/1/fd").slice(0, 3).map((fd) => fs.readlinkSync("/proc/1/fd/" + fd))`;
+      const [input, ...outputs] = await ask<string[]>(root, first);
+      assert.equal(input, "/dev/null");
+      for (const output of outputs) assert.ok(!output.startsWith("/tmp") && !output.startsWith("/work"), output);
+    });
+  });
+
+  test("another user of the image has no capability, its own home and groups, and cannot become root", async () => {
+    const accounts = {
+      "etc/passwd": "app:x:1234:1235::/home/app:/bin/sh\n",
+      "etc/group": "app:x:1235:\nextra:x:77:app\n",
+    };
+    const sandbox = await start(image({ ...serve, ...accounts }, { user: "app" }));
+    const seen = await status(sandbox);
+    for (const name of ["CapPrm", "CapEff", "CapBnd"]) assert.equal(seen[name], "0000000000000000", name);
+    assert.deepEqual(await ask(sandbox, "[process.getuid(), process.getgid(), process.getgroups()]"), [
+      1234,
+      1235,
+      [77, 1235],
+    ]);
+    assert.equal(await ask(sandbox, "process.env.HOME"), "/home/app");
+    assert.equal(await ask(sandbox, "code(() => process.setuid(0))"), "EPERM");
+    // What an image's log files often are links to.
+    assert.equal(await ask(sandbox, `code(() => fs.appendFileSync("/dev/stdout", "line\\n"))`), null);
+    await driver.stopSandbox(sandbox.id, 0);
+  });
+
+  test("an image without shell, passwd or folders starts: a static program alone", async () => {
+    const layer = writeLayer(join(ground.dataDir, "layers", "scratch"), {});
+    writeFileSync(join(layer, "busybox"), readFileSync("/bin/busybox"), { mode: 0o755 });
+    const only = imageOf([layer]);
+    known.set(only.digest, only);
+    const sandbox = await prepare(driver, poolOf(only));
+    const answer = await driver.assign(sandbox.id, programOf(["/busybox", "httpd", "-f", "-p", "8080", "-h", "/etc"]));
+    assert.ok(answer.ok, JSON.stringify(answer));
+    assert.equal((await get(driver, sandbox.id, "/hostname")).status, 200);
+    await driver.stopSandbox(sandbox.id, 0);
+  });
+
+  test("one that was started ahead becomes an instance, and a path probe waits until it passes", async () => {
+    const sandbox = await startAhead(driver, poolOf(image(serve)));
+    const answer = await driver.assign(
+      sandbox.id,
+      programOf(served, { probe: { http: "/ready" }, env: { NOT_READY: "3" }, takeWithinMs: 2_000 }),
+    );
+    assert.ok(answer.ok, JSON.stringify(answer));
+    assert.equal(await ask(sandbox, "globalThis.asked"), 4);
+    await driver.stopSandbox(sandbox.id, 0);
+  });
+
+  test("the image's stop signal is what asks it to end", async () => {
+    const trap = "trap 'echo >/srv/x; exit 7' QUIT; node /srv/serve.mjs & wait";
+    const of = image(serve, { stopSignal: "SIGQUIT" });
+    const sandbox = await prepare(driver, poolOf(of));
+    const answer = await driver.assign(sandbox.id, programOf(["sh", "-c", trap]));
+    assert.ok(answer.ok, JSON.stringify(answer));
+    await driver.stopSandbox(sandbox.id, 60_000);
+    assert.deepEqual(await sandbox.exited, { reason: "stopped", code: 7, message: "ebb stopped it." });
+  });
+
+  async function failure(of: Image, command: readonly string[], over: Partial<Assignment> = {}): Promise<string> {
+    const sandbox = await prepare(driver, poolOf(of));
+    const answer = await driver.assign(sandbox.id, programOf(command, over));
+    await sandbox.exited;
+    assert.ok(!answer.ok);
+    assert.equal(answer.failure.fault, "function");
+    return answer.failure.message;
+  }
+
+  test("what cannot start is told in words: no such program, not to be run, ended, deaf, never well", async () => {
+    const of = image({ ...serve, "srv/plain": "text" });
+    assert.equal(
+      await failure(of, ["/nowhere/server"]),
+      'It exited with code 127: "/nowhere/server", or a program that it calls, is not in the image.',
+    );
+    assert.match(
+      await failure(of, ["/srv/plain"]),
+      /code 126: "\/srv\/plain", or .* cannot be run in \/ by the image's user/,
+    );
+    assert.equal(await failure(of, ["false"]), "It ended before it could serve. It exited with code 1.");
+    const [deaf, unwell] = await Promise.all([
+      failure(of, ["sleep", "60"]),
+      failure(of, served, { probe: { http: "/ready" }, env: { NOT_READY: "1000000" } }),
+    ]);
+    assert.equal(deaf, "Nothing listened on port 8080 within 4 s.");
+    assert.equal(unwell, "The probe GET /ready did not pass within 4 s: the last answer was 503.");
+  });
+
+  test("a file system that is not as promised is no start: a link in the place of /proc, /dev or /etc", async () => {
+    const canary = join(ground.dataDir, "canary");
+    mkdirSync(canary);
+    for (const name of ["proc", "dev", "etc"]) {
+      const sandbox = prepare(driver, poolOf(image({ [name]: `-> ${canary}` })));
+      await assert.rejects(sandbox, new RegExp(`the image's /${name} is no folder`));
+    }
+    assert.deepEqual(readdirSync(canary), []);
+    rmSync(canary, { recursive: true });
+  });
+
+  test("a user whom the image does not know, and an image that is not there, are told in words", async () => {
+    await assert.rejects(prepare(driver, poolOf(image(serve, { user: "www" }))), /user "www", who is not in its/);
+    await assert.rejects(prepare(driver, poolOf(imageOf([base]))), /is not on this machine any more/);
+  });
+
+  test("more than its memory ends it alone, and what it wrote to files counts", async () => {
+    const sandbox = await start(image(serve), {}, { memoryMb: 96, tmpBytes: 256 * MiB });
+    await get(
+      driver,
+      sandbox.id,
+      `/${encodeURIComponent(`fs.writeFileSync("/srv/big", Buffer.alloc(${80 * MiB}, 1))`)}`,
+    ).catch(() => {});
+    assert.equal((await sandbox.exited).reason, "memory");
+  });
+
+  test("nothing is left: no mount, no folder, no process", async () => {
+    await driver.stop();
+    const { runDir } = ground.allocator;
+    assert.ok(!readFileSync("/proc/self/mountinfo", "latin1").includes(`${runDir}/sandboxes`));
+    assert.deepEqual(readdirSync(join(runDir, "sandboxes")), []);
+    assert.equal(links.open, 0);
+  });
+});

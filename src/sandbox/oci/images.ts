@@ -1,0 +1,184 @@
+// Images as this driver starts them: the root of each sandbox, and who its program is, which is looked up once for each image.
+
+import { constants } from "node:fs";
+import { lstat, mkdir, open } from "node:fs/promises";
+import { basename, join } from "node:path";
+import type { Image } from "#images/door.ts";
+import { errnoOf } from "#lib/errno.ts";
+import { EbbError } from "#model/errors.ts";
+import { newSandboxId } from "#model/ids.ts";
+import { sandboxLimits } from "#model/limits.ts";
+import type { Make, Spawner } from "#spawner/door.ts";
+import type { Assignment } from "../door.ts";
+import { hostname, idRangeSize } from "./config.ts";
+import { readUser, type ImageUser } from "./image-user.ts";
+import { programOrder } from "./program.ts";
+import { emptyLayer } from "./roots.ts";
+import { makeWaiter, type Waiter } from "./waiter.ts";
+
+/** What is started of an image. */
+export interface ImageStart {
+  readonly image: Image;
+  readonly user: ImageUser;
+  readonly waiter: Waiter;
+}
+
+export interface ImageStartsOptions {
+  /** null: it is not on this machine. */
+  readonly imageOf: (digest: string) => Image | null;
+  readonly spawner: Pick<Spawner, "make" | "unmake" | "exec">;
+  readonly runDir: string;
+  readonly dataDir: string;
+}
+
+export class ImageStarts {
+  readonly #options: ImageStartsOptions;
+  readonly #users = new Map<string, Promise<ImageUser>>();
+  #waiter: Promise<Waiter> | null = null;
+
+  constructor(options: ImageStartsOptions) {
+    this.#options = options;
+  }
+
+  /** `hostId`: ids that nobody else has meanwhile. */
+  async of(digest: string, hostId: number): Promise<ImageStart> {
+    const image = this.#options.imageOf(digest);
+    if (image === null)
+      throw new EbbError("internal", `The image ${digest} is not on this machine any more. Deploy it again.`);
+    let user = this.#users.get(digest);
+    if (user === undefined) {
+      user = this.#look(image, hostId);
+      this.#users.set(digest, user);
+      user.catch(() => this.#users.delete(digest));
+    }
+    return { image, user: await user, waiter: await this.waiter() };
+  }
+
+  /** What is started in every sandbox of an image; found at the first call. */
+  waiter(): Promise<Waiter> {
+    if (this.#waiter !== null) return this.#waiter;
+    const made = this.#mountWaiter();
+    this.#waiter = made;
+    made.catch(() => (this.#waiter = null));
+    return made;
+  }
+
+  /** As an overlay, whose mount names no path of the machine; from a folder that the engine may enter. */
+  async #mountWaiter(): Promise<Waiter> {
+    const { dataDir, runDir, spawner } = this.#options;
+    const waiter = await makeWaiter(dataDir, (argv) => spawner.exec(argv));
+    const target = join(runDir, "roots", basename(waiter.folder));
+    await mkdir(target, { mode: 0o755 });
+    const lower = [basename(waiter.folder), join("roots", emptyLayer)];
+    await spawner.make({
+      owner: "spawner",
+      things: [{ kind: "overlay", base: dataDir, lower, target, source: waiter.folder }],
+      undo: [{ kind: "unmount", path: target }],
+    });
+    return { ...waiter, folder: target };
+  }
+
+  /** In a root of its own, in which nothing runs. */
+  async #look(image: Image, hostId: number): Promise<ImageUser> {
+    const { spawner, runDir } = this.#options;
+    const owner = newSandboxId();
+    const folder = join(runDir, "sandboxes", owner);
+    const root = imageRoot({ image, hostId, folder, bytes: lookBytes, nameserver: null, address: null });
+    try {
+      await spawner.make({
+        owner,
+        things: [{ kind: "folder", path: folder, mode: 0o711 }, root],
+        undo: [...undoOf(folder), { kind: "remove", path: folder }],
+      });
+      const at = rootPathIn(folder);
+      const [passwd, group] = [await readPlain(at, ["etc", "passwd"]), await readPlain(at, ["etc", "group"])];
+      return readUser(image.config.user, { passwd, group });
+    } finally {
+      await spawner.unmake(owner);
+    }
+  }
+}
+
+const lookBytes = 1024 * 1024;
+
+export function rootPathIn(folder: string): string {
+  return join(folder, "image", "root");
+}
+
+export function undoOf(folder: string): Array<{ readonly kind: "unmount"; readonly path: string }> {
+  return [rootPathIn(folder), join(folder, "image")].map((path) => ({ kind: "unmount", path }));
+}
+
+/** Below `folder`, a sandbox's own. */
+export function imageRoot(options: {
+  readonly image: Image;
+  readonly hostId: number;
+  readonly folder: string;
+  readonly bytes: number;
+  /** null: there is no network. */
+  readonly nameserver: string | null;
+  readonly address: string | null;
+}): Extract<Make, { kind: "image" }> {
+  const { image, hostId, folder, bytes, nameserver, address } = options;
+  return {
+    kind: "image",
+    layers: image.layers,
+    ids: { first: hostId, count: idRangeSize },
+    bytes,
+    folder: join(folder, "image"),
+    root: "root",
+    folders: ["proc", "dev", "etc"],
+    workingDirectory: image.config.workingDirectory,
+    files: [
+      { path: "etc/resolv.conf", text: nameserver === null ? "" : `nameserver ${nameserver}\n` },
+      { path: "etc/hosts", text: `127.0.0.1 localhost\n${address ?? "127.0.0.1"} ${hostname}\n` },
+      { path: "etc/hostname", text: `${hostname}\n` },
+    ],
+  };
+}
+
+const imagePath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/** As docker has it: PATH and HOME where the image says nothing, the image's environment, the revision's over it. */
+export function imageOrder(assignment: Assignment, { image, user }: ImageStart): string {
+  const { env, workingDirectory } = image.config;
+  // A shell keeps no variable whose name is none, and no program looks for one.
+  const named = Object.entries(env).filter(([name]) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name));
+  return programOrder(assignment, workingDirectory, { PATH: imagePath, HOME: user.home, ...Object.fromEntries(named) });
+}
+
+/** What the waiting shell's exit code says of the program that it was to become; null: the program's own. */
+export function wordsOfExit(code: number | null, { command }: Assignment, { image }: ImageStart): string | null {
+  const [program = ""] = command ?? [];
+  // A program's own code may be the same, and then says the same of what it calls.
+  if (code === 127) return `It exited with code 127: "${program}", or a program that it calls, is not in the image.`;
+  if (code !== 126) return null;
+  const folder = image.config.workingDirectory;
+  return `It exited with code 126: "${program}", or a program that it calls, cannot be run in ${folder} by the image's user.`;
+}
+
+/** A file of an image, by no link and with a bound; null: there is none, or something else. */
+async function readPlain(root: string, path: readonly string[]): Promise<string | null> {
+  let at = root;
+  for (const part of path.slice(0, -1)) {
+    at = join(at, part);
+    const found = await lstat(at).catch(() => null);
+    if (!found?.isDirectory()) return null;
+  }
+  const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+  const file = await open(join(at, path.at(-1)!), flags).catch((error: unknown) => {
+    if (["ENOENT", "ELOOP", "ENXIO"].includes(errnoOf(error) ?? "")) return null;
+    throw error;
+  });
+  if (file === null) return null;
+  try {
+    const { size } = await file.stat();
+    if (size > sandboxLimits.accountsBytes)
+      throw new EbbError("deploy_refused", `the image cannot be run: its /${path.join("/")} is too large`);
+    const buffer = Buffer.alloc(sandboxLimits.accountsBytes);
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
+    return buffer.toString("utf8", 0, bytesRead);
+  } finally {
+    await file.close();
+  }
+}
