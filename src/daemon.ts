@@ -9,6 +9,7 @@ import { createApi } from "#api/api.ts";
 import { recogniseFolder } from "#app/list-folder.ts";
 import { readApp } from "#app/read.ts";
 import { settle } from "#app/settings.ts";
+import { settleContainer } from "#app/container-settings.ts";
 import { createAutoscaler } from "#autoscaler/autoscaler.ts";
 import { createBuilds } from "#builds/builds.ts";
 import { createInterpreters } from "#builds/interpreters.ts";
@@ -35,6 +36,7 @@ import { createTelemetry } from "#telemetry/client.ts";
 import { readResolvers, readSearchDomains, type DaemonConfig } from "./config.ts";
 import { readKnownToken, writeCredentials } from "./daemon/credentials.ts";
 import { createDaemonLog } from "./daemon/log.ts";
+import { bindImageFolder } from "./daemon/image-folder.ts";
 import { measureLoopDelay } from "./daemon/loop-delay.ts";
 import { prepare } from "./daemon/prepare.ts";
 import { createRest } from "./daemon/rest.ts";
@@ -148,7 +150,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   });
   const images = isolated
     ? createImages({
-        directory,
+        directory: allocator.runDir,
         node: config.node,
         spawner,
         allocator,
@@ -169,6 +171,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
         network,
         dataDir: directory,
         codeRoot,
+        imageOf: (digest) => images?.get(digest) ?? null,
         folderOf,
         loadCacheOf: (name) => builds.loadCaches.folderOf(name),
         node: interpreters.node,
@@ -228,9 +231,10 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     mirror,
     access,
     builds,
+    images,
     interpreters,
     fleet,
-    app: { readApp, recognise: recogniseFolder, settle },
+    app: { readApp, recognise: recogniseFolder, settle, settleContainer },
     isolation: isolated ? "container" : "process",
     urlsOf,
     changed,
@@ -240,6 +244,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   });
   const version = config.ebbVersion;
   const rooms = { control, access, mirror, store, telemetry, fleet, activator };
+  if (images) await bindImageFolder({ directory, runDir: allocator.runDir, spawner });
   // Put together, which takes a while, while the network's commands run.
   const [api] = await Promise.all([
     createApi({ ...rooms, urlsOf, measureLoopDelay, version, clock, tell }),

@@ -288,12 +288,12 @@ test("an archive that nobody reads to its end lets go of its files", async () =>
 test("what cannot be deployed gets one sentence", async () => {
   assert.equal((await refused(join(base, "nowhere"))).code, "not_found");
   assert.match((await refused(folderOf({}))).message, /^there is nothing to deploy in /);
-  const wrong = await refused(folderOf({ "ebb.yaml": "functions: { a: { source: ./a, memory: 5 } }\ncontainers: {}" }));
+  const wrong = await refused(folderOf({ "ebb.yaml": "functions: { a: { source: ./a, memory: 5 } }\njobs: {}" }));
   assert.deepEqual(
     [wrong.code, wrong.message],
     [
       "invalid_app",
-      "ebb.yaml:1: functions.a.memory: unknown key; did you mean memoryMb?\nebb.yaml:2: containers: containers come with a later version of ebb",
+      "ebb.yaml:1: functions.a.memory: unknown key; did you mean memoryMb?\nebb.yaml:2: jobs: jobs come with a later version of ebb",
     ],
   );
   assert.match(

@@ -110,7 +110,10 @@ async function collectApp(folder: string, app: AppFile, into: Collection): Promi
   const file = await stat(join(folder, appFile));
   into.add({ kind: "file", path: appFile, at: join(folder, appFile), executable: false, bytes: file.size });
   const project = await projectOf(folder);
-  for (const { name, source } of app.functions) {
+  const images = (app.containers ?? []).flatMap(({ name, from }) =>
+    from.kind === "registry" ? [] : [{ name, source: from.path }],
+  );
+  for (const { name, source } of [...app.functions, ...images]) {
     const at = join(folder, source);
     const found = await lstat(at).catch((error: unknown) => {
       if (["ENOENT", "ENOTDIR"].includes(errnoOf(error) ?? "")) return null;

@@ -4,6 +4,7 @@ import { entryForm, readEntry } from "#model/egress.ts";
 import { functionBounds } from "#model/limits.ts";
 import { refuseEnvName } from "#model/names.ts";
 import type { Egress, EgressClass } from "#model/workload.ts";
+import { laterIsolations } from "./later.ts";
 import { brief, type Place } from "./place.ts";
 import { suggest } from "./suggest.ts";
 
@@ -104,11 +105,14 @@ export function handlerName(at: Place): string | undefined {
   return undefined;
 }
 
-export function commandWords(at: Place): readonly string[] | undefined {
-  const what = "a list of a program and its arguments, such as [./server]";
+export function commandWords(
+  at: Place,
+  what = "a list of a program and its arguments, such as [./server]",
+  argumentsOnly = false,
+): readonly string[] | undefined {
   const items = at.items(what);
   if (items === undefined) return undefined;
-  if (items.length === 0) return at.problem(`expected ${what}, found an empty list`);
+  if (items.length === 0 && !argumentsOnly) return at.problem(`expected ${what}, found an empty list`);
   if (items.length > functionBounds.commandArgs)
     return at.problem(`expected at most ${functionBounds.commandArgs} words, found ${items.length}`);
   const words: string[] = [];
@@ -119,7 +123,7 @@ export function commandWords(at: Place): readonly string[] | undefined {
     else if (Buffer.byteLength(text) > 4_096) item.problem("expected at most 4096 bytes");
     words.push(text);
   }
-  if (words[0]?.trim() === "") at.problem("expected a program as the first word, found an empty one");
+  if (!argumentsOnly && words[0]?.trim() === "") at.problem("expected a program as the first word, found an empty one");
   return words;
 }
 
@@ -166,6 +170,11 @@ export function secretNames(at: Place): readonly string[] | undefined {
   return [...names];
 }
 
+export function unknownKey(at: Place, key: string, known: readonly string[]): void {
+  const near = suggest(key, known);
+  at.keyProblem(`unknown key${near === null ? `; known are ${known.join(", ")}` : `; did you mean ${near}?`}`);
+}
+
 /** A word, or entries of an allow-list in the one way of writing them. */
 export function egress(at: Place): Egress | undefined {
   const items = at.isList ? at.items("a list") : undefined;
@@ -188,4 +197,10 @@ export function egress(at: Place): Egress | undefined {
     else texts.add(read.value.text);
   }
   return [...texts];
+}
+
+export function isolation(at: Place): "container" | undefined {
+  if (at.plainValue === "process" || at.plainValue === "none")
+    return at.problem("expected container; nothing is isolated only where ebb was started with --isolation none");
+  return word(at, ["container"], laterIsolations);
 }

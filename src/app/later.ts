@@ -2,7 +2,6 @@
 
 /** Keys of the app file itself. */
 export const laterKeys: Readonly<Record<string, string>> = {
-  containers: "containers come with a later version of ebb",
   jobs: "jobs come with a later version of ebb",
   buckets: "buckets come with a later version of ebb",
   queues: "queues come with a later version of ebb",

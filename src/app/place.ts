@@ -101,6 +101,10 @@ export class Place {
     return this.#node === null || (isEmpty(this.#node) && !this.#node.tag);
   }
 
+  get isScalar(): boolean {
+    return isScalar(this.#node);
+  }
+
   get isList(): boolean {
     return isSeq(this.#node);
   }

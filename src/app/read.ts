@@ -11,15 +11,17 @@ import {
   egress,
   environment,
   handlerName,
+  isolation,
   relativePath,
   secretNames,
   truth,
+  unknownKey,
   wholeNumber,
   word,
 } from "./fields.ts";
-import { laterFunctionKeys, laterIsolations, laterKeys, laterRuntimes } from "./later.ts";
+import { laterFunctionKeys, laterKeys, laterRuntimes } from "./later.ts";
 import { anchorsOf, brief, Place, Report } from "./place.ts";
-import { suggest } from "./suggest.ts";
+import { readContainers } from "./read-containers.ts";
 
 export const runtimeNames: readonly RuntimeName[] = ["node22", "node24", "node26", "python3", "custom"];
 
@@ -149,17 +151,22 @@ function readRoot(contents: Node | null, report: Report): AppFile | null {
   if (entries === undefined) return null;
   let project: string | null = null;
   let functions: Place | null = null;
+  let containers: Place | null = null;
   for (const { key, value } of entries) {
     if (key === "project") project = readProject(value);
     else if (key === "functions") functions = value;
+    else if (key === "containers") containers = value;
     else if (Object.hasOwn(laterKeys, key)) value.keyProblem(laterKeys[key]!);
-    else unknownKey(value, key, ["project", "functions"]);
+    else unknownKey(value, key, ["project", "functions", "containers"]);
   }
-  if (functions === null) {
-    root.problemAt("functions", "expected at least one function, found none");
+  if (functions === null && containers === null) {
+    root.problemAt("functions", "expected at least one function or container, found none");
     return null;
   }
-  return { project, functions: readFunctions(functions, project ?? defaultProject) };
+  const names = project ?? defaultProject;
+  const read: AppFile = { project, functions: functions === null ? [] : readFunctions(functions, names) };
+  if (containers === null) return read;
+  return { ...read, containers: readContainers(containers, names, read.functions) };
 }
 
 function readProject(at: Place): string | null {
@@ -235,15 +242,4 @@ function crossCheck(declared: FunctionDeclaration, at: Place, places: ReadonlyMa
 
 function isField(key: string): key is FieldName {
   return Object.hasOwn(readers, key);
-}
-
-function unknownKey(at: Place, key: string, known: readonly string[]): void {
-  const near = suggest(key, known);
-  at.keyProblem(`unknown key${near === null ? `; known are ${known.join(", ")}` : `; did you mean ${near}?`}`);
-}
-
-function isolation(at: Place): "container" | undefined {
-  if (at.plainValue === "process" || at.plainValue === "none")
-    return at.problem("expected container; nothing is isolated only where ebb was started with --isolation none");
-  return word(at, ["container"], laterIsolations);
 }

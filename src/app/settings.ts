@@ -91,10 +91,15 @@ export function settle(options: SettleOptions): {
     egress: or("egress", "internet"),
     isolation: or("isolation", options.isolation),
   };
-  for (const name of settings.secrets)
-    if (Object.hasOwn(settings.env, name))
-      throw new EbbError("invalid_app", `${declaration.name}: ${name} is both in env and in secrets`);
+  refuseClash(declaration.name, settings);
   return { settings, sources };
+}
+
+/** Of what flags and the app file say together. */
+export function refuseClash(name: string, { env, secrets }: Pick<FunctionSettings, "env" | "secrets">): void {
+  for (const secret of secrets)
+    if (Object.hasOwn(env, secret))
+      throw new EbbError("invalid_app", `${name}: ${secret} is both in env and in secrets`);
 }
 
 /** vCPU that goes with so much memory; rounded to what a person writes. */
@@ -108,16 +113,16 @@ function signatureOf(runtime: RuntimeName, declaration: FunctionDeclaration): Si
   return runtime === "custom" ? "program" : (declaration.signature ?? "web");
 }
 
-function checkMemory(memoryMb: number): void {
+export function checkMemory(memoryMb: number): void {
   const { min, max } = functionBounds.memoryMb;
   if (!Number.isInteger(memoryMb) || memoryMb < min || memoryMb > max)
     throw new EbbError("bad_request", `--memory: expected a whole number from ${min} to ${max}, found ${memoryMb}`);
 }
 
-function mergedEnv(
-  declaration: FunctionDeclaration,
+export function mergedEnv(
+  declaration: Pick<FunctionDeclaration, "name" | "env">,
   flags: SettingFlags,
-  sources: Partial<Record<keyof FunctionSettings, SettingSource>>,
+  sources: { env?: SettingSource },
 ): Readonly<Record<string, string>> {
   const flagNames = Object.keys(flags.env);
   sources.env = flagNames.length > 0 ? "flag" : declaration.env === undefined ? "default" : "app file";

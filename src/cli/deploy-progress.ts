@@ -1,7 +1,7 @@
 // How far a deploy is, in one line for whoever waits: what is sent, then what the daemon says it is at.
 
 import type { DeployStep } from "#client/client.ts";
-import type { Output } from "./output.ts";
+import { sanitized, type Output } from "./output.ts";
 
 /** Often enough for a count that grows to be seen growing. */
 const redrawMs = 250;
@@ -21,6 +21,7 @@ export class DeployProgress {
     if (step.step === "received") this.#stage = `received ${step.files} ${step.files === 1 ? "file" : "files"}`;
     else if (step.step === "building" || step.step === "checking") this.#doing.set(step.workload, step.step);
     else if (step.step === "fetching") this.#doing.set(step.workload, `fetching ${step.what} for`);
+    else if (step.step === "image") this.#doing.set(step.workload, `${sanitized(step.message)} for`);
     else if (step.step === "checked") {
       this.#doing.delete(step.workload);
       this.#stage = "switching";

@@ -203,14 +203,15 @@ export type DeployStep =
   | { readonly step: "building"; readonly workload: string }
   | { readonly step: "built"; readonly workload: string; readonly files: number; readonly transpiled: number }
   | { readonly step: "fetching"; readonly workload: string; readonly what: string }
+  | { readonly step: "image"; readonly workload: string; readonly message: string }
   | { readonly step: "checking"; readonly workload: string }
   | {
       readonly step: "checked";
       readonly workload: string;
-      readonly runtime: string;
+      readonly runtime: string | null;
       readonly entry: string | null;
       readonly handler: string | null;
-      readonly signature: string;
+      readonly signature: string | null;
     }
   | (Deployed & { readonly step: "deployed" })
   | { readonly step: "failed"; readonly problem: Problem };

@@ -1,7 +1,8 @@
 // What deploy asks of the room app: reading ebb.yaml, recognising a folder, filling in settings.
 
-import type { FunctionDeclaration, ReadApp } from "#app/door.ts";
-import type { FunctionSettings, Isolation, RuntimeName, SettingSource } from "#model/workload.ts";
+import type { ContainerDeclaration, FunctionDeclaration, ReadApp } from "#app/door.ts";
+import type { ImageConfig } from "#images/door.ts";
+import type { ContainerSettings, FunctionSettings, Isolation, RuntimeName, SourcesOf } from "#model/workload.ts";
 
 /** What the command line may say over what the app file says. */
 export interface DeployFlags {
@@ -25,7 +26,12 @@ export interface RecognisedFolder {
 
 export interface SettledFunction {
   readonly settings: FunctionSettings;
-  readonly sources: Readonly<Partial<Record<keyof FunctionSettings, SettingSource>>>;
+  readonly sources: SourcesOf<FunctionSettings>;
+}
+
+export interface SettledContainer {
+  readonly settings: ContainerSettings;
+  readonly sources: SourcesOf<ContainerSettings>;
 }
 
 export interface AppTools {
@@ -39,4 +45,10 @@ export interface AppTools {
     readonly recognised: RecognisedFolder;
     readonly isolation: Isolation;
   }) => SettledFunction;
+  readonly settleContainer: (options: {
+    readonly declaration: ContainerDeclaration;
+    readonly flags: DeployFlags;
+    readonly config: ImageConfig;
+    readonly isolation: Isolation;
+  }) => SettledContainer;
 }

@@ -4,13 +4,14 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { recogniseFolder } from "#app/list-folder.ts";
 import { readApp } from "#app/read.ts";
+import { settleContainer } from "#app/container-settings.ts";
 import { settle } from "#app/settings.ts";
 import { EbbError } from "#model/errors.ts";
 import { createWorld, functionOf, type World } from "./world.testing.ts";
 
 let world: World;
 before(async () => {
-  world = await createWorld({ app: { readApp, recognise: recogniseFolder, settle } });
+  world = await createWorld({ app: { readApp, recognise: recogniseFolder, settle, settleContainer } });
 });
 after(() => world.stop());
 

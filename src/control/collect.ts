@@ -1,4 +1,4 @@
-// Code that no revision names any more is deleted some time after a deploy, once for many, and off everybody's path.
+// Code and images that no revision names any more are deleted some time after a deploy, once for many, and off everybody's path.
 
 import type { Cancel } from "#model/clock.ts";
 import { newErrorId } from "#model/ids.ts";
@@ -11,15 +11,17 @@ export interface Collector {
   stop(): void;
 }
 
-export function createCollector(context: Pick<Context, "clock" | "builds" | "store" | "tell">): Collector {
+export function createCollector(context: Pick<Context, "clock" | "builds" | "images" | "store" | "tell">): Collector {
   let cancel: Cancel | null = null;
   let stopped = false;
   async function collect(): Promise<void> {
     cancel = null;
     try {
-      await context.builds.collect(await context.store.contentDigests());
+      const named = await context.store.contentDigests();
+      await context.builds.collect(named);
+      await context.images?.collect(named);
     } catch (error) {
-      context.tell({ kind: "defect", errorId: newErrorId(), where: "collecting code", error });
+      context.tell({ kind: "defect", errorId: newErrorId(), where: "collecting code and images", error });
     }
   }
   return {

@@ -3,6 +3,7 @@
 import type { Access } from "#access/door.ts";
 import type { LoadCaches, Builds, Interpreters } from "#builds/door.ts";
 import type { Fleet } from "#fleet/door.ts";
+import type { Images } from "#images/door.ts";
 import type { Clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
 import type { Isolation, Revision, WorkloadKey } from "#model/workload.ts";
@@ -13,8 +14,10 @@ import type { Lanes } from "./lanes.ts";
 export interface ControlOptions {
   readonly store: Pick<Store, "apply" | "audit" | "revisions" | "contentDigests">;
   readonly mirror: Mirror;
-  readonly access: Pick<Access, "authenticate" | "authorize" | "mint" | "seal">;
+  readonly access: Pick<Access, "authenticate" | "authorize" | "mint" | "seal" | "open">;
   readonly builds: Pick<Builds, "receive" | "build" | "collect"> & { readonly loadCaches: Pick<LoadCaches, "forget"> };
+  /** null: ebb runs with --isolation none, where no image is started. */
+  readonly images: Pick<Images, "fetch" | "collect"> | null;
   readonly interpreters: Interpreters;
   readonly fleet: Pick<Fleet, "check">;
   readonly app: AppTools;

@@ -13,14 +13,17 @@ export type DeployProgress =
   | { readonly step: "built"; readonly workload: string; readonly files: number; readonly transpiled: number }
   /** `what` its runtime needs is not on this machine yet: "Node 24.21.0". */
   | { readonly step: "fetching"; readonly workload: string; readonly what: string }
+  /** How far its image is: a line of the room that fetches it. */
+  | { readonly step: "image"; readonly workload: string; readonly message: string }
   | { readonly step: "checking"; readonly workload: string }
   | {
       readonly step: "checked";
       readonly workload: string;
-      readonly runtime: string;
+      /** A function's; null with an image. */
+      readonly runtime: string | null;
       readonly entry: string | null;
       readonly handler: string | null;
-      readonly signature: string;
+      readonly signature: string | null;
     }
   | {
       readonly step: "deployed";

@@ -8,8 +8,10 @@ import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { createAccess, type AccessRoom } from "#access/access.ts";
+import { settleContainer } from "#app/container-settings.ts";
 import type { AppFile } from "#app/door.ts";
 import type { Upload } from "#builds/door.ts";
+import type { FetchOptions, Image, Images, ImageSource } from "#images/door.ts";
 import type { AuditEntry, Identity, Scope, Secret, Token } from "#model/access.ts";
 import type { Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
@@ -127,6 +129,7 @@ const readApp: AppTools["readApp"] = (source, file) => {
 const double: AppTools = {
   readApp,
   settle,
+  settleContainer,
   recognise: async (_source, declaration) => ({ runtime: declaration.runtime ?? "node26", entry: null }),
 };
 
@@ -161,6 +164,9 @@ export function functionOf(world: Pick<World, "mirror">, name: string, project =
 }
 
 export interface World {
+  /** What is in the registries, by the name it is asked for; "archive", "layout" and "build" by that. */
+  readonly images: Map<string, Image>;
+  readonly pulls: ReadonlyArray<{ readonly source: ImageSource; readonly options: FetchOptions }>;
   readonly control: ControlRoom;
   readonly access: AccessRoom;
   readonly mirror: Mirror;
@@ -202,7 +208,11 @@ export const urlsOf: ControlOptions["urlsOf"] = ({ project, workload }) => ({
 
 /** `app`: the real room, where reading is what is tested. */
 export async function createWorld(
-  given: { readonly app?: AppTools; readonly forget?: (project: string) => Promise<void> } = {},
+  given: {
+    readonly app?: AppTools;
+    readonly forget?: (project: string) => Promise<void>;
+    readonly images?: null;
+  } = {},
 ): Promise<World> {
   const folder = await mkdtemp(join(tmpdir(), "ebb-world-"));
   const { mirror, store, audits } = createMemoryState();
@@ -219,6 +229,8 @@ export async function createWorld(
   const tell: Tell = (fact) => void facts.push(fact);
   const loads: string[] = [];
   const loadFailures = new Map<string, Failure>();
+  const images = new Map<string, Image>();
+  const pulls: Array<World["pulls"][number]> = [];
   const texts = new Map<string, string>();
   const missing = new Set<RuntimeName>();
   const uploads = new Set<string>();
@@ -240,6 +252,14 @@ export async function createWorld(
     };
     return { folder: into, entries: Object.keys(files).length, bytes: body.length, discard };
   }
+
+  const fetch: Images["fetch"] = async (source, options) => {
+    pulls.push({ source, options });
+    options.progress("asking for it");
+    const image = images.get(source.kind === "registry" ? source.reference : source.kind);
+    if (image === undefined) throw new EbbError("image_not_found", "there is no such image");
+    return image;
+  };
 
   const control = createControl({
     store,
@@ -273,6 +293,7 @@ export async function createWorld(
       },
       collect: async () => 0,
     },
+    images: given.images === null ? null : { fetch, collect: async () => 0 },
     interpreters: {
       provide: async (runtime, fetching) => {
         if (!missing.delete(runtime)) return;
@@ -284,7 +305,8 @@ export async function createWorld(
       check: async (revision) => {
         await world.gate;
         loads.push(revision.workload);
-        const body = texts.get(contentDigestOf(revision)) ?? "";
+        const content = contentDigestOf(revision);
+        const body = texts.get(content) ?? content;
         for (const [part, failure] of loadFailures)
           if (body.includes(part)) return { ok: false as const, failure, output: "printed while loading\n" };
         return { ok: true, entry: "index.js", handler: "default", signature: "web", done: "told", phases: {} };
@@ -324,6 +346,8 @@ export async function createWorld(
     effects,
     clock,
     loadFailures,
+    images,
+    pulls,
     missing,
     loads,
     urlsOf,

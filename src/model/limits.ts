@@ -15,6 +15,25 @@ export const functionDefaults = {
   cpuPerMb: 0.00055,
 } as const;
 
+export const containerDefaults = {
+  memoryMb: 512,
+  cpu: 1,
+  timeoutSeconds: 300,
+  concurrency: 80,
+  min: 0,
+  max: 5,
+  idleSeconds: 60,
+  port: 8080,
+} as const;
+
+/** Beside those of functions, which hold for containers as well. */
+export const containerBounds = {
+  port: { min: 1, max: 65_535 },
+  writableMb: { min: 1, max: 65_536 },
+  imageChars: 512,
+  probePathChars: 1_024,
+} as const;
+
 export const functionBounds = {
   memoryMb: { min: 32, max: 65_536 },
   cpu: { min: 0.01, max: 64 },

@@ -65,7 +65,7 @@ export interface ContainerSettings extends WorkloadSettings, ServingSettings {
 }
 
 /** Where an effective setting comes from, for `ebb show`. */
-export type SettingSource = "app file" | "flag" | "recognised" | "default";
+export type SettingSource = "app file" | "flag" | "image" | "recognised" | "default";
 
 export interface WorkloadKey {
   readonly project: string;

@@ -1,4 +1,4 @@
-// workloads deploy: an upload becomes revisions that serve. All its functions are checked, then switched in one transaction.
+// workloads deploy: an upload becomes revisions that serve. All its workloads are checked, then switched in one transaction.
 
 import type { Upload } from "#builds/door.ts";
 import type { Identity } from "#model/access.ts";
@@ -46,14 +46,15 @@ export async function deploy(
           gitCommit: request.gitCommit,
           progress,
         };
-        const revisions = await planRevisions(context, frame, declared.functions);
+        const revisions = await planRevisions(context, frame, declared);
         const done = await context.changes.run(project, () =>
           switchTo(context, identity, project, revisions, request.prune, audit),
         );
         const sources = new Map(declared.functions.map((one) => [one.name, one.source]));
+        for (const { name, from } of declared.containers) if (from.kind !== "registry") sources.set(name, from.path);
         const results: DeployResult[] = [];
         for (const result of done.results) results.push({ ...result, source: sources.get(result.workload) ?? "." });
-        const { kept, keptMore } = declared.app ? keptIn(context, project, declared.functions) : nothingKept;
+        const { kept, keptMore } = declared.app ? keptIn(context, project, namesOf(declared)) : nothingKept;
         progress({
           ...done,
           kept,
@@ -111,11 +112,11 @@ function checkDeclared(request: DeployRequest, declared: Declared): void {
   if (request.prune.length === 0) return;
   if (!declared.app)
     throw new EbbError("bad_request", "--prune removes what ebb.yaml does not declare; there is no ebb.yaml here");
-  const both = declared.functions.find(({ name }) => request.prune.includes(name));
+  const both = namesOf(declared).find((name) => request.prune.includes(name));
   if (both)
     throw new EbbError(
       "bad_request",
-      `prune: "${both.name}" is declared in ebb.yaml; only what it does not declare can be removed`,
+      `prune: "${both}" is declared in ebb.yaml; only what it does not declare can be removed`,
     );
 }
 
@@ -180,15 +181,19 @@ async function switchTo(
   };
 }
 
+function namesOf({ functions, containers }: Declared): readonly string[] {
+  return [...functions, ...containers].map(({ name }) => name);
+}
+
 const nothingKept = { kept: [], keptMore: 0 };
 
 /** What the project has beside the app file: some of it by name, for there may be 100,000 others. */
 function keptIn(
   { mirror }: Context,
   project: string,
-  functions: Declared["functions"],
+  names: readonly string[],
 ): { readonly kept: readonly string[]; readonly keptMore: number } {
-  const declared = new Set(functions.map(({ name }) => name));
+  const declared = new Set(names);
   const kept: string[] = [];
   for (const { workload } of mirror.workloads(project)) {
     if (kept.length === deployLimits.prunedAtOnce) break;

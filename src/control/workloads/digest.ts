@@ -1,13 +1,13 @@
 // What makes two deploys the same: the code as it runs, and the settings as they were asked for.
 
 import { createHash } from "node:crypto";
-import type { SettledFunction } from "../app-tools.ts";
+import type { SettledContainer, SettledFunction } from "../app-tools.ts";
 
 /**
  * sha256 over code and settings. Taken before the code is loaded, so that an unchanged deploy loads nothing: what only loading
  * tells follows from the code, and is left out.
  */
-export function digestOf(codeDigest: string, settled: SettledFunction): string {
+export function functionDigest(codeDigest: string, settled: SettledFunction): string {
   const { settings, sources } = settled;
   const asked = Object.fromEntries(
     Object.entries(settings).map(([key, value]) => [
@@ -15,9 +15,16 @@ export function digestOf(codeDigest: string, settled: SettledFunction): string {
       (key === "handler" || key === "signature" || key === "entry") && !declared(sources, key) ? null : value,
     ]),
   );
-  return createHash("sha256")
-    .update(canonical({ codeDigest, settings: asked }))
-    .digest("hex");
+  return hashed({ codeDigest, settings: asked });
+}
+
+/** What an image says of itself is in its digest; what was made of it is in the settings all the same. */
+export function containerDigest(imageDigest: string, { settings }: SettledContainer): string {
+  return hashed({ imageDigest, settings });
+}
+
+function hashed(of: unknown): string {
+  return createHash("sha256").update(canonical(of)).digest("hex");
 }
 
 export function declared(sources: SettledFunction["sources"], key: keyof SettledFunction["sources"]): boolean {

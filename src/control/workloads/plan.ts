@@ -4,16 +4,16 @@ import { join } from "node:path";
 import type { FunctionDeclaration } from "#app/door.ts";
 import type { Upload } from "#builds/door.ts";
 import { eachLimited } from "#lib/each-limited.ts";
-import { entriesOf, permitsOf, refuseEntry } from "#model/egress.ts";
 import { EbbError } from "#model/errors.ts";
 import { deployLimits } from "#model/limits.ts";
-import { refuseWorkloadName } from "#model/names.ts";
-import type { Egress, FunctionRevision, Project, Revision } from "#model/workload.ts";
+import type { FunctionRevision, Project, Revision } from "#model/workload.ts";
 import type { DeployFlags, SettledFunction } from "../app-tools.ts";
 import type { Context } from "../context.ts";
 import type { DeployProgress } from "../door.ts";
-import { missingSecrets } from "../secrets/missing.ts";
-import { declared, digestOf } from "./digest.ts";
+import { declared as isDeclared, functionDigest } from "./digest.ts";
+import { checkContainer, planContainer } from "./plan-container.ts";
+import { checkEgress, checkName, checkQuota, checkSecrets } from "./plan-checks.ts";
+import type { Declared } from "./read-upload.ts";
 import { problemOfCheck, problemOfError, refusal, type DeployProblem } from "./refusal.ts";
 
 /** What every revision of one deploy shares. */
@@ -26,6 +26,15 @@ export interface DeployFrame {
   readonly progress: (step: DeployProgress) => void;
 }
 
+/** One workload: what is cheap to check of it, and then the rest. */
+interface Planned {
+  readonly name: string;
+  readonly settle: () => Promise<Load>;
+}
+
+/** null: its problem has been noted. */
+type Load = () => Promise<Revision | null>;
+
 interface Settled {
   readonly declaration: FunctionDeclaration;
   readonly settled: SettledFunction;
@@ -35,27 +44,43 @@ interface Settled {
 export async function planRevisions(
   context: Context,
   frame: DeployFrame,
-  declarations: readonly FunctionDeclaration[],
+  declared: Pick<Declared, "functions" | "containers">,
 ): Promise<readonly Revision[]> {
   const problems: DeployProblem[] = [];
-  // Cheap checks of all of them before anything is built.
-  const settled: Settled[] = [];
-  for (const declaration of declarations) {
-    const one = await collecting(problems, declaration.name, () => settle(context, frame, declaration));
-    if (one) settled.push(one);
+  const planned: Planned[] = [
+    ...declared.functions.map((declaration) => ({
+      name: declaration.name,
+      settle: async () => {
+        const settled = await settle(context, frame, declaration);
+        return () => load(context, frame, settled, problems);
+      },
+    })),
+    ...declared.containers.map((declaration) => ({
+      name: declaration.name,
+      settle: async () => {
+        checkContainer(context, frame, declaration);
+        return () => planContainer(context, frame, declaration, problems);
+      },
+    })),
+  ];
+  // Cheap checks of all of them before anything is built or fetched.
+  const settled: Array<{ readonly name: string; readonly load: Load }> = [];
+  for (const { name, settle: cheap } of planned) {
+    const one = await collecting(problems, name, cheap);
+    if (one) settled.push({ name, load: one });
   }
   if (problems.length > 0) throw refusal(problems);
   const revisions = await eachLimited(settled, deployLimits.functionsAtOnce, (one) =>
-    collecting(problems, one.declaration.name, () => load(context, frame, one, problems)),
+    collecting(problems, one.name, one.load),
   );
   if (problems.length > 0) {
-    const order = declarations.map(({ name }) => name);
+    const order = planned.map(({ name }) => name);
     throw refusal(problems.toSorted((a, b) => order.indexOf(a.workload) - order.indexOf(b.workload)));
   }
   return revisions.filter((revision) => revision !== null);
 }
 
-/** What is wrong with one function is noted, so that the others are still tried; a fault of the platform ends it all. */
+/** What is wrong with one workload is noted, so that the others are still tried; a fault of the platform ends it all. */
 async function collecting<T>(problems: DeployProblem[], name: string, run: () => Promise<T>): Promise<T | null> {
   try {
     return await run();
@@ -68,40 +93,17 @@ async function collecting<T>(problems: DeployProblem[], name: string, run: () =>
 
 async function settle(context: Context, frame: DeployFrame, declaration: FunctionDeclaration): Promise<Settled> {
   const project = frame.project.name;
-  const badName = refuseWorkloadName(declaration.name, project);
-  if (badName) throw new EbbError("invalid_name", `"${declaration.name}": ${badName}`);
+  checkName(declaration.name, project);
   const recognised = await context.app.recognise(join(frame.upload.folder, declaration.source), declaration);
   for (const message of recognised.notes ?? []) frame.progress({ step: "noted", workload: declaration.name, message });
   const settled = context.app.settle({ declaration, flags: frame.flags, recognised, isolation: context.isolation });
   const { settings } = settled;
-  const [secret] = missingSecrets(context.mirror, project, settings.secrets);
-  if (secret !== undefined)
-    throw new EbbError(
-      "deploy_refused",
-      `${declaration.name} needs the secret ${secret}; set it: ebb secrets set ${secret}${project === "default" ? "" : ` --project ${project}`}`,
-    );
+  checkSecrets(context, project, declaration.name, settings.secrets);
   if (settings.isolation === "container" && context.isolation === "process")
     throw new EbbError("deploy_refused", "isolation: container cannot be given: ebb runs with --isolation none");
   checkEgress(declaration.name, settings.egress, frame.project);
-  const quota = frame.project.quotas.memoryMb;
-  if (quota !== null && settings.memoryMb * Math.max(1, settings.min) > quota)
-    throw new EbbError(
-      "over_quota",
-      `${settings.memoryMb} MiB${settings.min > 1 ? ` x min ${settings.min}` : ""} is more than the ${quota} MiB of project "${project}"`,
-    );
+  checkQuota(frame.project, settings);
   return { declaration, settled };
-}
-
-/** What is private is reached where the operator permits it to the project: whoever wrote the list cannot know. */
-function checkEgress(workload: string, egress: Egress, { name, egressPermit }: Project): void {
-  const entries = entriesOf(egress);
-  if (typeof entries === "string") return;
-  const permits = permitsOf(egressPermit ?? []);
-  const refusals = entries.flatMap((entry) => {
-    const why = refuseEntry(entry, name, permits);
-    return why === null ? [] : [`"${entry.text}": ${why}`];
-  });
-  if (refusals.length > 0) throw new EbbError("deploy_refused", `${workload}: egress ${refusals.join("; ")}`);
 }
 
 async function load(
@@ -125,7 +127,7 @@ async function load(
     kind: "function",
     number: (context.mirror.workload(project, workload)?.workload.current ?? 0) + 1,
     codeDigest: code.digest,
-    digest: digestOf(code.digest, settled),
+    digest: functionDigest(code.digest, settled),
     settings: settled.settings,
     settingSources: settled.sources,
     createdMs: context.clock.wallMs(),
@@ -171,7 +173,7 @@ async function check(
   const { handler, signature } = found;
   const sources = { ...revision.settingSources };
   for (const key of ["entry", "handler", "signature"] as const)
-    if (!declared(sources, key)) sources[key] = "recognised";
+    if (!isDeclared(sources, key)) sources[key] = "recognised";
   return { ...revision, settings: { ...revision.settings, entry, handler, signature }, settingSources: sources };
 }
 

@@ -42,7 +42,8 @@ export function refusal(problems: readonly DeployProblem[]): EbbError {
   const first = problems[0]!;
   const own = first.message.startsWith(`${first.workload}:`) || first.message.startsWith(`${first.workload} `);
   const sentence = own ? first.message : `${first.workload}: ${first.message}`;
-  const hint = first.hint === null ? "" : `. ${first.hint}`;
+  const end = sentence.endsWith(".") ? "" : ".";
+  const hint = first.hint === null ? "" : `${end} ${first.hint}`;
   const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : "";
   return new EbbError("deploy_refused", `${sentence}${hint}${more}`, { extra: { problems } });
 }

@@ -70,7 +70,7 @@ function tooLarge(asked: string): EbbError {
 }
 
 function refused(why: string): EbbError {
-  return new EbbError("deploy_refused", `the image cannot be run: ${why}`);
+  return new EbbError("start_failed", `the image cannot be run: ${why}`);
 }
 
 function linesOf(text: string | null): string[][] {

@@ -93,6 +93,12 @@ export class ImageStarts {
       const at = rootPathIn(folder);
       const [passwd, group] = [await readPlain(at, ["etc", "passwd"]), await readPlain(at, ["etc", "group"])];
       return readUser(image.config.user, { passwd, group });
+    } catch (error) {
+      // Its own fault, found by whoever mounts it.
+      const words = error instanceof Error ? /the image's \/\S+ is no folder/.exec(error.message) : null;
+      throw words === null
+        ? error
+        : new EbbError("start_failed", `the image cannot be run: ${words[0]}`, { cause: error });
     } finally {
       await spawner.unmake(owner);
     }
@@ -174,7 +180,7 @@ async function readPlain(root: string, path: readonly string[]): Promise<string 
   try {
     const { size } = await file.stat();
     if (size > sandboxLimits.accountsBytes)
-      throw new EbbError("deploy_refused", `the image cannot be run: its /${path.join("/")} is too large`);
+      throw new EbbError("start_failed", `the image cannot be run: its /${path.join("/")} is too large`);
     const buffer = Buffer.alloc(sandboxLimits.accountsBytes);
     const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
     return buffer.toString("utf8", 0, bytesRead);

@@ -1,0 +1,168 @@
+// Reads the containers of ebb.yaml: as functions are read, every problem at once.
+
+import { containerBounds, containerDefaults, deployLimits, functionBounds } from "#model/limits.ts";
+import { refuseEnvName, refuseWorkloadName } from "#model/names.ts";
+import type { Probe } from "#model/workload.ts";
+import type { ContainerDeclaration, ImageDeclaration } from "./door.ts";
+import {
+  canonicalPath,
+  commandWords,
+  decimal,
+  egress,
+  environment,
+  isolation,
+  refusePath,
+  relativePath,
+  secretNames,
+  truth,
+  unknownKey,
+  wholeNumber,
+} from "./fields.ts";
+import { brief, type Place } from "./place.ts";
+
+const readers = {
+  pullSecret: secretName,
+  command: commandWords,
+  args: (at: Place) => commandWords(at, "a list of arguments, such as [--verbose]", true),
+  port: (at: Place) => wholeNumber(at, containerBounds.port),
+  probe,
+  writableMb: (at: Place) => wholeNumber(at, containerBounds.writableMb),
+  memoryMb: (at: Place) => wholeNumber(at, functionBounds.memoryMb),
+  cpu: (at: Place) => decimal(at, functionBounds.cpu),
+  cpuStrict: truth,
+  timeoutSeconds: (at: Place) => wholeNumber(at, functionBounds.timeoutSeconds),
+  concurrency: (at: Place) => wholeNumber(at, functionBounds.concurrency),
+  min: (at: Place) => wholeNumber(at, functionBounds.instances),
+  max: (at: Place) => wholeNumber(at, { min: 1, max: functionBounds.instances.max }),
+  idleSeconds: (at: Place) => wholeNumber(at, functionBounds.idleSeconds),
+  public: truth,
+  env: environment,
+  secrets: secretNames,
+  egress,
+  isolation,
+} as const;
+
+const known = ["image", "build", ...Object.keys(readers)];
+const later: Readonly<Record<string, string>> = { triggers: "triggers come with a later version of ebb" };
+
+export function readContainers(
+  at: Place,
+  project: string,
+  others: ReadonlyArray<{ readonly name: string }>,
+): ContainerDeclaration[] {
+  const entries = at.entries("a mapping of names to containers");
+  if (entries === undefined) return [];
+  if (entries.length === 0) at.problem("expected at least one container, found none");
+  if (entries.length + others.length > deployLimits.functionsPerApp) {
+    at.problem(`expected at most ${deployLimits.functionsPerApp} functions and containers`);
+    return [];
+  }
+  const taken = new Set(others.map(({ name }) => name));
+  return entries.flatMap(({ key, value }) => {
+    const refusal = refuseWorkloadName(key, project);
+    if (refusal !== null) value.keyProblem(`${JSON.stringify(brief(key))} cannot name a container: ${refusal}`);
+    if (taken.has(key)) value.keyProblem(`"${brief(key)}" is a function as well; a name is one workload's`);
+    return readContainer(value, key) ?? [];
+  });
+}
+
+/** undefined: it does not say where its image is. */
+function readContainer(at: Place, name: string): ContainerDeclaration | undefined {
+  const entries = at.entries("a mapping with image");
+  if (entries === undefined) return undefined;
+  const places = new Map<string, Place>();
+  const settings: Partial<Omit<ContainerDeclaration, "name" | "from">> = {};
+  let from: ImageDeclaration | undefined;
+  for (const { key, value } of entries) {
+    places.set(key, value);
+    if (key === "image") from = image(value);
+    else if (key === "build") {
+      const path = relativePath(value, deployLimits.pathBytes);
+      if (path !== undefined) from = { kind: "build", path };
+    } else if (isField(key)) {
+      const read = readers[key](value);
+      if (read !== undefined) Object.assign(settings, { [key]: read });
+    } else if (Object.hasOwn(later, key)) value.keyProblem(later[key]!);
+    else unknownKey(value, key, known);
+  }
+  if (places.has("image") && places.has("build"))
+    places.get("build")!.keyProblem("an image is named or built; leave one of them out");
+  if (!places.has("image") && !places.has("build"))
+    at.problemAt(
+      "image",
+      "expected a name (registry.example.com/web:1), an archive (./web.tar) or build, found nothing",
+    );
+  crossCheck(settings, places);
+  return from && { name, from, ...settings };
+}
+
+/** What is right by itself and wrong together. */
+function crossCheck(
+  { min, max, secrets, env }: Partial<ContainerDeclaration>,
+  places: ReadonlyMap<string, Place>,
+): void {
+  const ceiling = max ?? containerDefaults.max;
+  if (min !== undefined && min > ceiling)
+    places.get("min")?.problem(`min ${min} is above max ${ceiling}${max === undefined ? ", the default" : ""}`);
+  for (const secret of secrets ?? [])
+    if (env && Object.hasOwn(env, secret))
+      places.get("secrets")?.problem(`"${secret}" is in env too; one name has one value`);
+}
+
+function isField(key: string): key is keyof typeof readers {
+  return Object.hasOwn(readers, key);
+}
+
+/** A name of a registry's never begins with a dot; a path that is meant as one always does, as in a shell. */
+function image(at: Place): ImageDeclaration | undefined {
+  const what = "the name of an image, such as registry.example.com/web:1, or ./web.tar";
+  if (at.isNothing) return at.expected(what);
+  const text = at.writtenText(what);
+  if (text === undefined) return undefined;
+  if (text.startsWith("./") || text.startsWith("../")) {
+    const refusal = refusePath(text, deployLimits.pathBytes);
+    if (refusal !== null) return at.problem(`expected ${what}, found ${at.found()}: ${refusal}`);
+    return { kind: "path", path: canonicalPath(text) };
+  }
+  if (text.length > containerBounds.imageChars || !/^[!-~]+$/.test(text)) return at.expected(what);
+  return { kind: "registry", reference: text };
+}
+
+function secretName(at: Place): string | undefined {
+  const what = "the name of a secret";
+  if (at.isNothing) return at.expected(what);
+  const text = at.writtenText(what);
+  if (text === undefined) return undefined;
+  const refusal = refuseEnvName(text);
+  if (refusal !== null) return at.problem(`"${brief(text)}" cannot name a secret: ${refusal}`);
+  return text;
+}
+
+/** `{ http: /healthz }`, or the word tcp. */
+function probe(at: Place): Probe | undefined {
+  const what = "{ http: /path } or tcp";
+  if (at.isNothing) return at.expected(what);
+  if (at.isScalar) {
+    if (at.writtenText(what) === "tcp") return { tcp: true };
+    return at.expected(what);
+  }
+  const entries = at.entries(what);
+  if (entries === undefined) return undefined;
+  let path: string | undefined;
+  for (const { key, value } of entries) {
+    if (key === "http") path = probePath(value);
+    else unknownKey(value, key, ["http"]);
+  }
+  if (!entries.some(({ key }) => key === "http")) return at.problem(`expected ${what}, found no http`);
+  return path === undefined ? undefined : { http: path };
+}
+
+function probePath(at: Place): string | undefined {
+  const what = "a path that begins with /";
+  if (at.isNothing) return at.expected(what);
+  const text = at.writtenText(what);
+  if (text === undefined) return undefined;
+  if (text.length <= containerBounds.probePathChars && /^\/[!-~]*$/.test(text) && !text.includes("#")) return text;
+  at.expected(what);
+  return undefined;
+}

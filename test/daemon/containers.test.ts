@@ -1,0 +1,207 @@
+// Containers in a real ebb: an image from a registry that nobody here has seen serves from zero and goes back to zero; new images,
+// rollbacks, images that were sent, crash loops, and nothing left.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { accessSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import {
+  imageOf,
+  layerOf,
+  startRegistry,
+  writeLayout,
+  type Layer,
+  type Registry,
+  type TestImage,
+} from "#images/images.testing.ts";
+import { eventually, folderOf, removeDirectory, startDaemon, temporaryDirectory, type Daemon } from "./fixture.ts";
+import { livesOf, nothingLeftOf, type Life } from "./traces.ts";
+
+function whyNot(): string | false {
+  if (process.getuid?.() !== 0) return "not root";
+  for (const path of ["/usr/bin/skopeo", "/usr/bin/docker-registry", "/bin/busybox"])
+    try {
+      accessSync(path);
+    } catch {
+      return `no ${path}`;
+    }
+  return false;
+}
+
+/** Says who and where it is, with the words of its version; MODE=die ends it at once. */
+const script = (words: string): string => `#!/bin/sh
+printf 'content-type: text/plain\\r\\n\\r\\n'
+echo "${words} $(id -u) $FROM_IMAGE $LEVEL $(pwd)"
+`;
+const entry = `[ "$MODE" = die ] && echo "no mood" && exit 3
+echo "serving on $PORT"
+exec httpd -f -p $PORT -h /srv`;
+
+describe("containers", { skip: whyNot() }, () => {
+  const folder = temporaryDirectory();
+  const folders: string[] = [folder];
+  let registry: Registry;
+  let daemon: Daemon;
+  let lives: Life[];
+  let base: Layer;
+
+  before(async () => {
+    const programs = ["sh", "httpd", "id"];
+    base = await layerOf([
+      { name: "bin/busybox", mode: 0o755, content: readFileSync("/bin/busybox") },
+      ...programs.map((name) => ({ name: `bin/${name}`, type: "symlink" as const, linkname: "busybox" })),
+      { name: "etc/passwd", content: "root:x:0:0::/root:/bin/sh\nweb:x:101:102::/srv:/bin/sh\n" },
+    ]);
+    registry = await startRegistry(folder);
+    daemon = await startDaemon();
+    lives = livesOf(daemon.process.pid ?? 0);
+  });
+  after(async () => {
+    await daemon.stop();
+    await registry.stop();
+    folders.push(daemon.directory);
+    for (const path of folders) removeDirectory(path);
+  });
+
+  async function image(words: string, config: Record<string, unknown> = {}): Promise<TestImage> {
+    const layer = await layerOf([
+      { name: "srv/cgi-bin/who", mode: 0o755, content: script(words) },
+      { name: "entry", mode: 0o755, content: `#!/bin/sh\n${entry}\n` },
+    ]);
+    const said = { User: "web", Env: ["FROM_IMAGE=yes"], WorkingDir: "/srv", Entrypoint: ["/entry"] };
+    return imageOf([base, layer], { config: { ...said, ExposedPorts: { "80/tcp": {} }, ...config } });
+  }
+
+  function push(of: TestImage, name: string): string {
+    const layout = writeLayout(join(folder, `layout-${name.replaceAll(/\W/g, "-")}`), of);
+    const to = `docker://${registry.host}/${name}`;
+    const pushed = spawnSync("skopeo", ["copy", "--dest-tls-verify=false", `oci:${layout}`, to], { encoding: "utf8" });
+    assert.equal(pushed.status, 0, pushed.stderr);
+    return `${registry.host}/${name}`;
+  }
+
+  function appOf(containers: string, files: Record<string, string> = {}): string {
+    const path = folderOf({ "ebb.yaml": `containers:\n${containers}`, ...files });
+    folders.push(path);
+    return path;
+  }
+
+  async function deploy(path: string): Promise<string> {
+    const { code, stdout, stderr } = await daemon.ebb(["deploy", path]);
+    assert.equal(code, 0, stderr);
+    return stdout;
+  }
+
+  const who = async (name: string) => {
+    const { status, text } = await daemon.fetch(`${name}.localhost`, "/cgi-bin/who");
+    assert.equal(status, 200, text);
+    return text.trim();
+  };
+
+  const row = async (name: string) => (await daemon.client.workloads.list("default")).find((one) => one.name === name)!;
+
+  test("an image serves from zero, with its own user, folder and port, and goes back to zero", async () => {
+    const reference = push(await image("first"), "team/web:1");
+    const app = appOf(
+      `  web: { image: "${reference}", public: true, memoryMb: 64, idleSeconds: 0, env: { LEVEL: info } }\n`,
+    );
+    const said = await deploy(app);
+    assert.match(said, /^web {2}container {2}\S+\/team\/web:1@sha256:[0-9a-f]{12} \(\/entry\) {3}r1 \(new\)/m);
+    const { kind, state, isolation, instances, max } = await row("web");
+    assert.deepEqual([kind, state, isolation, instances, max], ["container", "ready", "container", 0, 5]);
+    // cgi-bin is where its script runs.
+    assert.equal(await who("web"), "first 101 yes info /srv/cgi-bin");
+    await eventually("it is gone again", async () => (await row("web")).instances === 0);
+    assert.equal(await who("web"), "first 101 yes info /srv/cgi-bin");
+
+    const records = await daemon.client.workloads.invocations("default", "web");
+    assert.deepEqual(
+      records.map(({ outcome, cold, status, memoryMb }) => [outcome, cold, status, memoryMb]),
+      [
+        ["ok", true, 200, 64],
+        ["ok", true, 200, 64],
+      ],
+    );
+    const shown = await daemon.client.workloads.show("default", "web");
+    assert.deepEqual([shown.runtime, shown.image], [null, reference]);
+    assert.deepEqual(shown.settings["port"], { value: 80, source: "image" });
+    assert.deepEqual(shown.settings["command"], { value: ["/entry"], source: "image" });
+    await eventually("its output is in the log", async () => {
+      return / web \S+ serving on 80$/m.test((await daemon.ebb(["logs", "web"])).stdout);
+    });
+  });
+
+  test("what the name leads to now is a new revision; a rollback serves what served before", async () => {
+    push(await image("second"), "team/web:1");
+    const app = appOf(
+      `  web: { image: "${registry.host}/team/web:1", public: true, memoryMb: 64, env: { LEVEL: info } }\n`,
+    );
+    assert.match(await deploy(app), / r2 \(was r1\)/);
+    assert.match(await who("web"), /^second /);
+    assert.match(await deploy(app), / r2 \(unchanged\)/);
+    const revisions = await daemon.client.workloads.revisions("default", "web");
+    assert.equal(new Set(revisions.map(({ imageDigest }) => imageDigest)).size, 2);
+    assert.equal((await daemon.ebb(["rollback", "web"])).code, 0);
+    assert.match(await who("web"), /^first /);
+    assert.equal((await daemon.ebb(["restart", "web"])).code, 0);
+    assert.match(await who("web"), /^first /);
+  });
+
+  test("an image is sent with the app: a folder as an OCI layout", async () => {
+    const app = appOf(
+      `  sent: { image: ./image, public: true, memoryMb: 64, args: [ignored], probe: { http: /cgi-bin/who } }\n`,
+    );
+    writeLayout(join(app, "image"), await image("sent"));
+    assert.match(await deploy(app), /^sent {2}container {2}\.\/image@sha256:/m);
+    assert.match(await who("sent"), /^sent 101 /);
+    const instance = (await daemon.client.workloads.show("default", "sent")).instanceList.length;
+    assert.equal(instance, 1);
+  });
+
+  test("what cannot be had or run is refused in words, and changes nothing", async () => {
+    const silent = push(await image("silent", { Entrypoint: [], Cmd: [] }), "team/silent:1");
+    const dying = push(await image("dying", { Env: ["MODE=die"] }), "team/dying:1");
+    const strange = push(await image("strange", { User: "nobody-known" }), "team/strange:1");
+    const refusals = async (container: string): Promise<string> => {
+      const { code, stderr } = await daemon.ebb(["deploy", appOf(`  web: ${container}\n`)]);
+      assert.equal(code, 1);
+      return stderr;
+    };
+    assert.match(await refusals(`{ image: "${registry.host}/team/none:1" }`), /^web: .*team\/none/);
+    assert.match(await refusals(`{ image: "${silent}" }`), /the image does not say what is run in it/);
+    const died = await refusals(`{ image: "${dying}" }`);
+    assert.match(died, /web: It ended before it could serve\. It exited with code 3\./);
+    assert.match(died, /no mood/);
+    assert.match(await refusals(`{ image: "${strange}" }`), /user "nobody-known", who is not in its \/etc\/passwd/);
+    assert.match(
+      await refusals(`{ image: "${dying}", command: [/no/such] }`),
+      /"\/no\/such", or .* is not in the image/,
+    );
+    assert.match(await who("web"), /^first /);
+  });
+
+  test("a container that does not start any more is a crash loop: said in ls, answered in words", async () => {
+    const reference = `${registry.host}/team/web:1`;
+    await daemon.client.secrets.set("default", "MODE", "live");
+    await deploy(appOf(`  loop: { image: "${reference}", public: true, memoryMb: 64, secrets: [MODE] }\n`));
+    await daemon.client.secrets.set("default", "MODE", "die");
+    await eventually("it has failed often", async () => {
+      await daemon.fetch("loop.localhost", "/");
+      return (await row("loop")).state === "crash_loop";
+    });
+    const { status, text } = await daemon.fetch("loop.localhost", "/");
+    assert.equal(status, 503, text);
+    assert.match(text, /crash_loop/);
+    assert.match((await daemon.ebb(["ls"])).stdout, /^loop +container +r1 +crash_loop/m);
+    assert.match((await daemon.ebb(["show", "loop"])).stdout, /last error.*code 3/);
+  });
+
+  test("removed, stopped: nothing of them is left", async () => {
+    assert.equal((await daemon.ebb(["rm", "sent", "--yes"])).code, 0);
+    assert.equal(await row("sent"), undefined);
+
+    await daemon.stop();
+    await nothingLeftOf(lives);
+  });
+});
