@@ -25,6 +25,8 @@ test("first what was sent counts, then what the daemon says it is at", () => {
       handler: "default",
       signature: "web",
     });
+  progress.told({ step: "image", workload: "a", message: "pulling web:1: 3 of 9 MB\u001b[2J" });
+  assert.match(progress.line(0), /^pulling web:1: 3 of 9 MB\S* for a; checking b; building c$/);
   checked("a");
   checked("b");
   assert.equal(progress.line(0), "building c");

@@ -108,8 +108,6 @@ export interface Capabilities {
   readonly pause: boolean;
   readonly snapshot: boolean;
   readonly egress: ReadonlyArray<EgressClass | "list">;
-  /** It can start images. */
-  readonly images: boolean;
   readonly cpuStrict: boolean;
   readonly usage: "exact" | "sampled" | "none";
 }

@@ -54,7 +54,7 @@ describe("containers", { skip: whyNot() }, () => {
       { name: "etc/passwd", content: "root:x:0:0::/root:/bin/sh\nweb:x:101:102::/srv:/bin/sh\n" },
     ]);
     registry = await startRegistry(folder);
-    daemon = await startDaemon();
+    daemon = await startDaemon({ args: ["--registry", registry.host] });
     lives = livesOf(daemon.process.pid ?? 0);
   });
   after(async () => {

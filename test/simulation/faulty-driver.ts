@@ -92,7 +92,6 @@ export class FaultyDriver implements SandboxDriver {
       pause: this.#canPause,
       snapshot: false,
       egress: ["none", "internet", "list"],
-      images: false,
       cpuStrict: true,
       usage: "exact",
     };

@@ -25,7 +25,7 @@ export function deployRoutes(app: Api, rooms: ApiRooms): void {
       schema: {
         summary: "Deploy a gzipped tar of a folder",
         description:
-          "With accept: application/x-ndjson each step is told as it happens (`received`, and for each workload `noted`, `building`, `built`, `fetching`, `checking`, `checked`); the last line is `deployed` or `failed`.",
+          "With accept: application/x-ndjson each step is told as it happens (`received`, and for each workload `noted`, `building`, `built`, `fetching`, `image`, `checking`, `checked`); the last line is `deployed` or `failed`.",
         tags: ["workloads"],
         consumes: ["application/gzip"],
         querystring: DeployQuery,

@@ -104,7 +104,6 @@ export class FakeDriver implements SandboxDriver {
       pause: true,
       snapshot: false,
       egress: ["none", "internet", "list"],
-      images: true,
       cpuStrict: true,
       usage: "exact",
     };

@@ -1,7 +1,7 @@
 // Images, looked at from inside their sandboxes: their files and users, what they may do, how they start, end and fail to.
 
 import assert from "node:assert/strict";
-import { lstatSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { lstatSync, mkdirSync, readFileSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Image, ImageConfig } from "#images/door.ts";
@@ -213,6 +213,70 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
         );
       for (const path of ["sys/kernel/core_pattern", "sys/vm/drop_caches", "sysrq-trigger", "sys/net/ipv4/ip_forward"])
         assert.notEqual(await ask(root, `code(() => fs.writeFileSync("/proc/${path}", "0"))`), null, path);
+    });
+
+    test("with its capabilities root still leaves no namespace, mounts nothing and changes nothing of the machine", async () => {
+      const fails = async (...argv: string[]): Promise<void> => {
+        const ran = `(({ status, signal }) => status ?? signal)(require("child_process").spawnSync(...${JSON.stringify([argv[0], argv.slice(1)])}))`;
+        assert.notEqual(await ask(root, ran), 0, argv.join(" "));
+      };
+      await fails("mount", "-t", "tmpfs", "none", "/srv");
+      await fails("mount", "-o", "remount,suid,dev", "/");
+      await fails("umount", "-l", "/proc");
+      await fails("chroot", "/srv", "/bin/true");
+      await fails("unshare", "-U", "true");
+      await fails("unshare", "-m", "true");
+      await fails("hostname", "other");
+      await fails("nice", "-n", "-5", "true");
+      await fails("ip", "link", "set", "eth0", "down");
+      await fails("ip", "address", "add", "198.18.255.77/32", "dev", "eth0");
+      await fails("arping", "-c", "1", "-w", "1", "198.18.255.1");
+      await fails("swapoff", "-a");
+      await fails("dmesg");
+      const date = `require("child_process").spawnSync("date", ["-s", "2030-01-01 00:00:00"]).stderr.toString()`;
+      assert.match(await ask(root, date), /can't set date/);
+      assert.equal(await ask(root, `code(() => fs.writeFileSync("/proc/1/oom_score_adj", "-1000"))`), "EACCES");
+    });
+
+    test("it sees its own processes, network and names alone", async () => {
+      const numbers = await ask<string[]>(root, `fs.readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name))`);
+      assert.deepEqual(numbers, ["1"]);
+      const devices = await ask<string>(root, `fs.readFileSync("/proc/net/dev", "utf8")`);
+      assert.deepEqual(
+        devices
+          .trim()
+          .split("\n")
+          .slice(2)
+          .map((line) => line.split(":")[0]!.trim())
+          .toSorted(),
+        ["eth0", "lo"],
+      );
+      for (const name of ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"])
+        assert.notEqual(
+          await ask(root, `fs.readlinkSync("/proc/self/ns/${name}")`),
+          readlinkSync(`/proc/self/ns/${name}`),
+        );
+      assert.equal(await ask(root, `require("os").hostname()`), "sandbox");
+    });
+
+    test("what set-user-id programs would give is nothing: the bit is kept, and ignored", async () => {
+      const shell = `sh -c "cp /bin/busybox /srv/id && chmod 4755 /srv/id && chown 7:7 /srv/id && ls -l /srv/id"`;
+      assert.match(
+        await ask(root, `require("child_process").execSync(${JSON.stringify(shell)}).toString()`),
+        /^-rw[sS]r-xr-x|^-rwxr-xr-x/,
+      );
+      const asOther = `require("child_process").execFileSync("/srv/id", ["id", "-u"], { uid: 1000, gid: 1000, argv0: "busybox" }).toString().trim()`;
+      assert.equal(await ask(root, asOther), "1000");
+    });
+
+    test("processes, open files and core dumps are limited as a function's are", async () => {
+      const limits = await ask<string>(root, `fs.readFileSync("/proc/self/limits", "utf8")`);
+      for (const [name, value] of [
+        ["Max open files", 1_024],
+        ["Max core file size", 0],
+        ["Max processes", 512],
+      ] as const)
+        assert.match(limits, new RegExp(`^${name} +${value} `, "m"));
     });
 
     test("the shell that waited cannot be written, nor what it is a copy of", async () => {

@@ -120,7 +120,6 @@ export class OciDriver implements SandboxDriver {
       pause: true,
       snapshot: false,
       egress: this.#options.network ? ["none", "internet", "list"] : ["none"],
-      images: this.#options.network !== null,
       cpuStrict: true,
       usage: "exact",
     };

@@ -84,7 +84,6 @@ class ProcessDriver implements SandboxDriver {
       pause: true,
       snapshot: false,
       egress,
-      images: false,
       cpuStrict: false,
       usage: "none",
     };
