@@ -6,6 +6,7 @@ import { installation } from "#config.ts";
 import { bursts } from "./burst.ts";
 import { choiceOf } from "./choice.ts";
 import { coldStart } from "./cold-start.ts";
+import { containers } from "./containers.ts";
 import { keepAlive } from "./keep-alive.ts";
 import { loadTime } from "./load-time.ts";
 import { comparePeers, writeComparison } from "./peers.ts";
@@ -88,6 +89,7 @@ await measure("keep-alive", keepAlive);
 await measure("start with 1,000 functions", startWithThousand);
 await measure("100,000 functions", manyFunctions);
 await measure("300 warm instances", manyInstances);
+await measure("containers", () => containers(rounds));
 
 if (choice.peers) await peers();
 process.exitCode = allHeld ? 0 : 1;
