@@ -3,8 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
-import { isReachable, parseAddress } from "#model/address.ts";
-import { permitsOf } from "#model/egress.ts";
+import { isReachable, parseAddress, parseCidr } from "#model/address.ts";
+import { entriesOf, permitsOf } from "#model/egress.ts";
+import { resolverLimits } from "#model/limits.ts";
 import {
   decideAnswer,
   decideQuery,
@@ -51,6 +52,69 @@ void test("with egress none every other name does not exist, and nobody is asked
       assert.deepEqual(decision.reply.records, []);
     }),
   );
+});
+
+const listed: Rules = {
+  ...internet,
+  egress: entriesOf(["www.example.com:443", "*.db.example:5432", "db.internal:80", "10.0.0.5:80"]),
+};
+
+void test("with a list every name that it does not hold does not exist, and nobody is asked", () => {
+  for (const name of ["www.example.com", "a.db.example", "a.b.db.example"])
+    assert.equal(decideQuery(question(name), listed).kind, "ask", name);
+  for (const name of ["example.com", "a.www.example.com", "db.example", "notdb.example", "", "8.8.8.8.in-addr.arpa"])
+    for (const type of ["A", "TXT", "PTR", "TYPE65"]) {
+      const decision = decideQuery(question(name, type), listed);
+      assert.ok(decision.kind === "reply", name);
+      assert.deepEqual([decision.reply.rcode, decision.reply.records], ["NXDOMAIN", []]);
+      assert.equal(decision.reply.blocked, "not in the egress list");
+    }
+  const own = decideQuery(question("web.ebb.internal"), listed);
+  assert.ok(own.kind === "reply" && own.reply.records.length === 1);
+  const inner = decideQuery(question("db.internal"), listed);
+  assert.ok(inner.kind === "reply" && inner.reply.blocked === "none is permitted");
+  assert.equal(decideQuery(question("db.internal"), { ...listed, permits: permitsOf(["10.0.0.0/24:80"]) }).kind, "ask");
+});
+
+void test("with a list an address is told where one of the name's ports may be reached there, and not otherwise", () => {
+  const name = fc.constantFrom("www.example.com", "x.db.example");
+  const data = fc.oneof(fc.ipV4(), fc.constantFrom("10.0.0.5", "10.0.1.5", "127.0.0.1", "169.254.169.254", "nonsense"));
+  const permit = fc.subarray(["10.0.0.0/24:443", "10.0.1.0/24:5432", "10.0.0.0/16:443/udp"]);
+  fc.assert(
+    fc.property(name, fc.array(data, { maxLength: 10 }), permit, (asked, addresses, texts) => {
+      const rules = { ...listed, permits: permitsOf(texts) };
+      const answer = upstream(addresses.map((address) => a(asked, address)));
+      const { reply, opened } = decideAnswer(question(asked), rules, answer, 0);
+      const port = asked === "www.example.com" ? 443 : 5432;
+      const permitted = texts
+        .filter((text) => text.endsWith(`:${port}`))
+        .map((text) => parseCidr(text.split(":")[0]!)!);
+      const expected = addresses.filter((address) => {
+        const value = parseAddress(address);
+        return value !== null && isReachable(value, permitted);
+      });
+      assert.deepEqual(
+        opened.map(({ address }) => address),
+        expected,
+      );
+      assert.deepEqual(
+        reply.records.map((record) => record.data),
+        expected,
+      );
+      assert.equal(reply.blocked === null, expected.length === addresses.length);
+    }),
+  );
+});
+
+void test("no more addresses are told than may be open at a time", () => {
+  const wide: Rules = {
+    ...internet,
+    egress: entriesOf(Array.from({ length: 40 }, (_, i) => `www.example.com:${1_000 + i}`)),
+  };
+  const answer = upstream(Array.from({ length: 20 }, (_, i) => a("www.example.com", `20.0.0.${i + 1}`)));
+  const { opened, reply } = decideAnswer(question("www.example.com"), wide, answer, 0);
+  assert.equal(opened.length, Math.floor(resolverLimits.openings / 40));
+  assert.equal(reply.records.length, opened.length);
 });
 
 void test("IPv6, service hints, keys and everything unknown are answered empty", () => {

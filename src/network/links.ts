@@ -57,6 +57,11 @@ export class Links {
     return this.#byAddress.get(address)?.egress ?? null;
   }
 
+  /** False: it was given back; its address may be another one's. */
+  has(id: string): boolean {
+    return this.#byId.has(id);
+  }
+
   /** As many of `count` as there are addresses for; EbbError capacity when there is none. The rule stands when it resolves. */
   async make(egress: EgressClass, count: number): Promise<readonly OwnLink[]> {
     const links: OwnLink[] = [];

@@ -143,6 +143,8 @@ function suite(): void {
     const before = await elements();
     assert.ok(before.some((text) => text.includes(two.address)));
     network.giveBack(two);
+    const late = { project: "photos", workload: "thumbnail", egress: ["20.0.0.10:443"] };
+    await assert.rejects(network.admit(two, late), /was given back/);
     while (existsSync(two.namespacePath)) await pause(20);
     assert.deepEqual(
       (await elements()).filter((text) => text.includes(two.address)),

@@ -143,7 +143,8 @@ class MachineNetwork implements Network {
     return this.#pools[egress].take();
   }
 
-  admit(link: Link, admission: Admission): Promise<void> {
+  async admit(link: Link, admission: Admission): Promise<void> {
+    if (!this.#need().links.has(link.id)) throw new EbbError("internal", `The link ${link.id} was given back.`);
     return this.#admitted.admit(link.address, admission);
   }
 
