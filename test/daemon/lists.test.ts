@@ -3,11 +3,12 @@
 
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
-import { appendFileSync, chmodSync, chownSync, cpSync, globSync, readFileSync } from "node:fs";
+import { appendFileSync, chmodSync, chownSync, cpSync, existsSync, globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
 import { installation } from "#config.ts";
+import { imageOf, layerOf, writeLayout } from "#images/images.testing.ts";
 import { cannotRun, execute, insideMachine, inWorld, startWorld, stopChild, world } from "#network/testing/machine.ts";
 import { eventually, folderOf, removeDirectory, startDaemon, temporaryDirectory, type Daemon } from "./fixture.ts";
 
@@ -55,6 +56,16 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
 `;
+/** Static programs have no resolver of their own; nslookup is one. */
+const reachScript = `#!/bin/sh
+printf 'content-type: text/plain\\r\\n\\r\\n'
+host=\${QUERY_STRING%:*} port=\${QUERY_STRING#*:}
+case $host in *[a-z]*) host=$(nslookup -type=a $host | awk '/^Address: [0-9.]+$/ { print $2 }' | tail -n 1) ;; esac
+[ -n "$host" ] || { echo unknown; exit; }
+if nc -w 5 $host $port </dev/null >/dev/null 2>&1; then echo open; else echo closed; fi
+`;
+const noImages =
+  ["/usr/bin/skopeo", "/bin/busybox"].map((path) => (existsSync(path) ? null : `no ${path}`)).find(Boolean) ?? false;
 const kinds = ["node", "python", "program"] as const;
 const password = "correct-horse";
 
@@ -152,6 +163,35 @@ function suite(): void {
     allAre("open", await reach("other", "short.example.com:443"));
     allAre("EHOSTUNREACH", await reach("other", `${world.public}:443`));
     allAre("EHOSTUNREACH", await reach("node", "20.0.0.11:443"));
+  });
+
+  test("a container's list holds as a function's does", { skip: noImages }, async () => {
+    const app = folderOf({
+      "ebb.yaml":
+        'containers:\n  image: { image: ./image, public: true, memoryMb: 64, egress: ["www.example.com:443", "10.0.0.5:80"] }\n',
+    });
+    made.push(app);
+    const applets = ["sh", "httpd", "nc", "nslookup", "awk", "tail"];
+    const layer = await layerOf([
+      { name: "bin/busybox", mode: 0o755, content: readFileSync("/bin/busybox") },
+      ...applets.map((name) => ({ name: `bin/${name}`, type: "symlink" as const, linkname: "busybox" })),
+      { name: "srv/cgi-bin/reach", mode: 0o755, content: reachScript },
+      { name: "entry", mode: 0o755, content: "#!/bin/sh\nexec httpd -f -p $PORT -h /srv\n" },
+    ]);
+    writeLayout(join(app, "image"), imageOf([layer], { config: { Entrypoint: ["/entry"] } }));
+    const deployed = await daemon.ebb(["deploy", app]);
+    assert.equal(deployed.code, 0, deployed.stderr + daemon.log());
+    const reaches = async (target: string): Promise<string> =>
+      (await daemon.fetch("image.localhost", `/cgi-bin/reach?${target}`)).text.trim();
+    for (const [target, result] of [
+      [`${world.public}:443`, "closed"],
+      ["www.example.com:443", "open"],
+      [`${world.public}:443`, "open"],
+      [`${world.private}:80`, "open"],
+      ["www.example.com:80", "closed"],
+      ["short.example.com:443", "unknown"],
+    ] as const)
+      assert.equal(await reaches(target), result, target);
   });
 
   test("notes keeps what it is sent in a PostgreSQL that it reaches by its list", async () => {
