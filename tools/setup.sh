@@ -73,8 +73,8 @@ machine_packages() {
   wanted="$(missing crun crun)$(missing runc runc)$(missing nft nftables)$(missing ip iproute2)$(missing /usr/bin/python3 python3)"
   [ -e /etc/ssl/certs/ca-certificates.crt ] || wanted="$wanted ca-certificates"
   [ -d /usr/share/zoneinfo/Europe ] || wanted="$wanted tzdata"
-  # Images of containers: pulled by skopeo; what their layers become is made by programs of util-linux and ebb's own.
-  wanted="$wanted $(missing skopeo skopeo)$(missing setpriv util-linux)"
+  # Images of containers: pulled by skopeo, built by buildah.
+  wanted="$wanted $(missing skopeo skopeo)$(missing buildah buildah)"
   # Not ebb's need but its user's: README's first commands are typed with it.
   install_debian "$wanted $(missing curl curl)"
 }

@@ -1,8 +1,9 @@
 // The steps of a fetch: what is it, may it come here, bring it, look at it again, unpack it, keep it. Whatever goes wrong, nothing stays.
 
-import { chmod, chown, lstat, mkdir, open, writeFile } from "node:fs/promises";
+import { chmod, chown, lstat, mkdir, open, rename, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { EbbError } from "#model/errors.ts";
+import type { Clock } from "#model/clock.ts";
 import { errnoOf } from "#lib/errno.ts";
 import { randomHex } from "#model/ids.ts";
 import { imageLimits } from "#model/limits.ts";
@@ -12,7 +13,7 @@ import type { RegistryEgress } from "./egress.ts";
 import { falseContent, storageFull, type Subject } from "./failures.ts";
 import { blobPath, digestOf, readBlob, readLayout, takeFile, takeLayout, type Found } from "./layout.ts";
 import { choose, parseConfiguration, parseManifest, type Manifest, type Platform } from "./manifest.ts";
-import { nameOf, parseReference } from "./reference.ts";
+import { nameOf, parseReference, type Reference } from "./reference.ts";
 import { hasRoom, type Run, type Reader, type Staging } from "./reader.ts";
 import { type ImageStore, type LayerRecord } from "./store.ts";
 import type { Turns } from "./turns.ts";
@@ -24,6 +25,7 @@ export interface FetchContext {
   readonly egress: RegistryEgress;
   readonly spawner: Pick<Spawner, "exec">;
   readonly node: string;
+  readonly clock: Clock;
   readonly platform: Platform;
   readonly unpacks: Turns;
   readonly project: string;
@@ -33,48 +35,85 @@ export interface FetchContext {
 }
 
 export async function fetchRegistry(text: string, context: FetchContext): Promise<Image> {
-  const reference = parseReference(text);
-  const { store, reader, egress, project, platform, progress } = context;
-  const subject: Subject = { name: text, registry: reference.registry };
-  await egress.admit(reference.registry);
-  return withStaging(context, subject, async (run) => {
-    progress(`asking ${reference.registry} for ${text}`);
-    const first = await namedManifest(reader, run, nameOf(reference), reference.digest);
-    const { digest, manifest } = await resolved(first, platform, (chosen) =>
-      namedManifest(reader, run, nameOf(reference, chosen), chosen),
-    );
-    const known = store.recordFor(digest, project);
+  const { store, project } = context;
+  return asking(text, context, async (run, reference) => {
+    const found = await resolve(text, reference, run, context);
+    const known = store.recordFor(found.digest, project);
     if (known) return store.add({ ...known, reference: text }, project);
-    const source = `docker://${nameOf(reference, digest)}`;
-    // An index has said what it is for; of a bare manifest the configuration alone knows, and the layers may be large.
-    if (first.digest === digest) parseConfiguration(await reader.configuration(source, run), platform);
-
     const here = new Map<string, LayerRecord>();
-    for (const layer of manifest.layers) {
-      const found = store.layerFor(layer.digest, project);
-      if (found) here.set(layer.digest, found);
+    for (const layer of found.manifest.layers) {
+      const had = store.layerFor(layer.digest, project);
+      if (had) here.set(layer.digest, had);
     }
     const unpin = store.pin([...here.values()].map(({ diffId }) => diffId));
     try {
-      await pretend(run.staging, [...here.keys()], context);
-      const coming = manifest.layers.filter((layer) => !here.has(layer.digest));
-      const bytes = coming.reduce((sum, layer) => sum + layer.bytes, 0);
-      if (!(await hasRoom(run.staging.folder, bytes))) throw storageFull();
-      const already = here.size === 0 ? "" : `, ${manifest.layers.length - coming.length} of them here already`;
-      progress(`pulling ${text}: ${manifest.layers.length} layers${already}, ${megabytes(bytes)} MB to come`);
-      const tell = paced((arrived) => progress(`pulling ${text}: ${megabytes(arrived)} of ${megabytes(bytes)} MB`));
-      // Its manifest and its configuration come beside the layers.
-      const bytesMax = bytes + imageLimits.configBytes + imageLimits.manifestBytes;
-      await reader.copy(source, run, { bytesMax, bytes: tell });
-      const copied = await readLayout(run.staging.layout, platform, text);
-      const same = copied.manifest.layers.every((layer, index) => layer.digest === manifest.layers[index]?.digest);
-      if (!same || copied.manifest.layers.length !== manifest.layers.length)
-        throw falseContent(text, reference.registry);
-      return await keep({ ...copied, digest }, here, run, context);
+      await pull(found, reference, here, run, context);
+      return await keep(found, here, run, context);
     } finally {
       unpin();
     }
   });
+}
+
+/** Pulls an image with every layer, whatever is here, and leaves its layout at `folder` beside what is kept of it. */
+export async function pullWhole(text: string, folder: string, context: FetchContext): Promise<void> {
+  await asking(text, context, async (run, reference) => {
+    const found = await resolve(text, reference, run, context);
+    await pull(found, reference, new Map(), run, context);
+    await keep(found, new Map(), run, context);
+    await rename(run.staging.layout, folder);
+  });
+}
+
+async function asking<T>(
+  text: string,
+  context: FetchContext,
+  work: (run: Run, reference: Reference) => Promise<T>,
+): Promise<T> {
+  const reference = parseReference(text);
+  await context.egress.admit(reference.registry);
+  return withStaging(context, { name: text, registry: reference.registry }, (run) => work(run, reference));
+}
+
+/** Which image it is, and that it may come: what is wrong with it is said before its layers are asked for. */
+async function resolve(text: string, reference: Reference, run: Run, context: FetchContext): Promise<Found> {
+  const { reader, platform, progress } = context;
+  progress(`asking ${reference.registry} for ${text}`);
+  const first = await namedManifest(reader, run, nameOf(reference), reference.digest);
+  const found = await resolved(first, platform, (chosen) =>
+    namedManifest(reader, run, nameOf(reference, chosen), chosen),
+  );
+  // An index has said what it is for; of a bare manifest the configuration alone knows, and the layers may be large.
+  if (first.digest === found.digest) {
+    const source = `docker://${nameOf(reference, found.digest)}`;
+    parseConfiguration(await reader.configuration(source, run), platform);
+  }
+  return found;
+}
+
+async function pull(
+  { digest, manifest }: Found,
+  reference: Reference,
+  here: ReadonlyMap<string, LayerRecord>,
+  run: Run,
+  context: FetchContext,
+): Promise<void> {
+  const { reader, platform, progress } = context;
+  const { name, registry } = run.subject;
+  await pretend(run.staging, [...here.keys()], context);
+  const coming = manifest.layers.filter((layer) => !here.has(layer.digest));
+  const bytes = coming.reduce((sum, layer) => sum + layer.bytes, 0);
+  if (!(await hasRoom(run.staging.folder, bytes))) throw storageFull();
+  const already = here.size === 0 ? "" : `, ${manifest.layers.length - coming.length} of them here already`;
+  progress(`pulling ${name}: ${manifest.layers.length} layers${already}, ${megabytes(bytes)} MB to come`);
+  const tell = paced((arrived) => progress(`pulling ${name}: ${megabytes(arrived)} of ${megabytes(bytes)} MB`));
+  // Its manifest and its configuration come beside the layers.
+  const bytesMax = bytes + imageLimits.configBytes + imageLimits.manifestBytes;
+  await reader.copy(`docker://${nameOf(reference, digest)}`, run, { bytesMax, bytes: tell });
+  // The manifest may have come in another form; what it names is the same.
+  const copied = await readLayout(run.staging.layout, platform, name);
+  const same = copied.manifest.layers.every((layer, index) => layer.digest === manifest.layers[index]?.digest);
+  if (!same || copied.manifest.layers.length !== manifest.layers.length) throw falseContent(name, registry);
 }
 
 /** `docker save`, or a layout in a tar: the one is told from the other by trying. */
@@ -109,14 +148,15 @@ export async function fetchLayout(path: string, context: FetchContext): Promise<
   });
 }
 
-/** What a layout holds becomes an image of ours. `here`: layers that are not in it because they are here, by their blob's digest. */
+/** What a layout holds becomes an image of ours, under the digest that it was found by. `here`: layers that are not in it because they are here, by their blob's digest. */
 export async function keep(
-  { digest, manifest }: Found,
+  { digest }: Found,
   here: ReadonlyMap<string, LayerRecord>,
   { staging, subject, signal }: Run,
   context: FetchContext,
 ): Promise<Image> {
   const { store, platform, progress, project } = context;
+  const { manifest } = await readLayout(staging.layout, platform, subject.name);
   const read = await readBlob(staging.layout, manifest.config.digest, imageLimits.configBytes, subject.name);
   const { config, diffIds } = parseConfiguration(read, platform);
   if (diffIds.length !== manifest.layers.length)
@@ -216,11 +256,11 @@ async function sizesFit(
   }
 }
 
-async function withStaging(
+export async function withStaging<T>(
   context: FetchContext,
   subject: Subject,
-  work: (run: Run) => Promise<Image>,
-): Promise<Image> {
+  work: (run: Run) => Promise<T>,
+): Promise<T> {
   const { store, reader, login, signal } = context;
   const folder = join(store.staging, randomHex(8));
   const staging: Staging = {

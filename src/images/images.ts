@@ -7,6 +7,7 @@ import { EbbError } from "#model/errors.ts";
 import type { Allocator, Spawner } from "#spawner/door.ts";
 import { imageLimits } from "#model/limits.ts";
 import type { FetchOptions, Image, Images, ImageSource } from "./door.ts";
+import { fetchBuild } from "./build.ts";
 import { RegistryEgress } from "./egress.ts";
 import { fetchArchive, fetchLayout, fetchRegistry, type FetchContext } from "./fetch.ts";
 import { Joined } from "./joined.ts";
@@ -107,6 +108,7 @@ class ImagesRoom implements Images {
           egress: this.#egress!,
           spawner: this.#options.spawner,
           node: this.#options.node,
+          clock: this.#options.clock,
           platform: this.#options.platform ?? platformOf(process.arch),
           unpacks: this.#unpacks,
           project: options.project,
@@ -117,10 +119,7 @@ class ImagesRoom implements Images {
         if (source.kind === "registry") return fetchRegistry(source.reference, context);
         if (source.kind === "archive") return fetchArchive(source.path, context);
         if (source.kind === "layout") return fetchLayout(source.path, context);
-        throw new EbbError(
-          "image_refused",
-          "ebb does not build images yet: build it with docker, podman or buildah, and name the image",
-        );
+        return fetchBuild(source.context, source.file, context);
       }),
     );
     this.#underWay.add(joined);

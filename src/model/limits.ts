@@ -164,6 +164,8 @@ export const imageLimits = {
   /** Where the manifest is asked for. */
   inspectMs: 60_000,
   unpackMs: 1_800_000,
+  /** Of each of buildah's steps: the base taken over, the build, the result handed on. */
+  buildMs: 1_800_000,
   fetchesAtOnce: 4,
   fetchesWaiting: 64,
   unpacksAtOnce: 2,

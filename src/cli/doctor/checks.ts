@@ -115,11 +115,15 @@ const python: Check = async () => {
   ];
 };
 
-const skopeo: Check = async () => {
-  // Not by PATH: the spawner takes it from the system's folders only.
-  const found = await programFinding("skopeo", { path: "", argv: ["--version"], least: "1.9", pack: "skopeo" });
-  if (found.verdict === "there") return [found];
-  return [{ ...found, verdict: "note", remedy: `only for images of containers: ${found.remedy ?? ""}` }];
+const images: Check = async () => {
+  // Not by PATH: the spawner takes them from the system's folders only.
+  const skopeo = await programFinding("skopeo", { path: "", argv: ["--version"], least: "1.9", pack: "skopeo" });
+  const buildah = await programFinding("buildah", { path: "", argv: ["--version"], least: "1.28", pack: "buildah" });
+  const without = (found: Finding, only: string): Finding =>
+    found.verdict === "there"
+      ? found
+      : { ...found, verdict: "note", remedy: `only for ${only}: ${found.remedy ?? ""}` };
+  return [without(skopeo, "images of containers"), without(buildah, "Dockerfiles")];
 };
 
 const libraries: Check = async ({ path }) => {
@@ -187,7 +191,7 @@ const disk: Check = async ({ dataDirectory }) => {
 };
 
 const foundations: readonly Check[] = [node, rights, engines, cgroups, namespaces];
-const surroundings: readonly Check[] = [network, libraries, python, skopeo, memory, disk];
+const surroundings: readonly Check[] = [network, libraries, python, images, memory, disk];
 export const checks: readonly Check[] = [...foundations, ...surroundings];
 
 const system: Check = async () => [

@@ -1,0 +1,171 @@
+// Builds an image of a folder with a Dockerfile or Containerfile by buildah, whose storage lives and goes with the build. What the file
+// stands on comes as every image does, bounded and checked; buildah itself has no network, and no way to run anything.
+
+import { lstat, open, realpath, writeFile } from "node:fs/promises";
+import { constants, existsSync } from "node:fs";
+import { basename, join, relative, sep } from "node:path";
+import { errnoOf } from "#lib/errno.ts";
+import type { Cancel, Clock } from "#model/clock.ts";
+import { EbbError } from "#model/errors.ts";
+import { imageLimits } from "#model/limits.ts";
+import type { Image } from "./door.ts";
+import { basesOf } from "./dockerfile.ts";
+import { storageFull } from "./failures.ts";
+import { keep, pullWhole, withStaging, type FetchContext } from "./fetch.ts";
+import { readLayout } from "./layout.ts";
+import { nameOf, parseReference } from "./reference.ts";
+import { hasRoom, type Run } from "./reader.ts";
+
+const builtName = "localhost/built";
+const fileBytesMax = 1024 * 1024;
+/** Whatever asks to be run fails, also what a base says by ONBUILD. */
+const fixed = [
+  "--isolation=oci",
+  "--runtime=/bin/false",
+  "--network=none",
+  "--pull-never",
+  "--layers=false",
+  "--format=oci",
+];
+const lookEveryMs = 250;
+
+export async function fetchBuild(context: string, file: string | null, options: FetchContext): Promise<Image> {
+  const subject = { name: basename(context), registry: null };
+  return withStaging(options, subject, async (run) => {
+    const { progress, platform, clock } = options;
+    const chosen = await chooseFile(context, file);
+    const bases = basesOf(await readFile(context, chosen), chosen);
+    const guard = new RoomGuard(run, clock);
+    try {
+      const buildah = await enclosed({ ...run, signal: guard.signal }, options);
+      for (const [index, base] of bases.entries()) {
+        const folder = join(run.staging.folder, `base-${index}`);
+        await pullWhole(base, folder, options);
+        // Under the name by which buildah looks for it.
+        const name = `containers-storage:${nameOf(parseReference(base))}`;
+        await buildah(["skopeo", "--insecure-policy", "copy", "--quiet", `oci:${folder}:image`, name]);
+      }
+      progress(`building ${subject.name}`);
+      const file = `--file=${join(context, chosen)}`;
+      await buildah(["buildah", "build", ...fixed, file, `--tag=${builtName}`, "--", context]);
+      const to = `oci:${run.staging.layout}:image`;
+      await buildah(["buildah", "push", "--quiet", "--disable-compression", builtName, to]);
+    } finally {
+      guard.end();
+    }
+    return keep(await readLayout(run.staging.layout, platform, subject.name), new Map(), run, options);
+  });
+}
+
+/** Runs a program with namespaces and a storage of its own. EbbError image_refused with its last words where it fails. */
+async function enclosed(
+  { staging, subject, signal }: Run,
+  { spawner }: FetchContext,
+): Promise<(program: readonly string[]) => Promise<void>> {
+  const conf = join(staging.folder, "storage.conf");
+  const place = (name: string): string => JSON.stringify(join(staging.folder, name));
+  const registries = join(staging.folder, "registries.conf");
+  // As ebb completes names, whatever this machine has for its people.
+  await writeFile(registries, 'unqualified-search-registries = ["docker.io"]\nshort-name-mode = "disabled"\n');
+  await writeFile(conf, `[storage]\ndriver = "overlay"\ngraphroot = ${place("graph")}\nrunroot = ${place("run")}\n`);
+  const { scratch } = staging;
+  const argv = [
+    // Its mounts, and whatever it started, go with it.
+    "unshare", "--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", "--",
+    "prlimit", `--fsize=${imageLimits.compressedBytes}`, "--core=0", "--",
+    "nice", "-n", "5",
+    "env", `HOME=${scratch}`, `TMPDIR=${scratch}`, `XDG_RUNTIME_DIR=${scratch}`, `CONTAINERS_STORAGE_CONF=${conf}`, `CONTAINERS_REGISTRIES_CONF=${registries}`,
+  ]; // prettier-ignore
+  return async (program) => {
+    const { code, stderr } = await spawner.exec([...argv, ...program], { timeoutMs: imageLimits.buildMs, signal });
+    if (code === 127) throw new EbbError("internal", `${program[0]} is missing: install it (ebb doctor says how)`);
+    if (code === 0) return;
+    if (/no space left on device/i.test(stderr)) throw storageFull();
+    throw new EbbError("image_refused", `${subject.name} cannot be built: ${wordsOf(stderr, staging.folder)}`);
+  };
+}
+
+/** buildah's last line: where, and why. */
+function wordsOf(stderr: string, folder: string): string {
+  const lines = stderr.trim().split("\n");
+  const last = lines.findLast((line) => line.startsWith("Error: ")) ?? lines.at(-1) ?? "";
+  return (
+    last
+      .replace(/^Error: /, "")
+      .replaceAll(folder, "…")
+      .replace(/reading "[^"]*": error during bulk transfer for copier\.request\{.*\}: /, "")
+      .replace(/checking on sources under "[^"]*"/, "looking for its sources")
+      // oxlint-disable-next-line no-control-regex -- they would reach a terminal
+      .replace(/[\u0000-\u001f\u007f]/g, " ")
+      .slice(0, 400)
+  );
+}
+
+/** Ends a build that fills the disk: what buildah writes has no other bound. */
+class RoomGuard {
+  readonly #controller = new AbortController();
+  readonly signal = this.#controller.signal;
+  readonly #run: Run;
+  readonly #clock: Clock;
+  readonly #stop = (): void => this.#controller.abort(this.#run.signal.reason);
+  #cancel: Cancel;
+  #over = false;
+
+  constructor(run: Run, clock: Clock) {
+    this.#run = run;
+    this.#clock = clock;
+    if (run.signal.aborted) this.#stop();
+    run.signal.addEventListener("abort", this.#stop);
+    this.#cancel = this.#later();
+  }
+
+  end(): void {
+    this.#over = true;
+    this.#cancel();
+    this.#run.signal.removeEventListener("abort", this.#stop);
+  }
+
+  #later(): Cancel {
+    return this.#clock.after(lookEveryMs, () => void this.#look());
+  }
+
+  async #look(): Promise<void> {
+    const room = await hasRoom(this.#run.staging.folder, 0);
+    if (this.#over) return;
+    if (room) this.#cancel = this.#later();
+    else this.#controller.abort(storageFull());
+  }
+}
+
+async function chooseFile(context: string, file: string | null): Promise<string> {
+  for (const ignoring of [".dockerignore", ".containerignore"])
+    if (existsSync(join(context, ignoring)) && !(await lstat(join(context, ignoring))).isFile())
+      throw new EbbError("image_refused", `${ignoring} is no file`);
+  if (file !== null) return file;
+  const found = ["Containerfile", "Dockerfile"].find((one) => existsSync(join(context, one)));
+  if (found === undefined)
+    throw new EbbError("image_refused", `${basename(context)} has no Containerfile and no Dockerfile`);
+  return found;
+}
+
+/** A regular file of the context, whatever links are above it. */
+async function readFile(context: string, file: string): Promise<string> {
+  try {
+    const real = await realpath(join(context, file));
+    const within = relative(await realpath(context), real);
+    if (within === "" || within === ".." || within.startsWith(`..${sep}`))
+      throw new EbbError("image_refused", `${file} leads out of its folder`);
+    const handle = await open(real, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      const stat = await handle.stat();
+      if (!stat.isFile() || stat.size > fileBytesMax)
+        throw new EbbError("image_refused", `${file} is no file, or larger than 1 MiB`);
+      return await handle.readFile("utf8");
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") throw new EbbError("image_refused", `there is no ${file} in ${basename(context)}`);
+    throw error;
+  }
+}
