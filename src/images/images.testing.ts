@@ -169,9 +169,14 @@ export class Room {
     process.kill(Number(pid), "SIGKILL");
   }
 
-  async stop(): Promise<void> {
+  /** Where the folder is somebody else's. */
+  async stopKeeping(): Promise<void> {
     await this.images.stop();
     await this.spawner.stop();
+  }
+
+  async stop(): Promise<void> {
+    await this.stopKeeping();
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
