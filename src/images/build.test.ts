@@ -115,6 +115,15 @@ describe("a folder with a Dockerfile", { skip }, () => {
     assert.equal(lstatSync(inIt(image, "app/made.txt")!).uid, 1000);
     assert.equal(readFileSync(inIt(image, "app/kept.txt")!, "utf8"), "kept");
     assert.equal(inIt(image, "app/kept.secret"), undefined);
+    // The same folder on the same base is the same image, and nothing is built.
+    const count = registry.asked.filter((path) => path.includes("/blobs/")).length;
+    assert.equal((await build(context, "Dockerfile")).digest, image.digest);
+    // (A bare manifest's configuration is read each time.)
+    assert.equal(registry.asked.filter((path) => path.includes("/blobs/")).length, count + 1);
+    writeFileSync(join(context, "made.txt"), "made again");
+    const again = await build(context, "Dockerfile");
+    assert.notEqual(again.digest, image.digest);
+    assert.equal(readFileSync(inIt(again, "app/made.txt")!, "utf8"), "made again");
     assert.match(lines.join("\n"), /asking 127[^]*pulling [^]*building context-[^]*unpacking context-/);
     assert.deepEqual(readdirSync(join(room.data, "images", "staging")), []);
     await registry.stop();

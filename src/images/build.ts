@@ -11,8 +11,8 @@ import { imageLimits } from "#model/limits.ts";
 import type { Image } from "./door.ts";
 import { basesOf } from "./dockerfile.ts";
 import { storageFull } from "./failures.ts";
-import { keep, pullWhole, withStaging, type FetchContext } from "./fetch.ts";
-import { readLayout } from "./layout.ts";
+import { digestNow, keep, pullWhole, withStaging, type FetchContext } from "./fetch.ts";
+import { digestOf, readLayout } from "./layout.ts";
 import { nameOf, parseReference } from "./reference.ts";
 import { hasRoom, type Run } from "./reader.ts";
 
@@ -32,15 +32,21 @@ const lookEveryMs = 250;
 export async function fetchBuild(context: string, file: string | null, options: FetchContext): Promise<Image> {
   const subject = { name: basename(context), registry: null };
   return withStaging(options, subject, async (run) => {
-    const { progress, platform, clock } = options;
+    const { progress, platform, clock, store, spawner, project } = options;
     const chosen = await chooseFile(context, file);
     const bases = basesOf(await readFile(context, chosen), chosen);
+    const digests: string[] = [];
+    for (const base of bases) digests.push(await digestNow(base, options));
+    const builtFrom = await sourceDigest(context, [chosen, bases, digests], run, spawner);
+    // buildah writes the time into what it makes: the same folder would be another image each time.
+    const known = store.builtFrom(builtFrom, project);
+    if (known) return store.add({ ...known, reference: subject.name }, project);
     const guard = new RoomGuard(run, clock);
     try {
       const buildah = await enclosed({ ...run, signal: guard.signal }, options);
       for (const [index, base] of bases.entries()) {
         const folder = join(run.staging.folder, `base-${index}`);
-        await pullWhole(base, folder, options);
+        await pullWhole(base, digests[index]!, folder, options);
         // Under the name by which buildah looks for it.
         const name = `containers-storage:${nameOf(parseReference(base))}`;
         await buildah(["skopeo", "--insecure-policy", "copy", "--quiet", `oci:${folder}:image`, name]);
@@ -53,8 +59,27 @@ export async function fetchBuild(context: string, file: string | null, options: 
     } finally {
       guard.end();
     }
-    return keep(await readLayout(run.staging.layout, platform, subject.name), new Map(), run, options);
+    return keep(await readLayout(run.staging.layout, platform, subject.name), new Map(), run, options, builtFrom);
   });
+}
+
+/** $1 a folder: names, kinds, modes, links and contents, whatever order the disk has them in. */
+const digestFolder = `cd "$1" && {
+  find . -printf "%P\\t%y\\t%m\\t%l\\0" | sort -z
+  find . -type f -print0 | sort -z | xargs -0 -r sha256sum
+} | sha256sum`;
+
+/** Of all that a build is made from. In a process of its own: it reads everything. */
+async function sourceDigest(
+  context: string,
+  beside: unknown,
+  { signal }: Run,
+  spawner: FetchContext["spawner"],
+): Promise<string> {
+  const argv = ["/bin/sh", "-c", digestFolder, "ebb", context];
+  const { code, stdout, stderr } = await spawner.exec(argv, { timeoutMs: imageLimits.buildMs, signal });
+  if (code !== 0) throw new EbbError("internal", `a folder cannot be read: ${stderr.slice(0, 300)}`);
+  return digestOf(JSON.stringify([stdout.slice(0, 64), beside]));
 }
 
 /** Runs a program with namespaces and a storage of its own. EbbError image_refused with its last words where it fails. */

@@ -55,9 +55,18 @@ export async function fetchRegistry(text: string, context: FetchContext): Promis
   });
 }
 
-/** Pulls an image with every layer, whatever is here, and leaves its layout at `folder` beside what is kept of it. */
-export async function pullWhole(text: string, folder: string, context: FetchContext): Promise<void> {
-  await asking(text, context, async (run, reference) => {
+/** Which image a name stands for now. */
+export async function digestNow(text: string, context: FetchContext): Promise<string> {
+  return asking(text, context, async (run, reference) => (await resolve(text, reference, run, context)).digest);
+}
+
+/**
+ * Pulls an image with every layer, whatever is here, and leaves its layout at `folder` beside what is kept of it. `digest`: what its
+ * name stood for.
+ */
+export async function pullWhole(text: string, digest: string, folder: string, context: FetchContext): Promise<void> {
+  await asking(text, context, async (run, named) => {
+    const reference = { ...named, digest };
     const found = await resolve(text, reference, run, context);
     await pull(found, reference, new Map(), run, context);
     await keep(found, new Map(), run, context);
@@ -154,6 +163,7 @@ export async function keep(
   here: ReadonlyMap<string, LayerRecord>,
   { staging, subject, signal }: Run,
   context: FetchContext,
+  builtFrom: string | null = null,
 ): Promise<Image> {
   const { store, platform, progress, project } = context;
   const { manifest } = await readLayout(staging.layout, platform, subject.name);
@@ -198,7 +208,7 @@ export async function keep(
     }
     signal.throwIfAborted();
     const layers = diffIds.map((diffId) => known.get(diffId)!);
-    return await store.add({ digest, reference: subject.name, config, layers }, project);
+    return await store.add({ digest, reference: subject.name, config, layers, builtFrom }, project);
   } finally {
     unpin();
   }

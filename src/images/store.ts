@@ -30,6 +30,8 @@ export interface ImageRecord {
   /** Who has fetched it. */
   readonly projects: readonly string[];
   readonly fetchedMs: number;
+  /** Digest of all that it was built from; null: it was fetched. */
+  readonly builtFrom: string | null;
   /** Under which boot it was written; until the disk has it all, a power cut makes it worth nothing. */
   readonly boot: string;
   readonly synced: boolean;
@@ -92,6 +94,13 @@ export class ImageStore {
   recordFor(digest: string, project: string): ImageRecord | null {
     const record = this.#images.get(digest);
     return record?.projects.includes(project) === true ? record : null;
+  }
+
+  /** What this project has built of the very same. */
+  builtFrom(source: string, project: string): ImageRecord | null {
+    for (const record of this.#images.values())
+      if (record.builtFrom === source && record.projects.includes(project)) return record;
+    return null;
   }
 
   /** A layer that this project has fetched before, by the digest of its blob: it need not come again. */
