@@ -26,6 +26,7 @@ test("what nobody says is as the image says it, or as documented", () => {
     command: ["/entry", "--it", "serve"],
     port: 80,
     probe: { tcp: true },
+    liveness: null,
     writableMb: 512,
     memoryMb: 512,
     cpu: 1,

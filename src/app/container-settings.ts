@@ -47,6 +47,7 @@ export function settleContainer({ declaration, flags, config, isolation }: Settl
     command: commandOf(declaration, config),
     port: config.port === null ? or("port", containerDefaults.port) : or("port", config.port, "image"),
     probe: or("probe", { tcp: true }),
+    liveness: or("liveness", null),
     // It counts to its memory: more could not be written anyway.
     writableMb: or("writableMb", memoryMb),
     memoryMb,

@@ -1,6 +1,6 @@
 // ebb.yaml and plain folders: what a user wrote, read with line numbers. Used by the command line and by the API.
 
-import type { DeclaredSignature, Egress, Isolation, Probe, RuntimeName } from "#model/workload.ts";
+import type { DeclaredSignature, Egress, HttpProbe, Isolation, Probe, RuntimeName } from "#model/workload.ts";
 
 /** One function as written: only what was written. */
 export interface FunctionDeclaration {
@@ -49,6 +49,7 @@ export interface ContainerDeclaration {
   readonly args?: readonly string[];
   readonly port?: number;
   readonly probe?: Probe;
+  readonly liveness?: HttpProbe;
   readonly writableMb?: number;
   readonly memoryMb?: number;
   readonly cpu?: number;

@@ -2,7 +2,7 @@
 
 import { containerBounds, containerDefaults, deployLimits, functionBounds } from "#model/limits.ts";
 import { refuseEnvName, refuseWorkloadName } from "#model/names.ts";
-import type { Probe } from "#model/workload.ts";
+import type { HttpProbe, Probe } from "#model/workload.ts";
 import type { ContainerDeclaration, ImageDeclaration } from "./door.ts";
 import {
   canonicalPath,
@@ -26,6 +26,7 @@ const readers = {
   args: (at: Place) => commandWords(at, "a list of arguments, such as [--verbose]", true),
   port: (at: Place) => wholeNumber(at, containerBounds.port),
   probe,
+  liveness: (at: Place) => httpProbe(at, "{ http: /path }"),
   writableMb: (at: Place) => wholeNumber(at, containerBounds.writableMb),
   memoryMb: (at: Place) => wholeNumber(at, functionBounds.memoryMb),
   cpu: (at: Place) => decimal(at, functionBounds.cpu),
@@ -146,6 +147,10 @@ function probe(at: Place): Probe | undefined {
     if (at.writtenText(what) === "tcp") return { tcp: true };
     return at.expected(what);
   }
+  return httpProbe(at, what);
+}
+
+function httpProbe(at: Place, what: string): HttpProbe | undefined {
   const entries = at.entries(what);
   if (entries === undefined) return undefined;
   let path: string | undefined;

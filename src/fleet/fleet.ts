@@ -1,7 +1,7 @@
 // Makes "wanted" true: starts, drains and ends instances; keeps the machine's memory; says what failed and when it tries again.
 
 import type { Activator } from "#activator/door.ts";
-import { newErrorId, type InstanceId, type SandboxId } from "#model/ids.ts";
+import { type InstanceId, type SandboxId } from "#model/ids.ts";
 import type { Failure, InstanceView } from "#model/instance.ts";
 import { sandboxLimits } from "#model/limits.ts";
 import type { ProjectQuotas, Revision, WorkloadKey } from "#model/workload.ts";
@@ -13,13 +13,24 @@ import { endedLikeACrash, sandboxMemoryBytes, surplus, type CrashLoop, type Live
 import type { Fleet, FleetState, InstanceUser, WorkloadFleetState } from "./door.ts";
 import { idleInstances } from "./idle.ts";
 import { launch, tellOfUseless, type LaunchContext } from "./launch.ts";
-import { failureOfExit, isLive, liveOf, newMember, projectOf, viewOf, type Group, type Member } from "./member.ts";
+import {
+  atStop,
+  failureOfExit,
+  isLive,
+  liveOf,
+  newMember,
+  projectOf,
+  viewOf,
+  type Group,
+  type Member,
+} from "./member.ts";
+import { Liveness } from "./liveness.ts";
 import { Pausing } from "./pausing.ts";
 import { Pool } from "./pool.ts";
 import { Registry, stateOf } from "./registry.ts";
+import { stopSandbox } from "./stop-sandbox.ts";
 
 const MiB = 1024 * 1024;
-const stopAttempts = 5;
 const noQuotas: ProjectQuotas = { memoryMb: null, instances: null, ratePerSecond: null };
 
 /** The activator, as far as the fleet needs it. */
@@ -55,6 +66,7 @@ class SandboxFleet implements Fleet {
   readonly #oneOffs = new Set<Promise<unknown>>();
   readonly #pool: Pool;
   readonly #pausing: Pausing;
+  readonly #liveness: Liveness;
   #stopping = false;
 
   constructor(options: FleetOptions) {
@@ -67,6 +79,11 @@ class SandboxFleet implements Fleet {
     const afterMs = options.pauseAfterMs ?? null;
     const stuck = (member: Member): void => this.kill(member.id, "it could not go on after a pause");
     this.#pausing = new Pausing({ driver, clock, tell, afterMs, stuck });
+    this.#liveness = new Liveness({
+      clock,
+      connect: (member) => driver.connect(member.sandbox!),
+      unwell: (member, failure) => this.#unwell(member, failure),
+    });
     this.#admission = new Admission({
       clock: options.clock,
       limitBytes: this.#limitBytes,
@@ -257,8 +274,9 @@ class SandboxFleet implements Fleet {
     const { project, workload, number } = revision;
     const of = { instance: id, project, workload, revision: number };
     tell({ kind: "instance_ready", ...of, ahead: member.ahead, phases: ready.phases });
-    const pausing = this.#pausing;
+    const [pausing, liveness] = [this.#pausing, this.#liveness];
     pausing.idle(member);
+    liveness.watch(member);
     user().ready({
       id,
       revision,
@@ -270,10 +288,19 @@ class SandboxFleet implements Fleet {
       get paused() {
         return member.paused;
       },
-      busy: () => pausing.busy(member),
+      busy: () => {
+        pausing.busy(member);
+        liveness.busy(member);
+      },
       idle: () => pausing.idle(member),
     });
     if (group.wanted > liveOf(group)) this.#admission.enqueue(group);
+  }
+
+  #unwell(member: Member, failure: Failure): void {
+    const { project, workload, number } = member.revision;
+    this.#options.tell({ kind: "instance_failed", instance: member.id, project, workload, revision: number, failure });
+    this.kill(member.id, failure.message);
   }
 
   /** What was started ahead was dead, or deaf: nobody's code is to blame, and nobody is told but the operator. */
@@ -350,7 +377,7 @@ class SandboxFleet implements Fleet {
     if (member.stage !== "ready") return this.#end(member, 0, reason);
     member.stage = "draining";
     member.reason = reason;
-    this.#pausing.leave(member);
+    this.#leave(member);
     if (this.#options.user().release(member.id)) this.#end(member, sandboxLimits.stopGraceMs, reason);
   }
 
@@ -384,25 +411,16 @@ class SandboxFleet implements Fleet {
     if (member.stage !== "stopping") this.#admission.ledger.ending(projectOf(member), member.memoryBytes);
     member.stage = "stopping";
     member.reason ??= reason;
-    this.#pausing.leave(member);
+    this.#leave(member);
     member.killed ||= graceMs === 0;
-    void this.#stopSandbox(member, graceMs);
+    void stopSandbox(this.#options, member, graceMs).then(() =>
+      this.#gone(member, { reason: "stopped", code: null, message: member.reason ?? "stopped" }),
+    );
   }
 
-  async #stopSandbox(member: Member, graceMs: number): Promise<void> {
-    const { driver, clock, tell } = this.#options;
-    const sandbox = member.sandbox ?? (await member.preparing?.catch(() => null)) ?? null;
-    for (let attempt = 1; attempt <= stopAttempts; attempt++) {
-      if (sandbox === null) break;
-      try {
-        await driver.stopSandbox(sandbox, graceMs);
-        break;
-      } catch (error) {
-        tell({ kind: "defect", errorId: newErrorId(), where: "fleet.stop", error });
-        await new Promise<void>((resolve) => void clock.after(100 * 2 ** attempt, resolve));
-      }
-    }
-    this.#gone(member, { reason: "stopped", code: null, message: member.reason ?? "stopped" });
+  #leave(member: Member): void {
+    this.#pausing.leave(member);
+    this.#liveness.leave(member);
   }
 
   #gone(member: Member, exit: Exit): void {
@@ -412,7 +430,7 @@ class SandboxFleet implements Fleet {
     const live = isLive(member);
     member.stage = "gone";
     member.exit = exit;
-    this.#pausing.leave(member);
+    this.#leave(member);
     const active = member.told ? user().activeIn(id) : 0;
     this.#members.delete(id);
     group?.members.delete(member);
@@ -439,9 +457,4 @@ class SandboxFleet implements Fleet {
     member.left.resolve();
     this.#admission.freed();
   }
-}
-
-/** Killed because ebb stops is the platform's doing: who was being answered was interrupted. */
-function atStop(exit: Exit): Exit {
-  return exit.reason === "killed" ? { ...exit, reason: "stopped", message: "ebb is stopping." } : exit;
 }

@@ -182,3 +182,8 @@ export function failureOfExit(exit: Exit | null): Failure {
     hint: null,
   };
 }
+
+/** Killed because ebb stops is the platform's doing: who was being answered was interrupted. */
+export function atStop(exit: Exit): Exit {
+  return exit.reason === "killed" ? { ...exit, reason: "stopped", message: "ebb is stopping." } : exit;
+}

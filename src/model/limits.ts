@@ -188,9 +188,6 @@ export const sandboxLimits = {
   startMs: 30_000,
   /** Of these, what an image's program has to serve: then it is told what was missing. */
   programStartMs: 28_000,
-  /** One answer to a probe, and the pause before the next is asked for. */
-  probeMs: 2_000,
-  probePauseMs: 50,
   stopGraceMs: 5_000,
   /** Of an image's /etc/passwd and /etc/group each. */
   accountsBytes: 1 * MiB,
@@ -198,6 +195,16 @@ export const sandboxLimits = {
   /** Of a runtime's words to ebb: a line, or 64 bytes, is one. Some 12,000 "done" a second; more waits. */
   controlUnitsPerSecond: 20_000,
   controlUnitsBurst: 40_000,
+} as const;
+
+export const probeLimits = {
+  /** What one has for its answer. */
+  answerMs: 2_000,
+  /** Between two, until an image serves. */
+  startupPauseMs: 50,
+  /** Between two of an instance that serves, and how many in a row end it. */
+  livenessEveryMs: 10_000,
+  livenessFailures: 3,
 } as const;
 
 export const machineLimits = {

@@ -49,8 +49,13 @@ export interface FunctionSettings extends WorkloadSettings, ServingSettings {
   readonly command: readonly string[] | null;
 }
 
-/** How it is known that an instance serves: its port takes connections, or this path answers with a status of 2xx or 3xx. */
-export type Probe = { readonly tcp: true } | { readonly http: string };
+export interface HttpProbe {
+  /** A path, which answers with a status of 2xx or 3xx where all is well. */
+  readonly http: string;
+}
+
+/** How it is known that an instance serves: its port takes connections, or a path of it answers. */
+export type Probe = { readonly tcp: true } | HttpProbe;
 
 export interface ContainerSettings extends WorkloadSettings, ServingSettings {
   /** The image as it was asked for; which one that was is the revision's `imageDigest`. */
@@ -60,6 +65,8 @@ export interface ContainerSettings extends WorkloadSettings, ServingSettings {
   /** Where it listens, which it is told as PORT. */
   readonly port: number;
   readonly probe: Probe;
+  /** Asked while an instance serves and is not paused: one that does not answer well is replaced. null: nothing is asked. */
+  readonly liveness: HttpProbe | null;
   /** What it may write to its files, which count to its memory. */
   readonly writableMb: number;
 }

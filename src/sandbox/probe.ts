@@ -1,8 +1,9 @@
 // Waiting until a program that listens itself serves: its port takes connections, or a path of it answers that all is well.
 
+import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { request } from "#lib/http.ts";
-import { httpLimits, sandboxLimits } from "#model/limits.ts";
+import { isWell, statusOf } from "#lib/status-of.ts";
+import { httpLimits, probeLimits } from "#model/limits.ts";
 import type { Probe } from "#model/workload.ts";
 import { listens } from "./listens.ts";
 
@@ -29,11 +30,17 @@ export class Startup {
     this.#listens = true;
     if ("tcp" in probe) return true;
     for (;;) {
-      const status = await statusOf(this.#probed, probe.http, signal);
-      if (typeof status === "number" && status >= 200 && status < 400) return true;
+      const status = await statusOf({
+        connect: () => connect({ host: address, port }),
+        path: probe.http,
+        timeoutMs: probeLimits.answerMs,
+        headBytes: httpLimits.responseHeadBytes,
+        signal,
+      });
+      if (isWell(status)) return true;
       this.#last = typeof status === "number" ? `the last answer was ${status}` : status;
       try {
-        await sleep(sandboxLimits.probePauseMs, undefined, { signal });
+        await sleep(probeLimits.startupPauseMs, undefined, { signal });
       } catch {
         return false;
       }
@@ -55,31 +62,4 @@ export class Startup {
       hint: "It passes with a status of 200 to 399.",
     };
   }
-}
-
-/** The status, or the words where there is none. The answer is a tenant's: its head is bounded, its body is not read. */
-function statusOf({ address, port }: Probed, path: string, signal: AbortSignal): Promise<number | string> {
-  return new Promise((resolve) => {
-    const sent = request({
-      host: address,
-      port,
-      path,
-      method: "GET",
-      agent: false,
-      headers: { host: "localhost", "user-agent": "ebb-probe", connection: "close" },
-      maxHeaderSize: httpLimits.responseHeadBytes,
-      timeout: sandboxLimits.probeMs,
-      signal,
-    });
-    sent.on("response", (response) => {
-      resolve(response.statusCode ?? 0);
-      response.destroy();
-    });
-    sent.on("timeout", () => {
-      resolve(`it did not answer within ${sandboxLimits.probeMs / 1_000} s`);
-      sent.destroy();
-    });
-    sent.on("error", () => resolve("its answer was no HTTP"));
-    sent.end();
-  });
 }
