@@ -10,6 +10,7 @@ import { recogniseFolder } from "#app/list-folder.ts";
 import { readApp } from "#app/read.ts";
 import { settle } from "#app/settings.ts";
 import { settleContainer } from "#app/container-settings.ts";
+import { settleJob } from "#app/settle-job.ts";
 import { createAutoscaler } from "#autoscaler/autoscaler.ts";
 import { createBuilds } from "#builds/builds.ts";
 import { createInterpreters } from "#builds/interpreters.ts";
@@ -19,13 +20,14 @@ import { createFleet } from "#fleet/fleet.ts";
 import { createGateway } from "#gateway/gateway.ts";
 import { giveBack } from "#lib/give-back.ts";
 import { createImages } from "#images/images.ts";
+import { createJobs } from "#jobs/jobs.ts";
 import { createMeter } from "#metering/meter.ts";
 import type { Identity } from "#model/access.ts";
 import { systemClock as clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
 import { newErrorId } from "#model/ids.ts";
 import { lifecycle, machineLimits } from "#model/limits.ts";
-import type { Revision, WorkloadKey } from "#model/workload.ts";
+import { servingOf, type JobRevision, type Revision, type ServingRevision, type WorkloadKey } from "#model/workload.ts";
 import { createNetwork } from "#network/network.ts";
 import { createOciDriver } from "#sandbox/oci/oci.ts";
 import { createProcessDriver } from "#sandbox/process/process.ts";
@@ -208,7 +210,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     fleet,
     autoscaler,
     meter,
-    current: (project, workload) => mirror.workload(project, workload)?.revision ?? null,
+    current: (project, workload) => serving(mirror.workload(project, workload)?.revision ?? null),
     markActive: (instance, invocation) => telemetry.active(instance, invocation),
     clock,
     tell,
@@ -217,15 +219,31 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   // --- what people talk to
   const urls = createUrls(config.baseUrl);
   const urlsOf = (key: WorkloadKey): ReturnType<typeof urls.of> => urls.of(key);
-  const changed = (key: WorkloadKey, revision: Revision | null, reason: string): void => {
+  let ending = false;
+  const warmTools = ({ settings }: JobRevision): void => {
+    oci?.warmTools(settings.runtime).catch((error: unknown) => ending || defect("sandbox.warm", error));
+  };
+  const changed = (key: WorkloadKey, deployed: Revision | null, reason: string): void => {
+    const revision = serving(deployed);
     autoscaler.changed(key.project, key.workload, revision);
     activator.changed(key, revision);
     fleet.retire(key, revision, reason);
+    if (deployed === null) jobs.removed(key);
+    else if (deployed.kind === "job") warmTools(deployed);
   };
   const replaced = (key: WorkloadKey, revision: Revision, reason: string): void => {
     fleet.retire(key, null, reason);
-    autoscaler.changed(key.project, key.workload, revision);
+    autoscaler.changed(key.project, key.workload, serving(revision));
   };
+  const jobs = createJobs({
+    store,
+    fleet,
+    meter,
+    quotas: (project) => mirror.project(project)?.quotas ?? null,
+    directory: join(directory, "results"),
+    clock,
+    tell,
+  });
   const control = createControl({
     store,
     mirror,
@@ -234,7 +252,8 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     images,
     interpreters,
     fleet,
-    app: { readApp, recognise: recogniseFolder, settle, settleContainer },
+    jobs,
+    app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob },
     isolation: isolated ? "container" : "process",
     urlsOf,
     changed,
@@ -243,7 +262,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     tell,
   });
   const version = config.ebbVersion;
-  const rooms = { control, access, mirror, store, telemetry, fleet, activator };
+  const rooms = { control, access, mirror, store, telemetry, fleet, activator, jobs };
   if (images) await bindImageFolder({ directory, runDir: allocator.runDir, spawner });
   // Put together, which takes a while, while the network's commands run.
   const [api] = await Promise.all([
@@ -281,18 +300,26 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   stages.owe(async () => {
     // What is idle goes while the rest still runs: at the end of the drain there is less to take down.
     autoscaler.drain();
-    await activator.drain(lifecycle.drainMs);
+    await Promise.all([activator.drain(lifecycle.drainMs), jobs.stop()]);
     // Before the connections are closed: what is cut off ends with its instance, and not for the loss of its client.
     await fleet.stop(0);
   });
+  // What was running when an earlier ebb ended is nobody's by now: the spawner has ended it.
+  await jobs.start();
   // The first use of a runtime assembles its root, which takes a while: ahead of the first deploy where it can.
-  let ending = false;
   stages.owe(async () => void (ending = true));
   // Cut off by a stop it is nothing to tell of.
   oci?.warm(["node26"]).catch((error: unknown) => ending || defect("sandbox.warm", error));
-  for (const { revision } of mirror.workloads()) autoscaler.changed(revision.project, revision.workload, revision);
+  for (const { revision } of mirror.workloads()) {
+    autoscaler.changed(revision.project, revision.workload, serving(revision));
+    if (revision.kind === "job") warmTools(revision);
+  }
 
   const url = urls.listening(listening.host, listening.port);
   writeCredentials(directory, { url, token }, config.owner);
   return { url, token, fresh, stop: () => stages.stop() };
+}
+
+function serving(revision: Revision | null): ServingRevision | null {
+  return revision && servingOf(revision);
 }

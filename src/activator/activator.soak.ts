@@ -7,7 +7,7 @@ import test from "node:test";
 import type { Instance } from "#fleet/door.ts";
 import { settle } from "#lib/virtual-clock.ts";
 import { EbbError } from "#model/errors.ts";
-import type { Revision } from "#model/workload.ts";
+import type { ServingRevision } from "#model/workload.ts";
 import { bodyOf, testRevision, until, World, type CallUnderway } from "./world.testing.ts";
 
 const seed = Number(process.argv[2] ?? Date.now() % 1_000_000);
@@ -35,7 +35,7 @@ for (let round = 0; round < rounds; round++) {
     const instances = new Map<string, Instance>();
     const held: Array<{ response: ServerResponse; id: string; instance: string }> = [];
     const calls: CallUnderway[] = [];
-    let revision: Revision = world.deploy(testRevision({ concurrency }));
+    let revision: ServingRevision = world.deploy(testRevision({ concurrency }));
 
     const startOne = async (): Promise<void> => {
       const instance: Instance = await world.start(

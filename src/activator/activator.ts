@@ -10,7 +10,7 @@ import type { InstanceId, InvocationId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
 import type { Outcome } from "#model/invocation.ts";
 import { waitingLimits } from "#model/limits.ts";
-import type { Revision, WorkloadKey } from "#model/workload.ts";
+import type { ServingRevision, WorkloadKey } from "#model/workload.ts";
 import type { Exit } from "#sandbox/door.ts";
 import {
   outcomeOfRefusal,
@@ -33,7 +33,7 @@ export interface ActivatorOptions {
   readonly autoscaler: Pick<Autoscaler, "report">;
   readonly meter: Pick<Meter, "admit" | "instance" | "refused" | "flush">;
   /** The revision that serves now (the mirror's); null: there is no such workload. */
-  readonly current: (project: string, workload: string) => Revision | null;
+  readonly current: (project: string, workload: string) => ServingRevision | null;
   readonly tell: Tell;
   /** Which ids are active, for the log lines of instances with more than one at a time (telemetry). */
   readonly markActive?: (instance: InstanceId, invocation: InvocationId) => void;
@@ -323,7 +323,7 @@ class SlotActivator implements Activator, InvocationKeeper {
     else this.#lanes.report(lane);
   }
 
-  startFailed(revision: Revision, failure: Failure, retryInMs: number): void {
+  startFailed(revision: ServingRevision, failure: Failure, retryInMs: number): void {
     const lane = this.#lanes.get(revision);
     if (lane === undefined || lane.revision.number !== revision.number) return;
     lane.lastFailure = failure;
@@ -334,14 +334,14 @@ class SlotActivator implements Activator, InvocationKeeper {
     this.#lanes.changed(lane);
   }
 
-  full(revision: Revision, why: "capacity" | "over_quota"): void {
+  full(revision: ServingRevision, why: "capacity" | "over_quota"): void {
     const lane = this.#lanes.get(revision);
     if (lane?.revision.number === revision.number) lane.obstacle = why;
   }
 
   // --- what control and the others ask
 
-  changed(key: WorkloadKey, revision: Revision | null): void {
+  changed(key: WorkloadKey, revision: ServingRevision | null): void {
     const lane = this.#lanes.get(key);
     if (lane === undefined) return;
     if (revision === null) {

@@ -3,7 +3,7 @@
 import { EbbError, type ErrorCode } from "#model/errors.ts";
 import type { Failure } from "#model/instance.ts";
 import type { Outcome } from "#model/invocation.ts";
-import type { Revision } from "#model/workload.ts";
+import type { ServingRevision } from "#model/workload.ts";
 import type { Exit } from "#sandbox/door.ts";
 import type { Breakage } from "./instance-connection.ts";
 
@@ -73,7 +73,7 @@ export function exitOutcome(exit: Exit, answered: boolean): Outcome {
   return exit.reason === "exited" || exit.reason === "killed" ? "exited" : "interrupted";
 }
 
-export function timeoutError(workload: string, revision: Revision): EbbError {
+export function timeoutError(workload: string, revision: ServingRevision): EbbError {
   return new EbbError("timeout", `${workload} did not finish within ${revision.settings.timeoutSeconds} s.`);
 }
 

@@ -3,7 +3,7 @@
 import type { InstanceUser } from "#fleet/door.ts";
 import type { InvocationId } from "#model/ids.ts";
 import type { TriggerKind } from "#model/invocation.ts";
-import type { Revision, WorkloadKey } from "#model/workload.ts";
+import type { ServingRevision, WorkloadKey } from "#model/workload.ts";
 
 /** Names and values in turn, as node:http's rawHeaders; already normalised (gateway/steps). */
 export type FlatHeaders = readonly string[];
@@ -103,7 +103,7 @@ export interface Activator extends InstanceUser {
   /** Never throws: what is wrong goes to the sink. */
   invoke(call: Call, sink: ReplySink): Invocation;
   /** A deploy, rollback or removal: those waiting go to the new revision; null: they get not_found. */
-  changed(key: WorkloadKey, revision: Revision | null): void;
+  changed(key: WorkloadKey, revision: ServingRevision | null): void;
   load(key: WorkloadKey): WorkloadLoad;
   activeIn(instance: string): number;
   runningIn(instance: string): Iterable<InvocationId>;

@@ -3,7 +3,7 @@
 import type { Load } from "#autoscaler/door.ts";
 import type { Cancel } from "#model/clock.ts";
 import type { Failure } from "#model/instance.ts";
-import type { Revision } from "#model/workload.ts";
+import type { ServingRevision } from "#model/workload.ts";
 import { smooth, type Obstacle } from "./decide.ts";
 import type { ActiveInvocation } from "./invocation.ts";
 import type { LiveInstance } from "./live-instance.ts";
@@ -12,7 +12,7 @@ import { Slots } from "./slots.ts";
 
 export class Lane {
   /** The one that serves; those waiting go to it. */
-  revision: Revision;
+  revision: ServingRevision;
   /** The workload was removed: nothing new comes. */
   removed = false;
   readonly line = new Line<ActiveInvocation>();
@@ -28,7 +28,7 @@ export class Lane {
   /** Of the line's first. */
   deadline: Cancel | null = null;
   /** As it was noted last. */
-  #told: { readonly revision: Revision | null; waiting: number; ready: number; busy: number; inUse: number } = {
+  #told: { readonly revision: ServingRevision | null; waiting: number; ready: number; busy: number; inUse: number } = {
     revision: null,
     waiting: 0,
     ready: 0,
@@ -38,7 +38,7 @@ export class Lane {
   #executionMs: number | null = null;
   #startMs: number | null = null;
 
-  constructor(revision: Revision) {
+  constructor(revision: ServingRevision) {
     this.revision = revision;
   }
 
@@ -60,7 +60,7 @@ export class Lane {
   }
 
   /** Another revision serves: what was learned of the last one's failures says nothing about it. */
-  serve(revision: Revision): void {
+  serve(revision: ServingRevision): void {
     this.revision = revision;
     this.obstacle = null;
     this.lastFailure = null;

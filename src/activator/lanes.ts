@@ -1,11 +1,11 @@
 // The lanes of all workloads: made when somebody calls or an instance is ready, and whose load is told to the autoscaler when.
 
-import { WorkloadMap, type Revision, type WorkloadKey } from "#model/workload.ts";
+import { WorkloadMap, type ServingRevision, type WorkloadKey } from "#model/workload.ts";
 import { Lane } from "./lane.ts";
 
 export interface LanesOptions {
   /** The revision that serves now; null: there is no such workload. */
-  readonly current: (project: string, workload: string) => Revision | null;
+  readonly current: (project: string, workload: string) => ServingRevision | null;
   readonly report: (lane: Lane) => void;
   /** Runs once after what is going on now; several changes of load become one report. */
   readonly defer: (run: () => void) => void;
@@ -38,8 +38,8 @@ export class Lanes {
   }
 
   /** For an instance of this revision, which may be ready before the first call. */
-  forInstance(revision: Revision): Lane {
-    const current = (): Revision | null => this.#options.current(revision.project, revision.workload);
+  forInstance(revision: ServingRevision): Lane {
+    const current = (): ServingRevision | null => this.#options.current(revision.project, revision.workload);
     let lane = this.#lanes.get(revision);
     if (lane === undefined) {
       // What serves is not what the instance is of, but what is current.

@@ -14,7 +14,7 @@ import { EbbError } from "#model/errors.ts";
 import type { Fact } from "#model/fact.ts";
 import { newInvocationId } from "#model/ids.ts";
 import { functionDefaults } from "#model/limits.ts";
-import type { FunctionRevision, FunctionSettings, Revision } from "#model/workload.ts";
+import type { FunctionRevision, FunctionSettings, ServingRevision } from "#model/workload.ts";
 import { settle } from "#lib/virtual-clock.ts";
 import { createActivator, type ActivatorOptions } from "./activator.ts";
 import type { Activator, Call, Invocation, ReplyHead, ReplySink, RequestBody } from "./door.ts";
@@ -67,7 +67,7 @@ export class World {
   /** Instances that the activator said were idle, and has not used since. */
   readonly idle = new Set<string>();
   readonly marks = { begun: new Map<string, BeginMark>(), ended: new Map<string, EndMark>() };
-  readonly revisions = new Map<string, Revision>();
+  readonly revisions = new Map<string, ServingRevision>();
   readonly #directory = mkdtempSync(join(tmpdir(), "ebb-activator-"));
   readonly #servers = new Set<{ server: Server | NetServer; sockets: Set<Socket> }>();
   #made = 0;
@@ -99,7 +99,7 @@ export class World {
     });
   }
 
-  deploy(revision: Revision): Revision {
+  deploy(revision: ServingRevision): ServingRevision {
     const key = `${revision.project}/${revision.workload}`;
     const again = this.revisions.has(key);
     this.revisions.set(key, revision);
@@ -181,7 +181,11 @@ export class World {
   }
 
   /** A ready instance behind a node:http server; the activator hears of it. */
-  async start(revision: Revision, handler: RequestListener, done: "response" | "told" = "response"): Promise<Instance> {
+  async start(
+    revision: ServingRevision,
+    handler: RequestListener,
+    done: "response" | "told" = "response",
+  ): Promise<Instance> {
     const server = createServer({ keepAliveTimeout: 30_000 }, handler);
     server.on("upgrade", (request, socket) => handler(request, socket as never));
     return this.#ready(revision, await this.#listen(server), done);
@@ -189,14 +193,14 @@ export class World {
 
   /** The same behind a server that speaks bytes. */
   async startRaw(
-    revision: Revision,
+    revision: ServingRevision,
     serve: (socket: Socket) => void,
     done: "response" | "told" = "response",
   ): Promise<Instance> {
     return this.#ready(revision, await this.#listen(createNetServer({ allowHalfOpen: true }, serve)), done);
   }
 
-  #ready(revision: Revision, path: string, done: "response" | "told"): Instance {
+  #ready(revision: ServingRevision, path: string, done: "response" | "told"): Instance {
     const { paused, idle, log } = this;
     const instance: Instance = {
       id: `i${++this.#made}`,

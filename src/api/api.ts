@@ -14,6 +14,7 @@ import { instanceRoutes } from "./routes/instance.ts";
 import { logRoutes } from "./routes/logs.ts";
 import { projectRoutes } from "./routes/projects.ts";
 import { recordRoutes } from "./routes/records.ts";
+import { runRoutes } from "./routes/runs.ts";
 import { secretRoutes } from "./routes/secrets.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import { workloadRoutes } from "./routes/workloads.ts";
@@ -76,6 +77,7 @@ export async function createApi(rooms: ApiRooms): Promise<ApiRoom> {
     secretRoutes,
     tokenRoutes,
     recordRoutes,
+    runRoutes,
     logRoutes,
   ])
     add(app, rooms);

@@ -22,6 +22,7 @@ test("what the schemas let out is what the client promises", () => {
     promises<Client.RevisionRow>()(schemas.RevisionRow),
     promises<Client.InvocationRow>()(schemas.InvocationRow),
     promises<Client.LogRow>()(schemas.LogRow),
+    promises<Client.RunRow>()(schemas.RunRow),
     promises<Client.SecretRow>()(schemas.SecretRow),
     promises<Client.SecretSet>()(schemas.SecretSet),
     promises<Client.TokenRow>()(schemas.TokenRow),

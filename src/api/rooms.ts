@@ -4,6 +4,7 @@ import type { Access } from "#access/door.ts";
 import type { Activator } from "#activator/door.ts";
 import type { Control } from "#control/door.ts";
 import type { Fleet } from "#fleet/door.ts";
+import type { Jobs } from "#jobs/door.ts";
 import type { Clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
 import type { WorkloadKey } from "#model/workload.ts";
@@ -23,10 +24,11 @@ export interface ApiRooms {
   readonly control: Control;
   readonly access: Pick<Access, "authenticate" | "authorize" | "mintShort">;
   readonly mirror: Mirror;
-  readonly store: Pick<Store, "audit" | "audits" | "invocations" | "retention" | "revisions" | "usage">;
+  readonly store: Pick<Store, "audit" | "audits" | "invocations" | "retention" | "revisions" | "runs" | "usage">;
   readonly telemetry: Pick<Telemetry, "logs" | "follow" | "metrics">;
   readonly fleet: Pick<Fleet, "instances" | "workloadState" | "state">;
   readonly activator: Pick<Activator, "load">;
+  readonly jobs: Pick<Jobs, "ended" | "latest" | "result" | "running">;
   readonly clock: Clock;
   readonly tell: Tell;
   /** How late the main loop is, sampled for so long. */

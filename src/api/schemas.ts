@@ -1,7 +1,7 @@
 // What the API takes and gives: one schema checks, types and documents.
 
 import type { TSchema } from "typebox";
-import { deployLimits } from "#model/limits.ts";
+import { deployLimits, jobLimits } from "#model/limits.ts";
 import { Type } from "./type.ts";
 
 export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
@@ -23,6 +23,7 @@ export const OfWorkload = Type.Object({ project: Name, workload: Name });
 export const OfSecret = Type.Object({ project: Name, secret: Name });
 export const OfToken = Type.Object({ id: Name });
 export const OfProjectToken = Type.Object({ project: Name, id: Name });
+export const OfRun = Type.Object({ project: Name, run: Name });
 export const OfInvocation = Type.Object({ project: Name, id: Name });
 
 const since = Type.Optional(Type.Integer({ minimum: 0, description: "epoch milliseconds" }));
@@ -39,6 +40,7 @@ export const LogQuery = Type.Object(
   {
     workload: Type.Optional(Name),
     invocation: Type.Optional(Type.String({ maxLength: 40 })),
+    run: Type.Optional(Type.String({ maxLength: 40 })),
     since,
     limit: limit(100_000, 1_000),
     follow: Type.Optional(
@@ -94,6 +96,70 @@ export const NewToken = Type.Object(
   strict,
 );
 
+export const NewRun = Type.Object(
+  {
+    env: Type.Optional(
+      Type.Record(Type.String(), Type.String(), {
+        description: "over the job's own; what the job says stays otherwise",
+      }),
+    ),
+    args: Type.Optional(Nullable(Type.Array(Type.String(), { description: "in the place of the job's own" }))),
+    memoryMb: Type.Optional(Nullable(Type.Integer())),
+    parallelism: Type.Optional(Nullable(Type.Integer())),
+  },
+  strict,
+);
+export const RunsQuery = Type.Object({ limit: limit(jobLimits.runsPerQuery, 100) }, strict);
+export const RunQuery = Type.Object(
+  { waitSeconds: Type.Optional(Type.Integer({ minimum: 0, maximum: jobLimits.waitMaxSeconds })) },
+  strict,
+);
+export const ResultQuery = Type.Object(
+  { index: Type.Optional(Type.Integer({ minimum: 0, description: "of the task; 0 where nothing is said" })) },
+  strict,
+);
+const Integer = Nullable(Type.Integer());
+const RunStateName = Type.String({
+  description: "queued, running, retrying, stopping; succeeded, failed, stopped or interrupted",
+});
+const RunReasonName = Nullable(
+  Type.String({
+    description: "error, timeout, memory, stopped, interrupted, not_started, capacity or over_quota",
+  }),
+);
+export const TaskRow = Type.Object({
+  index: Count,
+  state: RunStateName,
+  reason: RunReasonName,
+  message: Nullable(Type.String()),
+  attempts: Count,
+  invocation: Nullable(Type.String({ description: "of the last attempt: its record's, and its log lines'" })),
+  instance: Nullable(Type.String()),
+  started: Nullable(Time),
+  ended: Nullable(Time),
+  notBefore: Nullable(Time),
+  exitCode: Integer,
+  resultBytes: Integer,
+});
+export const RunRow = Type.Object({
+  id: Type.String(),
+  project: Type.String(),
+  workload: Type.String(),
+  revision: Count,
+  state: RunStateName,
+  reason: RunReasonName,
+  message: Nullable(Type.String()),
+  created: Time,
+  createdBy: Type.String(),
+  started: Nullable(Time),
+  ended: Nullable(Time),
+  exitCode: Integer,
+  env: Type.Array(Type.String(), { description: "names of what the run says itself" }),
+  args: Type.Array(Type.String()),
+  memoryMb: Count,
+  tasks: Type.Array(TaskRow),
+});
+
 export const Version = Type.Object({ name: Type.Literal("ebb"), version: Type.String(), api: Type.Literal("v1") });
 export const IdentityView = Type.Object({ name: Type.String(), project: Nullable(Type.String()), scope: ScopeName });
 export const ProjectView = Type.Object({
@@ -112,8 +178,8 @@ export const WorkloadRow = Type.Object({
   isolation: Type.String({ description: "container, or none: nothing is isolated" }),
   instances: Type.Integer({ description: "running ones" }),
   paused: Type.Integer({ description: "those of them that are held still until somebody calls" }),
-  url: Type.String(),
-  pathUrl: Type.String(),
+  url: Nullable(Type.String()),
+  pathUrl: Nullable(Type.String()),
   triggers: Type.Array(Type.Unknown()),
   public: Type.Boolean(),
   max: Count,
@@ -246,8 +312,8 @@ export const DeployResultRow = Type.Object({
   imageDigest: Nullable(Type.String()),
   command: Nullable(Type.Array(Type.String())),
   public: Type.Boolean(),
-  url: Type.String(),
-  pathUrl: Type.String(),
+  url: Nullable(Type.String()),
+  pathUrl: Nullable(Type.String()),
 });
 export const Deployed = Type.Object({
   results: Type.Array(DeployResultRow, { maxItems: deployLimits.functionsPerApp }),

@@ -6,7 +6,7 @@ import type { WorkloadFleetState } from "#fleet/door.ts";
 import type { AuditEntry, Secret, Token } from "#model/access.ts";
 import type { InstanceView } from "#model/instance.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
-import type { Isolation, Revision, Workload } from "#model/workload.ts";
+import { servingOf, type Isolation, type Revision, type Workload } from "#model/workload.ts";
 import type { DayTotal } from "./usage.ts";
 
 export function timeOf(ms: number): string {
@@ -27,11 +27,14 @@ export interface WorkloadFacts {
   readonly revision: Revision;
   readonly fleet: WorkloadFleetState;
   readonly load: WorkloadLoad;
-  readonly urls: { readonly url: string; readonly pathUrl: string };
+  readonly urls: { readonly url: string | null; readonly pathUrl: string | null };
+  /** Tasks of a job that run. */
+  readonly running: number;
   readonly errorsLastHour: number;
 }
 
-export function workloadRow({ workload, revision, fleet, load, urls, errorsLastHour }: WorkloadFacts) {
+export function workloadRow({ workload, revision, fleet, load, urls, running, errorsLastHour }: WorkloadFacts) {
+  const serving = servingOf(revision);
   return {
     project: workload.project,
     kind: workload.kind,
@@ -39,12 +42,12 @@ export function workloadRow({ workload, revision, fleet, load, urls, errorsLastH
     revision: revision.number,
     state: fleet.state,
     isolation: isolationOf(revision.settings.isolation),
-    instances: fleet.ready + fleet.draining,
+    instances: fleet.ready + fleet.draining + running,
     paused: fleet.paused,
     ...urls,
     triggers: [],
-    public: revision.settings.public,
-    max: revision.settings.max,
+    public: serving?.settings.public ?? false,
+    max: revision.kind === "job" ? revision.settings.parallelism : revision.settings.max,
     lastActive: timeOrNull(load.lastActiveMs),
     errorsLastHour,
   };
@@ -100,15 +103,15 @@ export function revisionRow(revision: Revision, current: number) {
 
 /** What runs it: a runtime, or an image by the name that it was asked for. */
 function rootOf(revision: Revision) {
-  return revision.kind === "function"
-    ? { runtime: revision.settings.runtime, image: null }
-    : { runtime: null, image: revision.settings.image };
+  return revision.kind === "container"
+    ? { runtime: null, image: revision.settings.image }
+    : { runtime: revision.settings.runtime, image: null };
 }
 
 function contentOf(revision: Revision) {
-  return revision.kind === "function"
-    ? { codeDigest: revision.codeDigest, imageDigest: null }
-    : { codeDigest: null, imageDigest: revision.imageDigest };
+  return revision.kind === "container"
+    ? { codeDigest: null, imageDigest: revision.imageDigest }
+    : { codeDigest: revision.codeDigest, imageDigest: null };
 }
 
 export function invocationRow(record: InvocationRecord) {

@@ -1,5 +1,6 @@
 // For tests: the API over control's test world, with doubles of what only answers queries.
 
+import { Readable } from "node:stream";
 import type { InvocationRecord } from "#model/invocation.ts";
 import { storeLimits } from "#model/limits.ts";
 import type { UsageTotal } from "#model/usage.ts";
@@ -44,6 +45,7 @@ export async function createApiWorld(): Promise<ApiWorld> {
     },
     store: {
       revisions: world.store.revisions,
+      runs: world.store.runs,
       audit: world.store.audit,
       audits: world.store.audits,
       invocations: async ({ project, workload, id, limit }) =>
@@ -60,6 +62,13 @@ export async function createApiWorld(): Promise<ApiWorld> {
         return wanted.slice(at, at + storeLimits.usageRows);
       },
       retention: async () => ({ oldestRecordMs: null }),
+    },
+    jobs: {
+      ended: async () => undefined,
+      // Each has left something.
+      latest: (run) => ({ ...run, tasks: run.tasks.map((task) => ({ ...task, resultBytes: 5 })) }),
+      result: async ({ id }, index) => ({ bytes: 5, content: Readable.from([Buffer.from(`${id}${index}`.slice(-5))]) }),
+      running: () => 0,
     },
     telemetry: {
       logs: async ({ workload, limit }) => lines.filter((one) => !workload || one.workload === workload).slice(-limit),

@@ -293,7 +293,7 @@ test("what cannot be deployed gets one sentence", async () => {
     [wrong.code, wrong.message],
     [
       "invalid_app",
-      "ebb.yaml:1: functions.a.memory: unknown key; did you mean memoryMb?\nebb.yaml:2: jobs: jobs come with a later version of ebb",
+      "ebb.yaml:1: functions.a.memory: unknown key; did you mean memoryMb?\nebb.yaml:2: jobs: expected at least one job, found none",
     ],
   );
   assert.match(

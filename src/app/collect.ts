@@ -113,7 +113,7 @@ async function collectApp(folder: string, app: AppFile, into: Collection): Promi
   const images = (app.containers ?? []).flatMap(({ name, from }) =>
     from.kind === "registry" ? [] : [{ name, source: from.path }],
   );
-  for (const { name, source } of [...app.functions, ...images]) {
+  for (const { name, source } of [...app.functions, ...(app.jobs ?? []), ...images]) {
     const at = join(folder, source);
     const found = await lstat(at).catch((error: unknown) => {
       if (["ENOENT", "ENOTDIR"].includes(errnoOf(error) ?? "")) return null;

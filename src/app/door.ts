@@ -66,11 +66,33 @@ export interface ContainerDeclaration {
   readonly isolation?: Isolation;
 }
 
+/** One job as written. */
+export interface JobDeclaration {
+  readonly name: string;
+  /** Relative to the app file's folder. */
+  readonly source: string;
+  readonly runtime?: RuntimeName;
+  readonly command: readonly string[];
+  readonly args?: readonly string[];
+  readonly memoryMb?: number;
+  readonly cpu?: number;
+  readonly cpuStrict?: boolean;
+  readonly timeoutSeconds?: number;
+  readonly retries?: number;
+  readonly parallelism?: number;
+  readonly rerunOnInterrupt?: boolean;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly secrets?: readonly string[];
+  readonly egress?: Egress;
+  readonly isolation?: Isolation;
+}
+
 export interface AppFile {
   readonly project: string | null;
   readonly functions: readonly FunctionDeclaration[];
   /** Left out where the file has none. */
   readonly containers?: readonly ContainerDeclaration[];
+  readonly jobs?: readonly JobDeclaration[];
 }
 
 /** `ebb.yaml:12: functions.thumbnail.memoryMb: expected a whole number from 32 to 65536, found "lots"` */

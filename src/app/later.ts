@@ -2,7 +2,6 @@
 
 /** Keys of the app file itself. */
 export const laterKeys: Readonly<Record<string, string>> = {
-  jobs: "jobs come with a later version of ebb",
   buckets: "buckets come with a later version of ebb",
   queues: "queues come with a later version of ebb",
   triggers: "triggers come with a later version of ebb, and are written at a function",
@@ -10,6 +9,13 @@ export const laterKeys: Readonly<Record<string, string>> = {
 
 /** Keys of a function. */
 export const laterFunctionKeys: Readonly<Record<string, string>> = {
+  triggers: "triggers come with a later version of ebb",
+};
+
+/** Keys of a job. */
+export const laterJobKeys: Readonly<Record<string, string>> = {
+  image: "jobs from images come with a later version of ebb; until then source and command",
+  build: "jobs from images come with a later version of ebb; until then source and command",
   triggers: "triggers come with a later version of ebb",
 };
 

@@ -1,10 +1,10 @@
 // Reads ebb.yaml: every problem at once, each with its line, its path and what was expected.
 
 import { type Document, LineCounter, type Node, parseDocument } from "yaml";
-import { deployLimits, functionBounds, functionDefaults } from "#model/limits.ts";
+import { deployLimits, functionBounds, functionDefaults, jobBounds } from "#model/limits.ts";
 import { defaultProject, refuseProjectName, refuseWorkloadName } from "#model/names.ts";
 import type { RuntimeName } from "#model/workload.ts";
-import type { AppFile, AppProblem, FunctionDeclaration, ReadApp } from "./door.ts";
+import type { AppFile, AppProblem, FunctionDeclaration, JobDeclaration, ReadApp } from "./door.ts";
 import {
   commandWords,
   decimal,
@@ -19,7 +19,7 @@ import {
   wholeNumber,
   word,
 } from "./fields.ts";
-import { laterFunctionKeys, laterKeys, laterRuntimes } from "./later.ts";
+import { laterFunctionKeys, laterJobKeys, laterKeys, laterRuntimes } from "./later.ts";
 import { anchorsOf, brief, Place, Report } from "./place.ts";
 import { readContainers } from "./read-containers.ts";
 
@@ -38,7 +38,7 @@ const readers = {
   runtime: (at: Place) => word(at, runtimeNames, laterRuntimes),
   handler: handlerName,
   signature: (at: Place) => word(at, ["web", "event", "node"]),
-  command: commandWords,
+  command: (at: Place) => commandWords(at),
   bundle: truth,
   memoryMb: (at: Place) => wholeNumber(at, functionBounds.memoryMb),
   cpu: (at: Place) => decimal(at, functionBounds.cpu),
@@ -55,8 +55,24 @@ const readers = {
   isolation,
 } as const;
 
-type FieldName = keyof typeof readers;
-const fieldNames = Object.keys(readers) as FieldName[];
+const { source, runtime, command, memoryMb, cpu, cpuStrict, env, secrets } = readers;
+const jobReaders = {
+  source,
+  runtime,
+  command,
+  args: (at: Place) => commandWords(at, "a list of arguments, such as [--all]", true),
+  memoryMb,
+  cpu,
+  cpuStrict,
+  timeoutSeconds: (at: Place) => wholeNumber(at, jobBounds.timeoutSeconds),
+  retries: (at: Place) => wholeNumber(at, jobBounds.retries),
+  parallelism: (at: Place) => wholeNumber(at, jobBounds.parallelism),
+  rerunOnInterrupt: truth,
+  env,
+  secrets,
+  egress,
+  isolation,
+} as const;
 
 export const readApp: ReadApp = (text, file) => {
   const lines = new LineCounter();
@@ -152,21 +168,28 @@ function readRoot(contents: Node | null, report: Report): AppFile | null {
   let project: string | null = null;
   let functions: Place | null = null;
   let containers: Place | null = null;
+  let jobs: Place | null = null;
   for (const { key, value } of entries) {
     if (key === "project") project = readProject(value);
     else if (key === "functions") functions = value;
     else if (key === "containers") containers = value;
+    else if (key === "jobs") jobs = value;
     else if (Object.hasOwn(laterKeys, key)) value.keyProblem(laterKeys[key]!);
-    else unknownKey(value, key, ["project", "functions", "containers"]);
+    else unknownKey(value, key, ["project", "functions", "containers", "jobs"]);
   }
-  if (functions === null && containers === null) {
+  if (functions === null && containers === null && jobs === null) {
     root.problemAt("functions", "expected at least one function or container, found none");
     return null;
   }
-  const names = project ?? defaultProject;
-  const read: AppFile = { project, functions: functions === null ? [] : readFunctions(functions, names) };
+  const named = { project: project ?? defaultProject, names: new Map<string, string>() };
+  const read: AppFile = {
+    project,
+    functions: functions === null ? [] : readAll(functions, "function", named, readFunction),
+    ...(jobs === null ? {} : { jobs: readAll(jobs, "job", named, readJob) }),
+  };
   if (containers === null) return read;
-  return { ...read, containers: readContainers(containers, names, read.functions) };
+  const others = [...read.functions, ...(read.jobs ?? [])];
+  return { ...read, containers: readContainers(containers, named.project, others) };
 }
 
 function readProject(at: Place): string | null {
@@ -182,39 +205,67 @@ function readProject(at: Place): string | null {
   return null;
 }
 
-function readFunctions(at: Place, project: string): FunctionDeclaration[] {
-  const what = "a mapping of names to functions";
-  const entries = at.entries(what);
+/** `names`: those that are taken, by what they name. */
+function readAll<Declaration>(
+  at: Place,
+  kind: "function" | "job",
+  { project, names }: { readonly project: string; readonly names: Map<string, string> },
+  read: (at: Place, name: string) => Declaration,
+): Declaration[] {
+  const entries = at.entries(`a mapping of names to ${kind}s`);
   if (entries === undefined) return [];
-  if (entries.length === 0) at.problem("expected at least one function, found none");
+  if (entries.length === 0) at.problem(`expected at least one ${kind}, found none`);
   if (entries.length > deployLimits.functionsPerApp) {
-    at.problem(`expected at most ${deployLimits.functionsPerApp} functions, found ${entries.length}`);
+    at.problem(`expected at most ${deployLimits.functionsPerApp} ${kind}s, found ${entries.length}`);
     return [];
   }
   return entries.map(({ key, value }) => {
     const refusal = refuseWorkloadName(key, project);
-    if (refusal !== null) value.keyProblem(`${JSON.stringify(brief(key))} cannot name a function: ${refusal}`);
-    return readFunction(value, key);
+    if (refusal !== null) value.keyProblem(`${JSON.stringify(brief(key))} cannot name a ${kind}: ${refusal}`);
+    const other = names.get(key);
+    if (other !== undefined) value.keyProblem(`a ${other} has this name too; workloads of a project share their names`);
+    names.set(key, kind);
+    return read(value, key);
   });
 }
 
 function readFunction(at: Place, name: string): FunctionDeclaration {
   const declared: { -readonly [K in keyof FunctionDeclaration]: FunctionDeclaration[K] } = { name, source: "." };
+  const places = readFields(at, declared, readers, laterFunctionKeys);
+  if (places !== null) crossCheck(declared, at, places);
+  return declared;
+}
+
+function readJob(at: Place, name: string): JobDeclaration {
+  const declared: { -readonly [K in keyof JobDeclaration]: JobDeclaration[K] } = { name, source: ".", command: [] };
+  const places = readFields(at, declared, jobReaders, laterJobKeys);
+  if (places === null) return declared;
+  if (!places.has("command")) at.problemAt("command", "a job needs a command, such as [node, report.js]");
+  secretsApart(declared, places);
+  return declared;
+}
+
+/** What was written, read into `declared`, and where it stands; null: it is no mapping. */
+function readFields(
+  at: Place,
+  declared: object,
+  readers: Readonly<Record<string, (at: Place) => unknown>>,
+  later: Readonly<Record<string, string>>,
+): ReadonlyMap<string, Place> | null {
   const entries = at.entries("a mapping with source");
-  if (entries === undefined) return declared;
+  if (entries === undefined) return null;
   const places = new Map<string, Place>();
   for (const { key, value } of entries) {
     places.set(key, value);
-    if (isField(key)) {
-      const read = readers[key](value);
+    if (Object.hasOwn(readers, key)) {
+      const read = readers[key]!(value);
       if (read !== undefined) Object.assign(declared, { [key]: read });
-    } else if (Object.hasOwn(laterFunctionKeys, key)) value.keyProblem(laterFunctionKeys[key]!);
-    else unknownKey(value, key, fieldNames);
+    } else if (Object.hasOwn(later, key)) value.keyProblem(later[key]!);
+    else unknownKey(value, key, Object.keys(readers));
   }
   if (!places.has("source"))
     at.problemAt("source", "expected a folder or file, relative to the app file, found nothing");
-  crossCheck(declared, at, places);
-  return declared;
+  return places;
 }
 
 /** What is right by itself and wrong together. */
@@ -235,11 +286,14 @@ function crossCheck(declared: FunctionDeclaration, at: Place, places: ReadonlyMa
   const ceiling = max ?? functionDefaults.max;
   if (min !== undefined && min > ceiling)
     places.get("min")?.problem(`min ${min} is above max ${ceiling}${max === undefined ? ", the default" : ""}`);
-  for (const secret of declared.secrets ?? [])
-    if (declared.env && Object.hasOwn(declared.env, secret))
-      places.get("secrets")?.problem(`"${secret}" is in env too; one name has one value`);
+  secretsApart(declared, places);
 }
 
-function isField(key: string): key is FieldName {
-  return Object.hasOwn(readers, key);
+function secretsApart(
+  { env, secrets }: Pick<FunctionDeclaration, "env" | "secrets">,
+  places: ReadonlyMap<string, Place>,
+): void {
+  for (const secret of secrets ?? [])
+    if (env && Object.hasOwn(env, secret))
+      places.get("secrets")?.problem(`"${secret}" is in env too; one name has one value`);
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { VirtualClock } from "#lib/virtual-clock.ts";
 import type { Fact } from "#model/fact.ts";
-import type { Revision } from "#model/workload.ts";
+import type { ServingRevision } from "#model/workload.ts";
 import type { WorkloadFleetState } from "#fleet/door.ts";
 import { revisionOf } from "../../test/simulation/world.ts";
 import { createAutoscaler } from "./autoscaler.ts";
@@ -26,7 +26,7 @@ function setup(): {
   const state = { starting: 0 };
   const onWant: { run: (() => void) | null } = { run: null };
   const asked = { states: 0, expects: [] as string[] };
-  const name = (revision: Revision | null): string => (revision ? `r${revision.number}` : "none");
+  const name = (revision: ServingRevision | null): string => (revision ? `r${revision.number}` : "none");
   const autoscaler = createAutoscaler({
     machine: { concurrentStarts: 4, typicalStartMs: 150 },
     clock,
@@ -49,7 +49,7 @@ function setup(): {
   return { clock, wants, facts, state, asked, autoscaler, onWant };
 }
 
-function load(revision: Revision, seen: Partial<Load> = {}): Load {
+function load(revision: ServingRevision, seen: Partial<Load> = {}): Load {
   const none = { waiting: 0, active: 0, ready: 0, starting: 0, lastActiveUs: null, executionMs: null, startMs: null };
   return { revision, ...none, ...seen };
 }

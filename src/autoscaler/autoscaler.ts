@@ -2,14 +2,14 @@
 
 import type { Cancel, Clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
-import { WorkloadMap, type Revision, type WorkloadKey } from "#model/workload.ts";
+import { WorkloadMap, type ServingRevision, type WorkloadKey } from "#model/workload.ts";
 import type { Fleet } from "#fleet/door.ts";
 import { decide, freshMemory, type MachineView, type ScalingMemory, type ScalingSettings } from "./decide.ts";
 import type { Autoscaler, KeepAlive, Load } from "./door.ts";
 import { isAdaptable, newPauses, pauseScaling, RememberedPauses, type Pauses } from "./pauses.ts";
 
 interface State {
-  revision: Revision;
+  revision: ServingRevision;
   memory: ScalingMemory;
   load: Load;
   /** What the fleet was last told. */
@@ -41,7 +41,7 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   const { fleet, clock, tell, machine } = options;
   const learns = options.keepAlive === "histogram";
   /** Everything that is deployed; the fleet expects its calls. */
-  const serving = new WorkloadMap<Revision>();
+  const serving = new WorkloadMap<ServingRevision>();
   /** Of what has been called or has a `min`: the rest is not decided about, and costs no more than its revision. */
   const states = new WorkloadMap<State>();
   const remembered = new RememberedPauses();
@@ -66,7 +66,7 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     if (eased) fleet.eased();
   }
 
-  function changed(project: string, workload: string, revision: Revision | null): void {
+  function changed(project: string, workload: string, revision: ServingRevision | null): void {
     const key = { project, workload };
     const served = serving.get(key) ?? null;
     if (revision) serving.set(key, revision);
@@ -199,7 +199,7 @@ function earlier(a: number | null, b: number | null): number | null {
   return a === null || b === null ? (a ?? b) : Math.min(a, b);
 }
 
-function fresh(revision: Revision): State {
+function fresh(revision: ServingRevision): State {
   return {
     revision,
     memory: freshMemory,

@@ -1,10 +1,10 @@
 // Says how many instances; the only caller of fleet.want.
 
-import type { Revision } from "#model/workload.ts";
+import type { ServingRevision } from "#model/workload.ts";
 
 /** What the activator sees of one workload, reported at once whenever it changes. */
 export interface Load {
-  readonly revision: Revision;
+  readonly revision: ServingRevision;
   /** Invocations that wait for a slot. */
   readonly waiting: number;
   /** Invocations in instances. */
@@ -30,5 +30,5 @@ export interface Autoscaler {
   /** Decides now, and again by itself at the time the decision names (idle to zero). */
   report(load: Load): void;
   /** The workload's current revision changed, appeared or (null) is gone: `min` is held from here. */
-  changed(project: string, workload: string, revision: Revision | null): void;
+  changed(project: string, workload: string, revision: ServingRevision | null): void;
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { VirtualClock } from "#lib/virtual-clock.ts";
 import { keepAliveLimits } from "#model/limits.ts";
-import type { FunctionSettings, Revision } from "#model/workload.ts";
+import type { FunctionSettings, ServingRevision } from "#model/workload.ts";
 import { revisionOf } from "../../test/simulation/world.ts";
 import { createAutoscaler } from "./autoscaler.ts";
 import type { KeepAlive } from "./door.ts";
@@ -20,7 +20,7 @@ class Scene {
   readonly wants: string[] = [];
   readonly reasons: string[] = [];
   readonly autoscaler: ReturnType<typeof createAutoscaler>;
-  revision: Revision;
+  revision: ServingRevision;
   room = true;
   asked = 0;
   ready = 0;

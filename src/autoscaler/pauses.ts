@@ -1,7 +1,7 @@
 // The pauses of the workloads that leave their idle time to ebb: when one began, what is planned in it, and what is remembered of them.
 
 import { keepAliveLimits } from "#model/limits.ts";
-import type { Revision } from "#model/workload.ts";
+import type { ServingRevision } from "#model/workload.ts";
 import {
   hasEvidence,
   newHistory,
@@ -34,7 +34,7 @@ export interface PauseScaling {
 }
 
 /** Whoever says how long wants just that, and what `min` holds needs no plan. */
-export function isAdaptable({ settings, settingSources }: Revision): boolean {
+export function isAdaptable({ settings, settingSources }: ServingRevision): boolean {
   return settingSources.idleSeconds === "default" && settings.min === 0;
 }
 

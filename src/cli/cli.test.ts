@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { ApiWorld } from "#api/world.testing.ts";
 import { deployLimits } from "#model/limits.ts";
-import { createStage, type Stage } from "./stage.testing.ts";
+import { createStage, jobCommands, nightly, type Stage } from "./stage.testing.ts";
 import { commands } from "./table.ts";
 
 let stage: Stage;
@@ -385,6 +385,7 @@ const oneValueEach: ReadonlyArray<readonly [name: string, ...argv: string[]]> = 
   ["rollback", "one", "--project", "json"],
   ["restart", "one", "--project", "json"],
   ["rm", "one", "--project", "json"],
+  ...jobCommands,
   ["secrets set", "KEY"],
   ["secrets ls"],
   ["secrets rm", "KEY"],
@@ -407,6 +408,7 @@ test("every command takes --json and prints one value, nothing else", async () =
   let id = "";
   for (const [name, ...given] of oneValueEach) {
     if (name === "rollback") await ebb(["deploy", await folder("json/one", { "index.js": "2" }), "--project", "json"]);
+    if (name === "jobs run") await world.deploy(nightly, { project: "json" });
     const argv = given.map((word) => ({ "HOME/json/one": path, ID: id, URL: url })[word] ?? word);
     const said = await ebb([...name.split(" "), ...argv, "--json"], { input: name === "login" ? token : "value" });
     const label = `ebb ${name}: ${said.out}${said.err}`;
@@ -415,7 +417,7 @@ test("every command takes --json and prints one value, nothing else", async () =
     assert.ok(typeof value === "object" && value !== null, label);
     // The machine may lack something that doctor looks for; then, and only then, it says so.
     if (name !== "doctor") assert.deepEqual([said.code, said.err], [0, ""], label);
-    if (name === "tokens create") ({ id } = value as { id: string });
+    if (name === "tokens create" || name === "jobs run") ({ id } = value as { id: string });
   }
   assert.equal((await ebb(["use", "--none"])).code, 0);
 });

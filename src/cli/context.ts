@@ -7,6 +7,8 @@ import type { Options } from "./parse.ts";
 
 export interface CommandContext {
   readonly arguments: readonly string[];
+  /** What stands behind "--", of a command that passes it on; null: there was none. */
+  readonly after: readonly string[] | null;
   readonly options: Options;
   readonly output: Output;
   /** --project, or "default". */

@@ -97,10 +97,14 @@ export function printDeployed(output: Output, { results, kept, keptMore, removed
     const head = [
       output.style("bold", result.workload.padEnd(width)),
       result.runtime ?? result.kind,
-      result.image === null ? recognised(result) : imageOf(result),
+      result.kind === "job" ? jobOf(result) : result.image === null ? recognised(result) : imageOf(result),
       ` r${result.revision} (${was})`,
     ];
     output.line(head.filter((part) => part !== "").join("  "));
+    if (result.url === null) {
+      output.line(`  run it: ebb jobs run ${result.workload}${projectOption(result)}   ${seconds.toFixed(1)} s`);
+      continue;
+    }
     const access = result.public ? "public" : `private: curl -H "ebb-token: $(${tokenCommand(result)})" ${result.url}`;
     output.line(`  ${result.url}   ${access}   ${seconds.toFixed(1)} s`);
   }
@@ -110,8 +114,12 @@ export function printDeployed(output: Output, { results, kept, keptMore, removed
     output.line(`kept, though ebb.yaml does not declare them: ${kept.join(", ")}${more} (--prune removes them)`);
 }
 
-function tokenCommand({ project }: DeployedWorkload): string {
-  return project === "default" ? "ebb token" : `ebb token --project ${project}`;
+function tokenCommand(result: DeployedWorkload): string {
+  return `ebb token${projectOption(result)}`;
+}
+
+function projectOption({ project }: DeployedWorkload): string {
+  return project === "default" ? "" : ` --project ${project}`;
 }
 
 const shownChars = 60;
@@ -125,6 +133,10 @@ function imageOf({ image, imageDigest, command }: DeployedWorkload): string {
   const digest = imageDigest?.slice(0, "sha256:".length + 12) ?? "";
   const name = image?.replace(/@sha256:.*/, "") ?? "";
   return sanitized(`${name}@${digest} (${short((command ?? []).join(" "))})`);
+}
+
+function jobOf({ source, command }: DeployedWorkload): string {
+  return sanitized(`${source} (${short((command ?? []).join(" "))})`);
 }
 
 function recognised({ source, entry, handler, signature }: DeployedWorkload): string {

@@ -31,22 +31,28 @@ async function dispatch(argv: readonly string[]): Promise<number> {
     (asked ? process.stdout : process.stderr).write(`${overview(commands, readVersion())}\n`);
     return asked ? 0 : 2;
   }
-  const { options, arguments: given } = parseCommand(found.command, found.rest);
+  const { options, arguments: given, after } = parseCommand(found.command, found.rest);
   if (options.flag("help")) {
     const { commandHelp } = await import("./help.ts");
     process.stdout.write(`${commandHelp(found.command)}\n`);
     return 0;
   }
-  await run(found.command, given, options);
+  await run(found.command, given, after, options);
   return Number(process.exitCode ?? 0);
 }
 
-async function run(command: CommandSpec, given: readonly string[], options: Options): Promise<void> {
+async function run(
+  command: CommandSpec,
+  given: readonly string[],
+  after: readonly string[] | null,
+  options: Options,
+): Promise<void> {
   const environment = readClientEnvironment();
   // `invoke --data` is the body, as its users expect; the data directory is then the environment's.
   const data = command.options?.["data"] ? null : options.text("data");
   const context: CommandContext = {
     arguments: given,
+    after,
     options,
     output: createOutput({ ...environment, json: options.flag("json") }),
     project: options.text("project") ?? defaultProject,

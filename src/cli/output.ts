@@ -82,11 +82,13 @@ export function createOutput(options: { json: boolean; color: boolean; rewrites:
 
 /** Zero instances are asleep, not broken; paused: there are some, and all of them are held still until somebody calls. */
 export function stateWord(row: {
+  readonly kind: string;
   readonly state: string;
   readonly instances: number;
   readonly paused: number;
 }): string {
   if (row.state !== "ready") return row.state;
+  if (row.kind === "job") return row.instances === 0 ? "idle" : "running";
   if (row.instances === 0) return "asleep";
   return row.paused === row.instances ? "paused" : "ready";
 }

@@ -8,6 +8,7 @@ import { commonOptions, type CommandSpec, type OptionSpec } from "./spec.ts";
 export interface Parsed {
   readonly command: CommandSpec;
   readonly arguments: readonly string[];
+  readonly after: readonly string[] | null;
   readonly options: Options;
 }
 
@@ -54,15 +55,18 @@ export function parseCommand(command: CommandSpec, rest: readonly string[]): Par
       multiple: spec.several ?? false,
       ...(spec.short === undefined ? {} : { short: spec.short }),
     };
+  const end = command.after === undefined ? -1 : rest.indexOf("--");
+  const after = end < 0 ? null : rest.slice(end + 1);
+  const args = end < 0 ? [...rest] : rest.slice(0, end);
   let values: Record<string, unknown>;
   let positionals: string[];
   try {
-    ({ values, positionals } = parseArgs({ args: [...rest], options: config, allowPositionals: true, strict: true }));
+    ({ values, positionals } = parseArgs({ args, options: config, allowPositionals: true, strict: true }));
   } catch (error) {
     throw new UsageError(`ebb ${command.name}: ${wordsOf(error, Object.keys(specs))}`);
   }
   if (values["help"] !== true) checkArguments(command, positionals);
-  return { command, arguments: positionals, options: readerOf(command, values) };
+  return { command, arguments: positionals, after, options: readerOf(command, values) };
 }
 
 function checkArguments(command: CommandSpec, given: readonly string[]): void {
@@ -79,6 +83,7 @@ export function usageLine(command: CommandSpec): string {
     words.push(
       `[${spec.short ? `-${spec.short}|` : ""}--${name}${spec.value === undefined ? "" : ` ${spec.value}`}]${spec.several ? "…" : ""}`,
     );
+  if (command.after !== undefined) words.push(`[-- ${command.after}]`);
   return ["ebb", command.name, ...words].join(" ");
 }
 

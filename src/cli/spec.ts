@@ -20,6 +20,8 @@ export interface CommandSpec {
   readonly name: string;
   readonly summary: string;
   readonly arguments?: readonly ArgumentSpec[];
+  /** What stands behind "--" is passed on, as this. */
+  readonly after?: string;
   readonly options?: Readonly<Record<string, OptionSpec>>;
   /** Said below the options. */
   readonly notes?: readonly string[];

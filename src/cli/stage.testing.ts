@@ -182,3 +182,19 @@ async function functionDouble(
   response.writeHead(path === "/fail" ? 500 : 200, { "ebb-invocation-id": id, "content-type": "application/json" });
   response.end(JSON.stringify({ method: request.method, path, body, type: request.headers["content-type"] ?? null }));
 }
+
+/** What the world takes for the archive of a job. */
+export const nightly = {
+  "ebb.yaml": JSON.stringify({
+    functions: [],
+    jobs: [{ name: "nightly", source: "./nightly", command: ["true"] }],
+  }),
+  "nightly/x": "1",
+};
+
+export const jobCommands = [
+  ["jobs run", "nightly", "--project", "json", "--env", "A=1"],
+  ["jobs runs", "nightly", "--project", "json"],
+  ["jobs result", "ID", "--project", "json"],
+  ["jobs stop", "ID", "--project", "json"],
+] as const;

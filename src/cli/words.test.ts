@@ -4,8 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { referenceMarkdown } from "./help.ts";
 import { ago, figure, sanitized, stateWord } from "./output.ts";
-import { usageLine } from "./parse.ts";
-
+import { findCommand, parseCommand, usageLine } from "./parse.ts";
 import { commands } from "./table.ts";
 import { ahead, past } from "./time.ts";
 
@@ -16,7 +15,8 @@ test("nothing that drives a terminal gets through", () => {
 });
 
 test("ready, paused and none are told apart, and what is wrong goes before them", () => {
-  const word = (instances: number, paused: number, state = "ready") => stateWord({ state, instances, paused });
+  const word = (instances: number, paused: number, state = "ready") =>
+    stateWord({ kind: "function", state, instances, paused });
   assert.deepEqual([word(0, 0), word(2, 0), word(2, 1), word(2, 2)], ["asleep", "ready", "ready", "paused"]);
   assert.equal(word(1, 1, "crash_loop"), "crash_loop");
 });
@@ -45,4 +45,15 @@ test("every command is in the reference, can be loaded, and has a name of its ow
     assert.ok(usageLine(command).startsWith(`ebb ${command.name}`));
     assert.equal(typeof (await command.load()).run, "function");
   }
+});
+
+test("what stands behind -- is passed on where a command does so, and is no option of ebb's", () => {
+  const { command, rest } = findCommand(["jobs", "run", "x", "--memory", "64", "--", "--wait", "-x", "--"], commands)!;
+  const parsed = parseCommand(command, rest);
+  assert.deepEqual(
+    [parsed.arguments, parsed.after, parsed.options.number("memory")],
+    [["x"], ["--wait", "-x", "--"], 64],
+  );
+  assert.equal(parsed.options.flag("wait"), false);
+  assert.equal(parseCommand(command, ["x"]).after, null);
 });

@@ -14,6 +14,8 @@ import type {
   ProjectView,
   NewProjectSettings,
   RevisionRow,
+  RunOptions,
+  RunRow,
   SecretRow,
   SecretSet,
   TokenRow,
@@ -40,7 +42,7 @@ function tokensPath(project: string | null, id?: string): string {
 export type Client = ReturnType<typeof createClient>;
 
 export function createClient(options: ClientOptions) {
-  const { text, json, nothing, lines } = createTransport(options);
+  const { text, json, nothing, lines, bytes } = createTransport(options);
   return {
     url: options.url,
     token: options.token,
@@ -93,6 +95,20 @@ export function createClient(options: ClientOptions) {
         return { results, kept, keptMore, removed };
       }
       throw new ClientError("the deploy broke off before it told how it ended", null, null);
+    },
+
+    runs: {
+      start: (project: string, job: string, options: RunOptions = {}) =>
+        json<RunRow>(projectPath(project, "workloads", job, "runs"), { method: "POST", json: options }),
+      list: (project: string, job: string, query: { limit?: number } = {}) =>
+        json<RunRow[]>(projectPath(project, "workloads", job, "runs"), { query }),
+      /** With `waitSeconds`: when it has ended, or so much later. */
+      show: (project: string, run: string, waitSeconds?: number) =>
+        json<RunRow>(projectPath(project, "runs", run), { query: { waitSeconds } }),
+      stop: (project: string, run: string) =>
+        json<RunRow>(projectPath(project, "runs", run, "stop"), { method: "POST" }),
+      result: (project: string, run: string, index = 0) =>
+        bytes(projectPath(project, "runs", run, "result"), { query: { index } }),
     },
 
     secrets: {

@@ -56,6 +56,8 @@ export interface Transport {
   readonly text: (path: string, ask?: Ask) => Promise<string>;
   readonly json: <T>(path: string, ask?: Ask) => Promise<T>;
   readonly nothing: (path: string, ask?: Ask) => Promise<void>;
+  /** As they come. */
+  readonly bytes: (path: string, ask?: Ask) => Promise<AsyncIterable<Uint8Array>>;
   /** Parsed lines, as they come. Empty ones (heartbeats) are left out. */
   readonly lines: <T>(path: string, ask?: Ask) => AsyncGenerator<T, void>;
 }
@@ -103,6 +105,7 @@ export function createTransport(options: ClientOptions): Transport {
     text,
     json: async <T>(path: string, more?: Ask) => parse<T>(await text(path, more)),
     nothing: async (path, more) => void (await text(path, more)),
+    bytes: async (path, more) => (await ask(path, more)).body,
     async *lines<T>(path: string, more?: Ask) {
       const answer = await ask(path, { ...more, headers: { ...more?.headers, accept: "application/x-ndjson" } });
       let rest = "";

@@ -37,8 +37,9 @@ export interface WorkloadRow {
   readonly isolation: string;
   readonly instances: number;
   readonly paused: number;
-  readonly url: string;
-  readonly pathUrl: string;
+  /** null: a job, which is not called. */
+  readonly url: string | null;
+  readonly pathUrl: string | null;
   readonly triggers: readonly unknown[];
   readonly public: boolean;
   readonly max: number;
@@ -118,6 +119,49 @@ export interface LogRow {
   readonly message: string;
 }
 
+export interface TaskRow {
+  readonly index: number;
+  readonly state: string;
+  readonly reason: string | null;
+  readonly message: string | null;
+  readonly attempts: number;
+  readonly invocation: string | null;
+  readonly instance: string | null;
+  readonly started: string | null;
+  readonly ended: string | null;
+  readonly notBefore: string | null;
+  readonly exitCode: number | null;
+  readonly resultBytes: number | null;
+}
+
+export interface RunRow {
+  readonly id: string;
+  readonly project: string;
+  readonly workload: string;
+  readonly revision: number;
+  readonly state: string;
+  readonly reason: string | null;
+  readonly message: string | null;
+  readonly created: string;
+  readonly createdBy: string;
+  readonly started: string | null;
+  readonly ended: string | null;
+  readonly exitCode: number | null;
+  /** Names of what the run says itself. */
+  readonly env: readonly string[];
+  readonly args: readonly string[];
+  readonly memoryMb: number;
+  readonly tasks: readonly TaskRow[];
+}
+
+/** What a run says in the place of its job; null, left out: nothing. */
+export interface RunOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly args?: readonly string[] | null;
+  readonly memoryMb?: number | null;
+  readonly parallelism?: number | null;
+}
+
 export interface SecretRow {
   readonly name: string;
   readonly version: number;
@@ -185,8 +229,9 @@ export interface DeployedWorkload {
   readonly imageDigest: string | null;
   readonly command: readonly string[] | null;
   readonly public: boolean;
-  readonly url: string;
-  readonly pathUrl: string;
+  /** null: a job, which is not called. */
+  readonly url: string | null;
+  readonly pathUrl: string | null;
 }
 
 export interface Deployed {
@@ -231,6 +276,7 @@ export interface DeployOptions {
 export interface LogsQuery {
   readonly workload?: string;
   readonly invocation?: string;
+  readonly run?: string;
   /** Epoch ms. */
   readonly since?: number;
   readonly limit?: number;

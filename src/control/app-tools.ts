@@ -1,8 +1,15 @@
 // What deploy asks of the room app: reading ebb.yaml, recognising a folder, filling in settings.
 
-import type { ContainerDeclaration, FunctionDeclaration, ReadApp } from "#app/door.ts";
+import type { ContainerDeclaration, FunctionDeclaration, JobDeclaration, ReadApp } from "#app/door.ts";
 import type { ImageConfig } from "#images/door.ts";
-import type { ContainerSettings, FunctionSettings, Isolation, RuntimeName, SourcesOf } from "#model/workload.ts";
+import type {
+  ContainerSettings,
+  FunctionSettings,
+  Isolation,
+  JobSettings,
+  RuntimeName,
+  SourcesOf,
+} from "#model/workload.ts";
 
 /** What the command line may say over what the app file says. */
 export interface DeployFlags {
@@ -34,6 +41,11 @@ export interface SettledContainer {
   readonly sources: SourcesOf<ContainerSettings>;
 }
 
+export interface SettledJob {
+  readonly settings: JobSettings;
+  readonly sources: SourcesOf<JobSettings>;
+}
+
 export interface AppTools {
   readonly readApp: ReadApp;
   /** `source`: absolute path of the folder or file. EbbError deploy_refused, in words for the author, when it cannot tell. */
@@ -51,4 +63,9 @@ export interface AppTools {
     readonly config: ImageConfig;
     readonly isolation: Isolation;
   }) => SettledContainer;
+  readonly settleJob: (options: {
+    readonly declaration: JobDeclaration;
+    readonly flags: DeployFlags;
+    readonly isolation: Isolation;
+  }) => SettledJob;
 }

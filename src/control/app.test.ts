@@ -6,12 +6,13 @@ import { recogniseFolder } from "#app/list-folder.ts";
 import { readApp } from "#app/read.ts";
 import { settleContainer } from "#app/container-settings.ts";
 import { settle } from "#app/settings.ts";
+import { settleJob } from "#app/settle-job.ts";
 import { EbbError } from "#model/errors.ts";
 import { createWorld, functionOf, type World } from "./world.testing.ts";
 
 let world: World;
 before(async () => {
-  world = await createWorld({ app: { readApp, recognise: recogniseFolder, settle, settleContainer } });
+  world = await createWorld({ app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob } });
 });
 after(() => world.stop());
 

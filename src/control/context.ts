@@ -4,6 +4,7 @@ import type { Access } from "#access/door.ts";
 import type { LoadCaches, Builds, Interpreters } from "#builds/door.ts";
 import type { Fleet } from "#fleet/door.ts";
 import type { Images } from "#images/door.ts";
+import type { Jobs } from "#jobs/door.ts";
 import type { Clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
 import type { Isolation, Revision, WorkloadKey } from "#model/workload.ts";
@@ -12,7 +13,7 @@ import type { AppTools } from "./app-tools.ts";
 import type { Lanes } from "./lanes.ts";
 
 export interface ControlOptions {
-  readonly store: Pick<Store, "apply" | "audit" | "revisions" | "contentDigests">;
+  readonly store: Pick<Store, "apply" | "audit" | "revisions" | "runs" | "contentDigests">;
   readonly mirror: Mirror;
   readonly access: Pick<Access, "authenticate" | "authorize" | "mint" | "seal" | "open">;
   readonly builds: Pick<Builds, "receive" | "build" | "collect"> & { readonly loadCaches: Pick<LoadCaches, "forget"> };
@@ -20,6 +21,7 @@ export interface ControlOptions {
   readonly images: Pick<Images, "fetch" | "collect"> | null;
   readonly interpreters: Interpreters;
   readonly fleet: Pick<Fleet, "check">;
+  readonly jobs: Pick<Jobs, "make" | "accepted" | "latest" | "stopRun">;
   readonly app: AppTools;
   readonly clock: Clock;
   readonly tell: Tell;

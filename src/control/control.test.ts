@@ -369,44 +369,6 @@ test("a project's admin stays inside the project", async () => {
   await world.control.createToken(boss, { name: "x", project: "photos", scope: "admin", expiresMs: null });
 });
 
-test("every command leaves a row that says who did what to what", async () => {
-  const { control, admin } = world;
-  await control.createProject(admin, "photos");
-  await control.setProject(admin, "photos", { instances: 3 });
-  await world.deploy({ i: "1" }, { project: "photos", name: "a" });
-  await world.deploy({ i: "2" }, { project: "photos", name: "a" });
-  await control.rollback(admin, "photos", "a", null);
-  await control.restart(admin, "photos", "a");
-  await control.setSecret(admin, "photos", "KEY", "v");
-  await control.removeSecret(admin, "photos", "KEY");
-  const token = { name: "ci", project: "photos", scope: "read", expiresMs: null } as const;
-  const { id } = await control.createToken(admin, token);
-  await control.removeToken(admin, "photos", id);
-  await control.removeWorkload(admin, "photos", "a");
-  await control.removeProject(admin, "photos", true);
-  const rows = world.audits.filter(({ outcome, identity }) => outcome === "ok" && identity === admin.name);
-  assert.deepEqual(
-    rows.map(({ command, project, target }) => [command, project, target]),
-    [
-      ["projects create", null, "photos"],
-      ["projects set", null, "photos"],
-      ["workloads deploy", "photos", "a"],
-      ["workloads deploy", "photos", "a"],
-      ["workloads rollback", "photos", "a"],
-      ["workloads restart", "photos", "a"],
-      ["secrets set", "photos", "KEY"],
-      ["secrets remove", "photos", "KEY"],
-      ["tokens create", "photos", "ci"],
-      ["tokens remove", "photos", id],
-      ["workloads remove", "photos", "a"],
-      ["projects remove", null, "photos"],
-    ],
-  );
-  // A command that is added later belongs into the list above.
-  const ofRoom = Object.keys(control).filter((name) => !["bootstrap", "stop"].includes(name));
-  assert.equal(ofRoom.length, new Set(rows.map(({ command }) => command)).size, String(ofRoom));
-});
-
 test("names have their lengths, and what ebb needs for itself is reserved where it would collide", async () => {
   const refused = (name: string): Promise<void> =>
     assert.rejects(world.deploy({ i: "1" }, { name }), { code: "invalid_name" }, name);

@@ -4,6 +4,8 @@ import { deployLimits } from "#model/limits.ts";
 import { createCollector } from "./collect.ts";
 import type { Context, ControlOptions } from "./context.ts";
 import type { Control } from "./door.ts";
+import { runJob } from "./jobs/run.ts";
+import { stopRun } from "./jobs/stop.ts";
 import { createLanes } from "./lanes.ts";
 import { createProject } from "./projects/create.ts";
 import { removeProject } from "./projects/remove.ts";
@@ -45,6 +47,8 @@ export function createControl(options: ControlOptions): ControlRoom {
     rollback: (identity, project, workload, revision) => rollback(context, identity, project, workload, revision),
     restart: (identity, project, workload) => restart(context, identity, project, workload),
     removeWorkload: (identity, project, workload) => freeing(removeWorkload(context, identity, project, workload)),
+    runJob: (identity, project, workload, overrides) => runJob(context, identity, project, workload, overrides),
+    stopRun: (identity, project, run) => stopRun(context, identity, project, run),
     setSecret: (identity, project, name, value) => setSecret(context, identity, project, name, value),
     removeSecret: (identity, project, name) => removeSecret(context, identity, project, name),
     createToken: (identity, tokenOptions) => createToken(context, identity, tokenOptions),

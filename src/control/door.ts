@@ -2,6 +2,7 @@
 
 import type { Readable } from "node:stream";
 import type { Identity, Scope } from "#model/access.ts";
+import type { Run, RunId, RunOverrides } from "#model/run.ts";
 import type { Project, ProjectQuotas, Revision, WorkloadKind } from "#model/workload.ts";
 
 /** What a deploy tells while it works, one at a time: what it begins where that may take a while, and what is done. The last is `deployed` or the call throws. */
@@ -54,8 +55,9 @@ export interface DeployResult {
   readonly imageDigest: string | null;
   readonly command: readonly string[] | null;
   readonly public: boolean;
-  readonly url: string;
-  readonly pathUrl: string;
+  /** null: it is not called. */
+  readonly url: string | null;
+  readonly pathUrl: string | null;
 }
 
 export interface DeployRequest {
@@ -85,6 +87,9 @@ export interface Control {
   rollback(identity: Identity, project: string, workload: string, revision: number | null): Promise<Revision>;
   restart(identity: Identity, project: string, workload: string): Promise<void>;
   removeWorkload(identity: Identity, project: string, workload: string): Promise<void>;
+  /** Resolves when the run is on the disk: then it is run to its end. */
+  runJob(identity: Identity, project: string, workload: string, overrides: RunOverrides): Promise<Run>;
+  stopRun(identity: Identity, project: string, run: RunId): Promise<Run>;
   setSecret(
     identity: Identity,
     project: string,

@@ -14,10 +14,13 @@ import type { Upload } from "#builds/door.ts";
 import type { FetchOptions, Image, Images, ImageSource } from "#images/door.ts";
 import type { AuditEntry, Identity, Scope, Secret, Token } from "#model/access.ts";
 import type { Clock } from "#model/clock.ts";
+import { accept } from "#jobs/decide.ts";
 import { EbbError } from "#model/errors.ts";
+import { newInvocationId } from "#model/ids.ts";
 import type { Fact, Tell } from "#model/fact.ts";
 import type { Failure } from "#model/instance.ts";
 import { functionDefaults } from "#model/limits.ts";
+import type { Run } from "#model/run.ts";
 import {
   keyOf,
   contentDigestOf,
@@ -28,8 +31,9 @@ import {
   type Revision,
   type Workload,
 } from "#model/workload.ts";
-import type { Change, Mirror, Mutation } from "#store/door.ts";
+import type { Change, Mirror, Mutation, RunQuery } from "#store/door.ts";
 import type { AppTools, SettledFunction } from "./app-tools.ts";
+import { settleJob } from "#app/settle-job.ts";
 import { createControl, type ControlRoom } from "./control.ts";
 import type { ControlOptions } from "./context.ts";
 import type { DeployProgress, DeployRequest } from "./door.ts";
@@ -41,6 +45,7 @@ export function createMemoryState() {
   const revisions = new Map<string, Revision[]>();
   const tokens = new Map<string, Token>();
   const secrets = new Map<string, Secret>();
+  const runs: Run[] = [];
   const audits: AuditEntry[] = [];
   const listeners: Array<(mutations: readonly Mutation[]) => void> = [];
   const found = (workload: Workload | undefined) => {
@@ -71,6 +76,8 @@ export function createMemoryState() {
         const rest = (revisions.get(key) ?? []).filter(({ number }) => number !== mutation.number);
         return void revisions.set(key, rest);
       }
+      case "put_run":
+        return void runs.push(mutation.run);
       case "put_token":
         return void tokens.set(mutation.token.id, mutation.token);
       case "remove_token":
@@ -111,6 +118,16 @@ export function createMemoryState() {
         .toReversed()
         .slice(0, query.limit),
     revisions: async (key: { project: string; workload: string }) => revisions.get(keyOf(key)) ?? [],
+    runs: async ({ project, workload, id, limit }: RunQuery) =>
+      runs
+        .filter(
+          ({ revision, ...run }) =>
+            revision.project === project &&
+            (workload ?? revision.workload) === revision.workload &&
+            (id ?? run.id) === run.id,
+        )
+        .toReversed()
+        .slice(0, limit),
     contentDigests: async () => new Set([...revisions.values()].flat().map(contentDigestOf)),
   };
   return { mirror, store, audits };
@@ -130,6 +147,7 @@ const double: AppTools = {
   readApp,
   settle,
   settleContainer,
+  settleJob,
   recognise: async (_source, declaration) => ({ runtime: declaration.runtime ?? "node26", entry: null }),
 };
 
@@ -300,6 +318,15 @@ export async function createWorld(
         fetching(`an interpreter for ${runtime}`);
         await Promise.resolve();
       },
+    },
+    jobs: {
+      make: (request) => {
+        const nowMs = clock.wallMs();
+        return accept({ id: newInvocationId(nowMs), ...request }, nowMs);
+      },
+      accepted: ({ id }) => void effects.push(`accepted ${id}`),
+      latest: (run) => run,
+      stopRun: async (id) => void effects.push(`stopped ${id}`),
     },
     fleet: {
       check: async (revision) => {

@@ -3,7 +3,7 @@
 import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import { machineLimits, waitingLimits } from "#model/limits.ts";
-import { keyOf, type ProjectQuotas, type Revision } from "#model/workload.ts";
+import { keyOf, type JobRevision, type ProjectQuotas, type Revision, type ServingRevision } from "#model/workload.ts";
 import { admit, type Admission as Verdict, type IdleInstance, type Taken } from "./decide.ts";
 import { Ledger, type Group } from "./member.ts";
 import { Starts, Turns } from "./turns.ts";
@@ -36,8 +36,13 @@ const oneOffs = Symbol("one-offs");
 interface OneOffWait {
   readonly bytes: number;
   readonly takesTurn: boolean;
+  /** A run's: of a project, whose quotas count it. */
+  readonly of: JobRevision | null;
+  readonly held: (why: "capacity" | "over_quota") => void;
   readonly admitted: PromiseWithResolvers<() => void>;
   readonly cancel: Cancel;
+  /** With these claims room is being made for it. */
+  claimed: Ledger | null;
 }
 
 export class Admission {
@@ -87,7 +92,7 @@ export class Admission {
   }
 
   /** One more would start at once, nothing would go for it, and nobody waits who was there before. */
-  roomFor(revision: Revision): boolean {
+  roomFor(revision: ServingRevision): boolean {
     if (this.#closed || this.#starts.full) return false;
     if (this.#turns.size > 0 || this.#blocked.size > 0 || this.#oneOffs.length > 0) return false;
     return this.#verdict(revision.settings.memoryMb * MiB, revision).kind === "start";
@@ -114,17 +119,47 @@ export class Admission {
     const wait: OneOffWait = {
       bytes,
       takesTurn,
+      of: null,
+      held: () => undefined,
       admitted,
       cancel: this.#options.clock.after(waitingLimits.deadlineMs, () => {
-        const at = this.#oneOffs.indexOf(wait);
-        if (at < 0) return;
-        this.#oneOffs.splice(at, 1);
-        admitted.reject(this.#noRoom(bytes));
+        if (this.#withdraw(wait)) admitted.reject(this.#noRoom(bytes));
       }),
+      claimed: null,
     };
     this.#oneOffs.push(wait);
     this.#pump();
     return admitted.promise;
+  }
+
+  /**
+   * The same for a run (`withdraw` answers whether it still waited), whose project's quotas count it, and which waits for as long as it takes; `held` says for what. What it
+   * takes is its project's, and given back as such. Throws EbbError stopping, also after `withdraw`.
+   */
+  execution(
+    bytes: number,
+    of: JobRevision,
+    held: (why: "capacity" | "over_quota") => void,
+  ): { readonly admitted: Promise<() => void>; readonly withdraw: () => boolean } {
+    const admitted = Promise.withResolvers<() => void>();
+    const wait: OneOffWait = { bytes, takesTurn: true, of, held, admitted, cancel: () => undefined, claimed: null };
+    const withdraw = (): boolean => {
+      const waited = this.#withdraw(wait);
+      if (waited) admitted.reject(new EbbError("stopping", "it is not to be started any more"));
+      return waited;
+    };
+    if (this.#closed) admitted.reject(new EbbError("stopping", "ebb is stopping"));
+    else {
+      this.#oneOffs.push(wait);
+      this.#pump();
+    }
+    return { admitted: admitted.promise, withdraw };
+  }
+
+  #withdraw(wait: OneOffWait): boolean {
+    const at = this.#oneOffs.indexOf(wait);
+    if (at >= 0) this.#oneOffs.splice(at, 1);
+    return at >= 0;
   }
 
   /** Nothing starts any more. */
@@ -185,15 +220,23 @@ export class Admission {
     for (let i = 0; i < this.#oneOffs.length;) {
       const wait = this.#oneOffs[i]!;
       if (wait.takesTurn && !this.#starts.may(oneOffs)) return;
-      const verdict = this.#verdict(wait.bytes, null);
+      // Nothing has been given back since room was made for it.
+      if (wait.claimed === this.#claims) {
+        i++;
+        continue;
+      }
+      const verdict = this.#verdict(wait.bytes, wait.of);
       if (verdict.kind === "start") {
         this.#oneOffs.splice(i, 1);
         wait.cancel();
-        this.ledger.take(null, wait.bytes);
+        this.ledger.take(wait.of?.project ?? null, wait.bytes);
         wait.admitted.resolve(wait.takesTurn ? this.#begin(oneOffs) : () => undefined);
         continue;
       }
-      if (verdict.kind === "wait") this.#makeRoom(null, wait.bytes, verdict.evict);
+      if (verdict.kind === "wait") {
+        wait.claimed = this.#claims;
+        this.#makeRoom(wait.of?.project ?? null, wait.bytes, verdict.evict);
+      } else wait.held(verdict.why);
       i++;
     }
   }

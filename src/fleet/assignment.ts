@@ -4,7 +4,7 @@ import { EbbError } from "#model/errors.ts";
 import type { Secret } from "#model/access.ts";
 import type { InstanceId } from "#model/ids.ts";
 import { sandboxLimits } from "#model/limits.ts";
-import type { FunctionRevision, Revision } from "#model/workload.ts";
+import type { Egress, EgressClass, FunctionRevision, Revision, ServingRevision } from "#model/workload.ts";
 import type { Assignment, PoolKey } from "#sandbox/door.ts";
 
 const MiB = 1024 * 1024;
@@ -12,10 +12,14 @@ const MiB = 1024 * 1024;
 /** Where a program listens that listens itself; inside a network namespace of its own, so the same for all. */
 export const programPort = 8080;
 
-export function poolKeyOf(revision: Revision): PoolKey {
+/** A list is opened when it is assigned. */
+export function egressClassOf(egress: Egress): EgressClass {
+  return typeof egress === "string" ? egress : "none";
+}
+
+export function poolKeyOf(revision: ServingRevision): PoolKey {
   const { memoryMb } = revision.settings;
-  // A list is opened when it is assigned.
-  const egress = typeof revision.settings.egress === "string" ? revision.settings.egress : "none";
+  const egress = egressClassOf(revision.settings.egress);
   if (revision.kind === "container")
     return { image: revision.imageDigest, memoryMb, tmpBytes: revision.settings.writableMb * MiB, egress };
   const { runtime } = revision.settings;
@@ -23,11 +27,11 @@ export function poolKeyOf(revision: Revision): PoolKey {
 }
 
 /** A runtime of ebb's is in it, and marks what belongs to which invocation; others are programs that know nothing of ebb. */
-export function hasShim(revision: Revision): boolean {
+export function hasShim(revision: ServingRevision): boolean {
   return revision.kind === "function" && revision.settings.runtime !== "custom";
 }
 
-function portOf(revision: Revision): number {
+function portOf(revision: ServingRevision): number {
   return revision.kind === "container" ? revision.settings.port : programPort;
 }
 
@@ -57,12 +61,12 @@ export function environmentOf(
   env["EBB_WORKLOAD"] = workload;
   env["EBB_REVISION"] = `r${revision.number}`;
   env["EBB_INTERNAL_URL"] = internalUrl;
-  env["PORT"] = String(portOf(revision));
+  if (revision.kind !== "job") env["PORT"] = String(portOf(revision));
   return env;
 }
 
 export function assignmentOf(
-  revision: Revision,
+  revision: ServingRevision,
   options: {
     readonly instance: InstanceId;
     readonly env: Readonly<Record<string, string>>;

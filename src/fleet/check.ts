@@ -2,7 +2,7 @@
 
 import { newErrorId, type SandboxId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
-import type { Revision } from "#model/workload.ts";
+import type { ServingRevision } from "#model/workload.ts";
 import type { Ready } from "#sandbox/door.ts";
 import type { Fleet } from "./door.ts";
 import { launch, tellOfUseless, type LaunchContext } from "./launch.ts";
@@ -22,12 +22,12 @@ export interface CheckContext extends LaunchContext {
 const MiB = 1024 * 1024;
 const tailLines = 100;
 
-export async function check(revision: Revision, context: CheckContext): Promise<Checked> {
+export async function check(revision: ServingRevision, context: CheckContext): Promise<Checked> {
   return (await checkIn(revision, context, true)) ?? (await checkIn(revision, context, false))!;
 }
 
 /** Null: the sandbox that was started ahead was of no use. */
-async function checkIn(revision: Revision, context: CheckContext, ahead: boolean): Promise<Checked | null> {
+async function checkIn(revision: ServingRevision, context: CheckContext, ahead: boolean): Promise<Checked | null> {
   const turnOver = await context.admit(revision.settings.memoryMb * MiB);
   const { member, preparing } = context.begin(ahead);
   try {
@@ -55,7 +55,7 @@ async function checkIn(revision: Revision, context: CheckContext, ahead: boolean
 }
 
 /** What the check compiled, for the starts to come. Without it they are slower and right all the same: it fails no deploy. */
-async function keep(context: CheckContext, revision: Revision, ready: Ready): Promise<void> {
+async function keep(context: CheckContext, revision: ServingRevision, ready: Ready): Promise<void> {
   if (ready.loadCache === undefined || revision.kind !== "function") return;
   try {
     await context.loadCaches.keep(revision, ready.entry ?? revision.settings.entry, ready.loadCache);

@@ -3,13 +3,14 @@
 import type { Duplex } from "node:stream";
 import type { InstanceId, InvocationId } from "#model/ids.ts";
 import type { Failure, InstanceView, StartPhases } from "#model/instance.ts";
-import type { Revision, WorkloadKey } from "#model/workload.ts";
-import type { Exit, OneOff, OneOffResult, Ready, SandboxUsage, SocketReader } from "#sandbox/door.ts";
+import type { RunId } from "#model/run.ts";
+import type { JobRevision, ServingRevision, WorkloadKey } from "#model/workload.ts";
+import type { Exit, OneOff, OneOffResult, OutputSource, Ready, SandboxUsage, SocketReader } from "#sandbox/door.ts";
 
 /** A ready instance, as the activator uses it. */
 export interface Instance {
   readonly id: InstanceId;
-  readonly revision: Revision;
+  readonly revision: ServingRevision;
   /** How an invocation in it ends; see Ready. */
   readonly done: "response" | "told";
   readonly phases: StartPhases;
@@ -35,9 +36,36 @@ export interface InstanceUser {
   /** Nothing of it is left; what was in it is lost. */
   gone(instance: InstanceId, exit: Exit): void;
   /** A start did not succeed; `crashLoop`: the next is tried only after `retryInMs`. */
-  startFailed(revision: Revision, failure: Failure, retryInMs: number): void;
+  startFailed(revision: ServingRevision, failure: Failure, retryInMs: number): void;
   /** No memory (or quota) for what is wanted; clears by itself when some is freed. */
-  full(revision: Revision, why: "capacity" | "over_quota"): void;
+  full(revision: ServingRevision, why: "capacity" | "over_quota"): void;
+}
+
+/** One attempt at a task of a run. */
+export interface ExecutionSpec {
+  readonly revision: JobRevision;
+  readonly memoryMb: number;
+  readonly command: readonly string[];
+  /** Over the revision's own. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly run: RunId;
+  /** What its log lines belong to. */
+  readonly execution: InvocationId;
+  /** There is no room for it yet. May be called often. */
+  readonly held: (why: "capacity" | "over_quota") => void;
+}
+
+export interface Execution {
+  readonly instance: InstanceId;
+  /** Memory and a turn are taken for it; now it is to be started, or stopped. Rejects with EbbError stopping. */
+  readonly admitted: Promise<void>;
+  /** `opened`: its output can be read from here on. null: it runs; otherwise nothing of it is left. Once. */
+  start(opened: (output: OutputSource) => void): Promise<Failure | null>;
+  /** Nothing of it is left. */
+  readonly over: Promise<Exit>;
+  usage(): SandboxUsage;
+  /** SIGTERM, then SIGKILL after `graceMs`; one that waits still waits no longer. Resolves when nothing is left. */
+  stop(graceMs: number): Promise<void>;
 }
 
 export interface FleetState {
@@ -64,15 +92,15 @@ export interface Fleet {
   /** Drains everything; what is open after `drainMs` is killed. */
   stop(drainMs: number): Promise<void>;
   /** So many instances of this revision: starts, or drains idle ones first. The autoscaler alone calls it. */
-  want(revision: Revision, count: number, reasons: readonly string[]): void;
+  want(revision: ServingRevision, count: number, reasons: readonly string[]): void;
   /** Drains every instance of the workload that is not of `keep` (null: all), and replaces nothing by itself. */
-  retire(workload: WorkloadKey, keep: Revision | null, reason: string): void;
+  retire(workload: WorkloadKey, keep: ServingRevision | null, reason: string): void;
   /** The autoscaler: `after` serves from now on in the place of `before`, and may be called: its kind of sandbox is kept ready. */
-  expect(before: Revision | null, after: Revision | null): void;
+  expect(before: ServingRevision | null, after: ServingRevision | null): void;
   /** The autoscaler: less runs than before, something may be idle now; those that wait for memory are looked at again. */
   eased(): void;
   /** The autoscaler: one more would start at once, and nothing would go for it. */
-  roomFor(revision: Revision): boolean;
+  roomFor(revision: ServingRevision): boolean;
   /** The activator: nothing runs in a released instance any more. */
   idle(instance: InstanceId): void;
   /** The activator has released it by itself (a timeout above concurrency 1): no longer counted as live, and so replaced. */
@@ -81,9 +109,11 @@ export interface Fleet {
   kill(instance: InstanceId, reason: string): void;
   /** Loads a revision in a sandbox of its own, with its own environment, secrets and egress; unbilled. */
   check(
-    revision: Revision,
+    revision: ServingRevision,
   ): Promise<Ready | { readonly ok: false; readonly failure: Failure; readonly output: string }>;
-  /** One program in a sandbox of its own; unbilled. */
+  /** Waits for as long as it takes until there is room for it. */
+  execute(spec: ExecutionSpec): Execution;
+  /** One program of ebb's own in a sandbox of its own; unbilled. */
   run(spec: OneOff): Promise<OneOffResult>;
   instances(workload?: WorkloadKey): readonly InstanceView[];
   workloadState(workload: WorkloadKey): WorkloadFleetState;

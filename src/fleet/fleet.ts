@@ -4,13 +4,14 @@ import type { Activator } from "#activator/door.ts";
 import { type InstanceId, type SandboxId } from "#model/ids.ts";
 import type { Failure, InstanceView } from "#model/instance.ts";
 import { sandboxLimits } from "#model/limits.ts";
-import type { ProjectQuotas, Revision, WorkloadKey } from "#model/workload.ts";
+import type { ProjectQuotas, ServingRevision, WorkloadKey } from "#model/workload.ts";
 import type { Exit, OneOff, OneOffResult, Ready } from "#sandbox/door.ts";
 import { Admission } from "./admission.ts";
 import { poolKeyOf } from "./assignment.ts";
 import { check, type Checked } from "./check.ts";
 import { endedLikeACrash, sandboxMemoryBytes, surplus, type CrashLoop, type LiveInstance } from "./decide.ts";
-import type { Fleet, FleetState, InstanceUser, WorkloadFleetState } from "./door.ts";
+import type { Execution, ExecutionSpec, Fleet, FleetState, InstanceUser, WorkloadFleetState } from "./door.ts";
+import { execute } from "./execution.ts";
 import { idleInstances } from "./idle.ts";
 import { launch, tellOfUseless, type LaunchContext } from "./launch.ts";
 import {
@@ -64,6 +65,7 @@ class SandboxFleet implements Fleet {
   readonly #registry: Registry;
   readonly #members = new Map<InstanceId, Member>();
   readonly #oneOffs = new Set<Promise<unknown>>();
+  readonly #executions = new Set<Execution>();
   readonly #pool: Pool;
   readonly #pausing: Pausing;
   readonly #liveness: Liveness;
@@ -111,6 +113,7 @@ class SandboxFleet implements Fleet {
       this.#cancelRetry(group);
     }
     const pool = this.#pool.stop();
+    const executions = [...this.#executions].map((execution) => execution.stop(drainMs));
     const members = [...this.#members.values()];
     for (const member of members) this.#letGo(member, "ebb is stopping");
     const cancel = this.#options.clock.after(drainMs, () => {
@@ -118,19 +121,19 @@ class SandboxFleet implements Fleet {
     });
     await Promise.all(members.map((member) => member.left.promise));
     cancel();
-    await pool;
+    await Promise.all([pool, ...executions]);
     // What one-off programs are still at is ended by the driver's own stop.
     const programs = Promise.allSettled(this.#oneOffs);
     await this.#options.driver.stop();
     await programs;
   }
 
-  expect(before: Revision | null, after: Revision | null): void {
+  expect(before: ServingRevision | null, after: ServingRevision | null): void {
     if (after !== null) this.#pool.expect(poolKeyOf(after), 1);
     if (before !== null) this.#pool.expect(poolKeyOf(before), -1);
   }
 
-  want(revision: Revision, count: number, reasons: readonly string[]): void {
+  want(revision: ServingRevision, count: number, reasons: readonly string[]): void {
     if (this.#stopping) return;
     const group = this.#registry.group(revision) ?? (count > 0 ? this.#registry.makeGroup(revision) : null);
     if (!group) return;
@@ -151,7 +154,7 @@ class SandboxFleet implements Fleet {
     if (count > before && failure) this.#options.user().startFailed(revision, failure, this.#untilMs(crash));
   }
 
-  retire(workload: WorkloadKey, keep: Revision | null, reason: string): void {
+  retire(workload: WorkloadKey, keep: ServingRevision | null, reason: string): void {
     const groups = [...(this.#registry.workload(workload)?.groups ?? [])];
     for (const group of groups) {
       if (keep && group.revision.number === keep.number) continue;
@@ -173,7 +176,7 @@ class SandboxFleet implements Fleet {
     this.#admission.eased();
   }
 
-  roomFor(revision: Revision): boolean {
+  roomFor(revision: ServingRevision): boolean {
     return this.#admission.roomFor(revision);
   }
 
@@ -196,7 +199,7 @@ class SandboxFleet implements Fleet {
     this.#admission.freed();
   }
 
-  check(revision: Revision): Promise<Checked> {
+  check(revision: ServingRevision): Promise<Checked> {
     return check(revision, {
       ...this.#options,
       admit: (bytes) => this.#admission.oneOff(bytes, true),
@@ -206,6 +209,14 @@ class SandboxFleet implements Fleet {
       },
       over: (member) => this.#end(member, 0, "checked"),
     });
+  }
+
+  execute(spec: ExecutionSpec): Execution {
+    const gone = (): void => void this.#executions.delete(execution);
+    const execution = execute({ ...this.#options, admission: this.#admission, gone }, spec);
+    this.#executions.add(execution);
+    execution.admitted.catch(gone);
+    return execution;
   }
 
   async run(spec: OneOff): Promise<OneOffResult> {
@@ -345,7 +356,7 @@ class SandboxFleet implements Fleet {
     this.#cancelRetry(group);
   }
 
-  #newMember(group: Group | null, revision: Revision): Member {
+  #newMember(group: Group | null, revision: ServingRevision): Member {
     const member = newMember(group, revision, this.#options.clock);
     this.#members.set(member.id, member);
     group?.members.add(member);

@@ -127,7 +127,7 @@ function tooLate(member: Member, limitMs: number): Failed {
   };
 }
 
-function failureOf(context: LaunchContext, error: unknown): Failed {
+export function failureOf(context: LaunchContext, error: unknown): Failed {
   if (error instanceof EbbError)
     return {
       ok: false,

@@ -3,7 +3,7 @@
 import type { Clock } from "#model/clock.ts";
 import { newInstanceId, type InstanceId, type SandboxId } from "#model/ids.ts";
 import type { Failure, InstanceState, InstanceView } from "#model/instance.ts";
-import type { Isolation, Revision } from "#model/workload.ts";
+import type { Isolation, ServingRevision } from "#model/workload.ts";
 import type { Exit } from "#sandbox/door.ts";
 import type { Taken } from "./decide.ts";
 
@@ -12,7 +12,7 @@ const MiB = 1024 * 1024;
 /** All instances of one revision, and how many there shall be. */
 export interface Group {
   readonly key: string;
-  readonly revision: Revision;
+  readonly revision: ServingRevision;
   wanted: number;
   readonly members: Set<Member>;
   /** Why the next start is not admitted; told once. */
@@ -28,7 +28,7 @@ export interface Member {
   readonly id: InstanceId;
   /** null: the load check of a deploy; nobody uses it. */
   readonly group: Group | null;
-  readonly revision: Revision;
+  readonly revision: ServingRevision;
   readonly memoryBytes: number;
   readonly startedMs: number;
   readonly startUs: number;
@@ -54,7 +54,7 @@ export interface Member {
   readonly left: PromiseWithResolvers<void>;
 }
 
-export function newMember(group: Group | null, revision: Revision, clock: Clock): Member {
+export function newMember(group: Group | null, revision: ServingRevision, clock: Clock): Member {
   return {
     id: newInstanceId(),
     group,

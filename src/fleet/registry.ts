@@ -2,7 +2,7 @@
 
 import type { Clock } from "#model/clock.ts";
 import type { Failure } from "#model/instance.ts";
-import { revisionKeyOf, WorkloadMap, type Revision, type WorkloadKey } from "#model/workload.ts";
+import { revisionKeyOf, WorkloadMap, type ServingRevision, type WorkloadKey } from "#model/workload.ts";
 import { backoffMs, crashLoopFailures, type CrashLoop } from "./decide.ts";
 import type { WorkloadFleetState } from "./door.ts";
 import { isLive, type Group } from "./member.ts";
@@ -33,11 +33,11 @@ export class Registry {
     return this.#workloads.get(key) ?? null;
   }
 
-  group(revision: Revision): Group | null {
+  group(revision: ServingRevision): Group | null {
     return this.#groups.get(revisionKeyOf(revision)) ?? null;
   }
 
-  makeGroup(revision: Revision): Group {
+  makeGroup(revision: ServingRevision): Group {
     const group: Group = {
       key: revisionKeyOf(revision),
       revision,
@@ -72,13 +72,13 @@ export class Registry {
     if (entry.groups.size === 0) this.#workloads.delete(key);
   }
 
-  succeeded(revision: Revision): void {
+  succeeded(revision: ServingRevision): void {
     const entry = this.workload(revision);
     if (entry) entry.crash = null;
   }
 
   /** A start that began at `startUs` failed. Those that began before the last failure failed with it: one failure, not several. */
-  failed(revision: Revision, failure: Failure, startUs: number): CrashLoop {
+  failed(revision: ServingRevision, failure: Failure, startUs: number): CrashLoop {
     const entry = this.#entry(revision);
     entry.lastFailure = { ...failure, timeMs: this.#clock.wallMs() };
     const before = entry.crash?.revision === revision.number ? entry.crash : null;
@@ -90,7 +90,7 @@ export class Registry {
     return entry.crash;
   }
 
-  backingOff(revision: Revision): CrashLoop | null {
+  backingOff(revision: ServingRevision): CrashLoop | null {
     const crash = this.workload(revision)?.crash;
     if (!crash || crash.revision !== revision.number) return null;
     return crash.untilUs > this.#clock.monotonicUs() ? crash : null;

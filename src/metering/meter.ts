@@ -234,7 +234,7 @@ class InstanceMarks implements InstanceMeter {
     this.#options = options;
     this.#instance = marks.nextInstance();
     // An instance that nobody calls matters only where it is kept on purpose; others are declared by their first call.
-    if (options.revision.settings.min === 0) return;
+    if (minOf(options.revision) === 0) return;
     marks.becameProvisioned(this);
     this.#declare();
   }
@@ -327,7 +327,8 @@ class InstanceMarks implements InstanceMeter {
   #declare(): EbbError | null {
     const { id, revision } = this.#options;
     const { project, workload, settings } = revision;
-    const { memoryMb, min } = settings;
+    const { memoryMb } = settings;
+    const min = minOf(revision);
     const atUs = this.#marks.clock.monotonicUs();
     const of = { id, project, workload, revision: revision.number, memoryMb, min };
     this.#declared = true;
@@ -357,6 +358,11 @@ class InstanceMarks implements InstanceMeter {
       return null;
     }
   }
+}
+
+/** A run of a job is there for as long as it runs. */
+function minOf(revision: Revision): number {
+  return revision.kind === "job" ? 0 : revision.settings.min;
 }
 
 function bootId(): string {

@@ -1,8 +1,9 @@
 // Facts: what happened inside ebb, told to whoever listens. Telling never waits and never fails.
 
-import type { InstanceId } from "./ids.ts";
+import type { InstanceId, InvocationId } from "./ids.ts";
 import type { Failure, StartPhases } from "./instance.ts";
 import type { InvocationRecord } from "./invocation.ts";
+import type { RunId } from "./run.ts";
 
 export type Fact =
   | {
@@ -77,6 +78,18 @@ export type Fact =
       readonly workload: string;
       readonly name: string;
       readonly reasons: readonly string[];
+    }
+  | {
+      /** An attempt at a task of a run is over. */
+      readonly kind: "execution_ended";
+      readonly project: string;
+      readonly workload: string;
+      readonly run: RunId;
+      readonly execution: InvocationId;
+      readonly instance: InstanceId;
+      /** null: there is nothing to say of it. */
+      readonly message: string | null;
+      readonly failed: boolean;
     }
   | { readonly kind: "worker_restarted"; readonly worker: "store" | "telemetry" | "spawner"; readonly reason: string }
   | { readonly kind: "defect"; readonly errorId: string; readonly where: string; readonly error: unknown };

@@ -2,12 +2,21 @@
 
 import type { InstanceId, InvocationId } from "./ids.ts";
 
-export type TriggerKind = "http" | "internal" | "object" | "schedule" | "queue" | "nats" | "mqtt";
+export type TriggerKind = "http" | "internal" | "object" | "schedule" | "queue" | "nats" | "mqtt" | "manual";
 
 export type Outcome = "ok" | "error" | "timeout" | "memory" | "exited" | "client_gone" | "refused" | "interrupted";
 
 /** By the numbers they have on the disk: never reorder, only append. */
-export const triggerKinds: readonly TriggerKind[] = ["http", "internal", "object", "schedule", "queue", "nats", "mqtt"];
+export const triggerKinds: readonly TriggerKind[] = [
+  "http",
+  "internal",
+  "object",
+  "schedule",
+  "queue",
+  "nats",
+  "mqtt",
+  "manual",
+];
 export const outcomes: readonly Outcome[] = [
   "ok",
   "error",

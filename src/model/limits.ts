@@ -48,6 +48,43 @@ export const functionBounds = {
   commandArgs: 64,
 } as const;
 
+export const jobDefaults = {
+  memoryMb: 512,
+  cpu: 1,
+  timeoutSeconds: 86_400,
+  retries: 0,
+  parallelism: 1,
+} as const;
+
+export const jobBounds = {
+  timeoutSeconds: { min: 1, max: 86_400 },
+  retries: { min: 0, max: 10 },
+  parallelism: { min: 1, max: 100 },
+} as const;
+
+export const jobLimits = {
+  /** Runs of a project that have not ended; more are refused. */
+  openRunsPerProject: 10_000,
+  /** Ended runs of a job that are kept, the newest. */
+  endedRunsKept: 1_000,
+  runsPerQuery: 1_000,
+  /** What a run may say in the place of the job's own. */
+  overrideBytes: 32 * KiB,
+  /** Of what a task writes to /ebb/result; more is not kept. */
+  resultBytes: 16 * MiB,
+  /** All results of a project; the oldest go first. */
+  resultsBytesPerProject: 1 * GiB,
+  /** Between SIGTERM and SIGKILL, at a stop, a timeout, and the stop of ebb. */
+  stopGraceMs: 5_000,
+  /** Before the next attempt after one that failed: doubles, up to the longest. */
+  retryFirstMs: 1_000,
+  retryMaxMs: 300_000,
+  /** Starts of one task that the platform failed, in a row; then it has failed. */
+  platformTries: 10,
+  /** An answer about a run waits so long for its end. */
+  waitMaxSeconds: 60,
+} as const;
+
 export const httpLimits = {
   requestHeadBytes: 64 * 1024,
   requestHeaderCount: 200,

@@ -71,6 +71,22 @@ export interface ContainerSettings extends WorkloadSettings, ServingSettings {
   readonly writableMb: number;
 }
 
+/** What a run of it is. The root is that of a runtime, with the code in it. */
+export interface JobSettings extends WorkloadSettings {
+  /** Which interpreters are there; the command says which one it wants. */
+  readonly runtime: RuntimeName;
+  /** Program and arguments, relative to the code. */
+  readonly command: readonly string[];
+  /** Behind the command; a run may have others. */
+  readonly args: readonly string[];
+  /** Attempts after the first that failed, of each task. */
+  readonly retries: number;
+  /** Tasks of a run, all at the same time; each is told its index. */
+  readonly parallelism: number;
+  /** What the platform interrupted is started again, without using a retry. */
+  readonly rerunOnInterrupt: boolean;
+}
+
 /** Where an effective setting comes from, for `ebb show`. */
 export type SettingSource = "app file" | "flag" | "image" | "recognised" | "default";
 
@@ -106,12 +122,24 @@ export interface ContainerRevision extends RevisionOf<"container", ContainerSett
   readonly imageDigest: string;
 }
 
-/** Jobs come beside these. */
-export type Revision = FunctionRevision | ContainerRevision;
+export interface JobRevision extends RevisionOf<"job", JobSettings> {
+  /** As a function's, and built the same way. */
+  readonly codeDigest: string;
+}
+
+/** What is called, and scales by its calls. */
+export type ServingRevision = FunctionRevision | ContainerRevision;
+
+export type Revision = ServingRevision | JobRevision;
+
+/** null: it is no workload that is called. */
+export function servingOf(revision: Revision): ServingRevision | null {
+  return revision.kind === "job" ? null : revision;
+}
 
 /** What it is made of, by its content: code or image. What some revision names is kept. */
 export function contentDigestOf(revision: Revision): string {
-  return revision.kind === "function" ? revision.codeDigest : revision.imageDigest;
+  return revision.kind === "container" ? revision.imageDigest : revision.codeDigest;
 }
 
 export interface Workload extends WorkloadKey {

@@ -25,6 +25,8 @@ interface PoolBounds {
   /** What may be written: below /tmp, or with an image anywhere. */
   readonly tmpBytes: number;
   readonly egress: EgressClass;
+  /** For a program that is run to its end: any that the root has, and what it leaves as its result can be read. */
+  readonly toEnd?: true;
 }
 
 /** What makes a sandbox an instance of one revision, once and for ever. */
@@ -40,9 +42,9 @@ export interface Assignment {
   readonly signature: Signature | null;
   /** Runtime custom and images: program and arguments. */
   readonly command: readonly string[] | null;
-  /** Where such a program listens itself, and how it is known that it serves. */
+  /** Where such a program listens itself, and how it is known that it serves; null: it runs to its end, and is ready as it begins. */
   readonly port: number;
-  readonly probe: Probe;
+  readonly probe: Probe | null;
   readonly concurrency: number;
   /** Environment with the secrets in it. Never in an argument, a file of the host, or a log. */
   readonly env: Readonly<Record<string, string>>;
@@ -89,6 +91,8 @@ export interface Exit {
   readonly code: number | null;
   /** For the author of the function: `out of memory: 256 MiB, peak 256; raise memoryMb.` */
   readonly message: string;
+  /** What a program that was run to its end has used in all, where that is known. */
+  readonly usage?: SandboxUsage;
 }
 
 export interface SandboxUsage {
@@ -99,7 +103,13 @@ export interface SandboxUsage {
 
 /** Where the output can be read, in the words of telemetry's reader of that kind; cloneable. */
 export type OutputSource =
-  | { readonly kind: "fifo"; readonly stdout: string; readonly stderr: string; readonly frames: string | null }
+  | {
+      readonly kind: "fifo";
+      readonly stdout: string;
+      readonly stderr: string;
+      readonly frames: string | null;
+      readonly result?: string;
+    }
   | { readonly kind: "none" };
 
 export interface Capabilities {

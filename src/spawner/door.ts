@@ -21,7 +21,13 @@ export interface LaunchSpec {
   /** Unix socket path to listen on and pass as fd 3 (made here, mode 0600, unlinked with the process); null: none. */
   readonly listen: string | null;
   /** FIFO paths (made by `fifos`) opened for writing as fds 1, 2 and, where there is a third, 4. */
-  readonly output: { readonly stdout: string; readonly stderr: string; readonly frames: string | null };
+  readonly output: {
+    readonly stdout: string;
+    readonly stderr: string;
+    readonly frames: string | null;
+    /** Not opened here: whoever writes to it does so by its name. */
+    readonly result?: string;
+  };
   /** What asks it to end, where that is not SIGTERM: an image may say so. */
   readonly endSignal?: NodeJS.Signals;
   /** What to send to which process of the launched tree on `signal`: the process itself, or the pid that a file names (crun --pid-file). */

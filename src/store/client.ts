@@ -129,6 +129,15 @@ class StoreClient implements Store {
   revisions(...args: Parameters<Store["revisions"]>): ReturnType<Store["revisions"]> {
     return this.#call("revisions", args);
   }
+  runs(...args: Parameters<Store["runs"]>): ReturnType<Store["runs"]> {
+    return this.#call("runs", args);
+  }
+  openRuns(): ReturnType<Store["openRuns"]> {
+    return this.#call("openRuns", []);
+  }
+  async updateRuns(...args: Parameters<Store["updateRuns"]>): Promise<void> {
+    await this.#call("updateRuns", args);
+  }
   async contentDigests(): Promise<ReadonlySet<string>> {
     return new Set(await this.#call("contentDigests", []));
   }

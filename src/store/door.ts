@@ -2,13 +2,14 @@
 
 import type { AuditEntry, Secret, Token } from "#model/access.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
+import type { Run, RunId } from "#model/run.ts";
 import type { UsageTotal } from "#model/usage.ts";
 import type { Project, Revision, Workload, WorkloadKey } from "#model/workload.ts";
 
 /**
  * One thing that changes. The store and the mirror each apply the same list: one switch each.
- * put_workload must name a revision that is there or in the same change; remove_workload takes its revisions along,
- * remove_project its workloads, tokens and secrets; the revision that serves cannot be removed.
+ * put_workload must name a revision that is there or in the same change; remove_workload takes its revisions and runs along,
+ * remove_project its workloads, tokens and secrets; the revision that serves cannot be removed. put_run is for a new one.
  */
 export type Mutation =
   | { readonly kind: "put_project"; readonly project: Project }
@@ -17,6 +18,7 @@ export type Mutation =
   | { readonly kind: "remove_workload"; readonly key: WorkloadKey }
   | { readonly kind: "put_revision"; readonly revision: Revision }
   | { readonly kind: "remove_revision"; readonly key: WorkloadKey; readonly number: number }
+  | { readonly kind: "put_run"; readonly run: Run }
   | { readonly kind: "put_token"; readonly token: Token }
   | { readonly kind: "remove_token"; readonly id: string }
   | { readonly kind: "put_secret"; readonly secret: Secret }
@@ -42,6 +44,13 @@ export interface InvocationQuery {
   readonly workload?: string;
   readonly id?: string;
   readonly sinceMs?: number;
+  readonly limit: number;
+}
+
+export interface RunQuery {
+  readonly project: string;
+  readonly workload?: string;
+  readonly id?: RunId;
   readonly limit: number;
 }
 
@@ -71,7 +80,13 @@ export interface Store {
   audits(query: { project: string | null; sinceMs: number; limit: number }): Promise<readonly AuditEntry[]>;
   /** Newest first. */
   revisions(key: WorkloadKey): Promise<readonly Revision[]>;
-  /** Digests of code and images that any revision still names. */
+  /** Newest first. */
+  runs(query: RunQuery): Promise<readonly Run[]>;
+  /** All that have not ended, oldest first. */
+  openRuns(): Promise<readonly Run[]>;
+  /** Where they are now, in one transaction; of those that are not there any more nothing is kept. */
+  updateRuns(runs: readonly Run[]): Promise<void>;
+  /** Digests of code and images that any revision still names, or a run that has not ended. */
   contentDigests(): Promise<ReadonlySet<string>>;
   /** Both load the journal to its end first. Newest first. */
   invocations(query: InvocationQuery): Promise<readonly InvocationRecord[]>;

@@ -2,10 +2,11 @@
 
 import type { AuditEntry, Secret, Token } from "#model/access.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
+import type { Run } from "#model/run.ts";
 import type { UsageTotal } from "#model/usage.ts";
 import type { Project, Revision, WorkloadKey } from "#model/workload.ts";
 import type { Ledger } from "#metering/door.ts";
-import type { Change, InvocationQuery, UsageQuery } from "./door.ts";
+import type { Change, InvocationQuery, RunQuery, UsageQuery } from "./door.ts";
 
 export interface AuditQuery {
   readonly project: string | null;
@@ -41,6 +42,9 @@ export interface StoreDriver extends Ledger {
   audit(entry: AuditEntry): Promise<void>;
   audits(query: AuditQuery): Promise<readonly AuditEntry[]>;
   revisions(key: WorkloadKey): Promise<readonly Revision[]>;
+  runs(query: RunQuery): Promise<readonly Run[]>;
+  openRuns(): Promise<readonly Run[]>;
+  updateRuns(runs: readonly Run[]): Promise<void>;
   contentDigests(): Promise<readonly string[]>;
   invocations(query: InvocationQuery): Promise<readonly InvocationRecord[]>;
   usage(query: UsageQuery): Promise<readonly UsageTotal[]>;

@@ -117,6 +117,8 @@ export class MapMirror implements Mirror {
         return;
       }
       case "remove_revision":
+      // The room jobs knows the runs that matter.
+      case "put_run":
         return;
       case "put_token":
         this.#removeToken(mutation.token.id);

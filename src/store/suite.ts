@@ -4,12 +4,25 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { EbbError } from "#model/errors.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
-import { storeLimits } from "#model/limits.ts";
+import { jobLimits, storeLimits } from "#model/limits.ts";
 import { packRecords } from "#model/record-block.ts";
+import type { Run } from "#model/run.ts";
 import type { UsageTotal } from "#model/usage.ts";
-import type { Mirror, Mutation, Store, UsageQuery } from "./door.ts";
+import type { Mirror, Mutation, RunQuery, Store, UsageQuery } from "./door.ts";
 import type { StoreDriver } from "./driver.ts";
-import { audit, change, deploy, project, record, revision, secret, token, total, workload } from "./fixtures/things.ts";
+import {
+  audit,
+  change,
+  deploy,
+  project,
+  record,
+  revision,
+  run,
+  secret,
+  token,
+  total,
+  workload,
+} from "./fixtures/things.ts";
 
 export interface StoreUnderTest {
   readonly store: Store;
@@ -30,6 +43,7 @@ export function storeSuite(name: string, open: () => Promise<StoreUnderTest>): v
     });
     afterEach(() => under.close());
     existing(() => under);
+    following(() => under);
     auditing(() => under);
     ledger(() => under);
     retention(() => under);
@@ -157,6 +171,59 @@ function existing(under: () => StoreUnderTest): void {
     const odd = { ...secret("p", "S"), sealed: "a'b\"c\\\u0000é🙂" };
     await store.apply(change({ kind: "put_secret", secret: odd }));
     assert.deepEqual((await store.load()).secrets, [odd]);
+  });
+}
+
+function following(under: () => StoreUnderTest): void {
+  const put = (body: Run): Mutation => ({ kind: "put_run", run: body });
+
+  it("keeps a run with the command that asks for it, and where it is now", async () => {
+    const { store } = under();
+    await store.apply(change(put(run("a")), put(run("b")), put(run("c", "other"))));
+    const ids = async (query: Partial<RunQuery> = {}): Promise<string[]> =>
+      (await store.runs({ project: "p", limit: 10, ...query })).map(({ id }) => id);
+    assert.deepEqual(await ids(), ["c", "b", "a"]);
+    assert.deepEqual(await ids({ workload: "job", limit: 1 }), ["b"]);
+    assert.deepEqual(await ids({ id: "a" }), ["a"]);
+    assert.deepEqual(await ids({ project: "q" }), []);
+    assert.deepEqual((await store.openRuns()).map(({ id }) => id), ["a", "b", "c"]); // prettier-ignore
+    await store.updateRuns([{ ...run("a"), state: "succeeded" }, run("unknown")]);
+    assert.deepEqual((await store.openRuns()).map(({ id }) => id), ["b", "c"]); // prettier-ignore
+    assert.deepEqual((await store.runs({ project: "p", id: "a", limit: 1 }))[0], { ...run("a"), state: "succeeded" });
+    assert.deepEqual(await ids({ id: "unknown" }), []);
+  });
+
+  it("names the code of runs that have not ended, though its revision is gone", async () => {
+    const { store } = under();
+    await store.apply(change(put(run("a"))));
+    assert.deepEqual(await store.contentDigests(), new Set(["code-job"]));
+    await store.updateRuns([{ ...run("a"), state: "failed" }]);
+    assert.deepEqual(await store.contentDigests(), new Set());
+  });
+
+  it("keeps the newest of those that have ended, and all others", async () => {
+    const { store } = under();
+    const name = (n: number): string => `r${String(n).padStart(6, "0")}`;
+    const many = Array.from({ length: jobLimits.endedRunsKept + 3 }, (_, n) => run(name(n)));
+    const ended = many.slice(1).map(({ id }): Run => Object.assign(run(id), { state: "succeeded" }));
+    await store.apply(change(...many.map(put)));
+    await store.updateRuns(ended);
+    await store.apply(change(put(run("s"))));
+    const left = (await store.runs({ project: "p", limit: 5_000 })).map(({ id }) => id);
+    assert.deepEqual(
+      [left.length, left[0], left.at(-1), left.at(-2)],
+      [jobLimits.endedRunsKept + 2, "s", name(0), name(3)],
+    );
+  });
+
+  it("forgets the runs of a job or a project that is removed, and no late word brings one back", async () => {
+    const { store } = under();
+    await store.apply(change(...deploy("p", "job"), put(run("a")), put(run("b", "other"))));
+    await store.apply(change({ kind: "remove_workload", key: { project: "p", workload: "job" } }));
+    await store.updateRuns([{ ...run("a"), state: "stopped" }]);
+    assert.deepEqual((await store.runs({ project: "p", limit: 10 })).map(({ id }) => id), ["b"]); // prettier-ignore
+    await store.apply(change({ kind: "remove_project", project: "p" }));
+    assert.deepEqual(await store.openRuns(), []);
   });
 }
 

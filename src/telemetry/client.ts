@@ -11,7 +11,7 @@ import { lifecycle, logLimits } from "#model/limits.ts";
 import type { OutputSource } from "#sandbox/door.ts";
 import type { AttachOptions, LogLine, LogQuery, Telemetry } from "./door.ts";
 import { linesOf } from "./facts.ts";
-import { openFifo } from "./fifo.ts";
+import { openFifo } from "#lib/fifo.ts";
 import { Metrics } from "./metrics.ts";
 import type { FromWorker, TelemetryWorkerData, ToWorker, WorkerCounters } from "./protocol.ts";
 

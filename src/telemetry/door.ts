@@ -2,6 +2,7 @@
 
 import type { InstanceId, InvocationId } from "#model/ids.ts";
 import type { Fact } from "#model/fact.ts";
+import type { RunId } from "#model/run.ts";
 import type { OutputSource } from "#sandbox/door.ts";
 
 export interface LogLine {
@@ -15,6 +16,7 @@ export interface LogLine {
 }
 
 export interface LogQuery {
+  readonly run?: RunId;
   readonly project: string;
   readonly workload?: string;
   readonly invocation?: InvocationId;
@@ -31,6 +33,8 @@ export interface AttachOptions {
   /** Marks what the runtime itself writes around an invocation; null: runtime custom, no marks. */
   readonly nonce: string | null;
   readonly concurrency: number;
+  /** All that it writes is of this one attempt at a task of a run. */
+  readonly execution?: { readonly run: RunId; readonly invocation: InvocationId };
 }
 
 export interface Telemetry {

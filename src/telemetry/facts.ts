@@ -25,6 +25,15 @@ export function linesOf(
       const text = `egress: ${fact.name} is withheld: ${fact.reasons.join(", ")}`;
       return lines(fact.project, fact.workload, null, "warn", text, timeMs);
     }
+    case "execution_ended": {
+      const { project, workload, run, execution, instance, message, failed } = fact;
+      if (message === null) return [];
+      const level = failed ? "error" : "info";
+      return lines(project, workload, instance, level, message, timeMs).map(({ record }) => ({
+        project,
+        record: { ...record, invocation: execution, run },
+      }));
+    }
     default:
       return [];
   }

@@ -5,7 +5,7 @@ import type { InvocationId } from "#model/ids.ts";
 import { logLimits } from "#model/limits.ts";
 import { Bucket } from "./bucket.ts";
 import type { AttachOptions, LogLine } from "./door.ts";
-import { Fifo } from "./fifo.ts";
+import { Fifo } from "#lib/fifo.ts";
 import { FrameReader, readFrame } from "./frames.ts";
 import { LineReader } from "./lines.ts";
 import type { LogRecord } from "./record.ts";
@@ -173,7 +173,8 @@ export class InstanceOutput {
   }
 
   #add(line: Omit<LogRecord, "workload" | "instance">, bytes: number): void {
-    const record: LogRecord = { ...line, workload: this.options.workload, instance: this.options.instance };
+    const { workload, instance, execution } = this.options;
+    const record: LogRecord = { ...line, workload, instance, ...execution };
     this.#counters.lines++;
     this.#lines.push({ record, atUs: this.#clock.monotonicUs() });
     this.#tail.push(record);

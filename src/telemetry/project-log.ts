@@ -162,10 +162,12 @@ export class ProjectLog {
   async query(query: LogQuery): Promise<readonly LogLine[]> {
     await this.flush();
     const limit = Math.min(query.limit, logLimits.queryLines);
-    const sinceMs = Math.max(query.sinceMs ?? 0, query.invocation === undefined ? 0 : beganMs(query.invocation));
+    const began = [query.invocation, query.run].map((id) => (id === undefined ? 0 : beganMs(id)));
+    const sinceMs = Math.max(query.sinceMs ?? 0, ...began);
     const needles: Buffer[] = [];
     if (query.workload !== undefined) needles.push(needleOf("w", query.workload));
     if (query.invocation !== undefined) needles.push(needleOf("i", query.invocation));
+    if (query.run !== undefined) needles.push(needleOf("r", query.run));
     const found: LogLine[] = [];
     for (const segment of [...this.#segments].toReversed()) {
       if (Date.parse(segment.day) + dayMs < sinceMs) continue;

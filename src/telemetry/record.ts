@@ -1,6 +1,7 @@
 // A line of the log as it lies on the disk: one JSON a line, short names, always in this order (queries look for the bytes).
 
 import type { InstanceId, InvocationId } from "#model/ids.ts";
+import type { RunId } from "#model/run.ts";
 import type { LogLine } from "./door.ts";
 import { isLevel, readObject, type Level } from "./text.ts";
 
@@ -9,6 +10,8 @@ export interface LogRecord {
   readonly workload: string;
   readonly instance: InstanceId | null;
   readonly invocation: InvocationId | null;
+  /** Left out where it is of none. */
+  readonly run?: RunId;
   readonly stream: LogLine["stream"];
   readonly level: Level;
   readonly message: string;
@@ -17,14 +20,15 @@ export interface LogRecord {
 const streams = { stdout: "o", stderr: "e", ebb: "b" } as const;
 
 export function encodeRecord(record: LogRecord): string {
-  const { time, workload, instance, invocation, stream, level, message } = record;
+  const { time, workload, instance, invocation, run, stream, level, message } = record;
+  const r = run === undefined ? "" : `"r":"${run}",`;
   const i = invocation === null ? "null" : `"${invocation}"`;
   const n = instance === null ? "null" : `"${instance}"`;
-  return `{"t":${time},"w":"${workload}","i":${i},"n":${n},"s":"${streams[stream]}","l":"${level}","m":${JSON.stringify(message)}}\n`;
+  return `{"t":${time},"w":"${workload}","i":${i},"n":${n},${r}"s":"${streams[stream]}","l":"${level}","m":${JSON.stringify(message)}}\n`;
 }
 
-/** Bytes that a record of this workload, or invocation, has in it and no other: a message cannot hold an unescaped quote. */
-export function needleOf(field: "w" | "i", value: string): Buffer {
+/** Bytes that a record of this workload, invocation or run has in it and no other: a message cannot hold an unescaped quote. */
+export function needleOf(field: "w" | "i" | "r", value: string): Buffer {
   return Buffer.from(`"${field}":"${value}"`);
 }
 

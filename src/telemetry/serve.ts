@@ -237,6 +237,7 @@ function matches(query: Omit<LogQuery, "limit">, project: string, record: LogRec
     query.project === project &&
     (query.workload === undefined || query.workload === record.workload) &&
     (query.invocation === undefined || query.invocation === record.invocation) &&
+    (query.run === undefined || query.run === record.run) &&
     (query.sinceMs === undefined || query.sinceMs <= record.time)
   );
 }

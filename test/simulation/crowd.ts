@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import type { Cancel, Clock } from "#model/clock.ts";
 import type { Failure } from "#model/instance.ts";
 import { waitingLimits } from "#model/limits.ts";
-import { keyOf, type Revision, type WorkloadKey } from "#model/workload.ts";
+import { keyOf, type ServingRevision, type WorkloadKey } from "#model/workload.ts";
 import type { Load } from "#autoscaler/door.ts";
 import type { FleetUser } from "../../src/fleet/fleet.ts";
 import type { Instance } from "#fleet/door.ts";
@@ -38,7 +38,7 @@ interface Slot {
 }
 
 interface Row {
-  revision: Revision | null;
+  revision: ServingRevision | null;
   readonly waiting: Set<Request>;
   readonly slots: Map<string, Slot>;
   active: number;
@@ -67,7 +67,7 @@ export class Crowd implements FleetUser {
     this.#options = options;
   }
 
-  changed(key: WorkloadKey, revision: Revision | null): void {
+  changed(key: WorkloadKey, revision: ServingRevision | null): void {
     const row = this.#row(key);
     row.revision = revision;
     row.crashedUntilUs = 0;
@@ -143,7 +143,7 @@ export class Crowd implements FleetUser {
     this.#report(row);
   }
 
-  startFailed(revision: Revision, _failure: Failure, retryInMs: number): void {
+  startFailed(revision: ServingRevision, _failure: Failure, retryInMs: number): void {
     const row = this.#row(revision);
     if (row.revision?.number !== revision.number) return;
     row.crashedUntilUs = this.#options.clock.monotonicUs() + retryInMs * 1000;
@@ -166,7 +166,7 @@ export class Crowd implements FleetUser {
   }
 
   /** Workloads in which requests wait and no instance takes any. */
-  *stranded(): Iterable<Revision> {
+  *stranded(): Iterable<ServingRevision> {
     for (const row of this.#rows.values())
       if (row.revision && row.waiting.size > 0 && this.#readyOf(row) === 0) yield row.revision;
   }

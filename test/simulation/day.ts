@@ -1,7 +1,7 @@
 // A day of a trace against the autoscaler as it is, with time by hand: how many calls found no instance, and what was kept for the others.
 
 import { VirtualClock } from "#lib/virtual-clock.ts";
-import { WorkloadMap, type Revision } from "#model/workload.ts";
+import { WorkloadMap, type ServingRevision } from "#model/workload.ts";
 import type { KeepAlive } from "#autoscaler/door.ts";
 import { createAutoscaler } from "../../src/autoscaler/autoscaler.ts";
 import { dayMs, type TracedFunction } from "./trace.ts";
@@ -26,7 +26,7 @@ export interface Day {
 }
 
 interface Row {
-  readonly revision: Revision;
+  readonly revision: ServingRevision;
   readonly traced: TracedFunction;
   next: number;
   /** Execution times of calls that wait. */
@@ -133,7 +133,7 @@ export function runDay(functions: readonly TracedFunction[], options: DayOptions
     if (at !== undefined) clock.after(at - (clock.monotonicUs() - startUs) / 1_000, () => arrive(row));
   };
   for (const traced of functions) {
-    const revision: Revision = {
+    const revision: ServingRevision = {
       ...revisionOf(traced.name, { memoryMb: traced.memoryMb, idleSeconds }),
       settingSources: { idleSeconds: "default" },
     };

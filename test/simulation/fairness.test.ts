@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { machineLimits } from "#model/limits.ts";
-import { revisionKeyOf, type Revision } from "#model/workload.ts";
+import { revisionKeyOf, type ServingRevision } from "#model/workload.ts";
 import type { Script } from "../../src/sandbox/fake/fake.ts";
 import { Stack } from "./stack.ts";
 import { revisionOf } from "./world.ts";
@@ -24,7 +24,7 @@ function stackOf(): Stack {
 }
 
 /** How long one call of it takes, ms; throws what it ends with. */
-async function called(stack: Stack, revision: Revision, withinMs: number): Promise<number> {
+async function called(stack: Stack, revision: ServingRevision, withinMs: number): Promise<number> {
   const sentUs = stack.clock.monotonicUs();
   let tookMs: number | null = null;
   stack.call(revision, (error) => {

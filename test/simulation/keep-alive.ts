@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { settle } from "#lib/virtual-clock.ts";
-import type { Revision } from "#model/workload.ts";
+import type { ServingRevision } from "#model/workload.ts";
 import type { Faults } from "./faulty-driver.ts";
 import { dayMs, makeDay, type TracedFunction } from "./trace.ts";
 import { revisionOf, World } from "./world.ts";
@@ -22,7 +22,7 @@ const checkEvery = 50;
 export async function liveDay(seed: number, functions: number, memoryMb: number, faults: Faults): Promise<LivedDay> {
   const world = new World({ seed, faults, memoryMb, keepAlive: "histogram" });
   const startUs = world.clock.monotonicUs();
-  const schedule = (revision: Revision, traced: TracedFunction, at: number): void => {
+  const schedule = (revision: ServingRevision, traced: TracedFunction, at: number): void => {
     const arrivalMs = traced.arrivalsMs[at];
     if (arrivalMs === undefined) return;
     world.clock.after(arrivalMs - (world.clock.monotonicUs() - startUs) / 1_000, () => {
@@ -32,7 +32,7 @@ export async function liveDay(seed: number, functions: number, memoryMb: number,
   };
   for (const traced of makeDay({ seed, functions })) {
     const { memoryMb: ofOne } = traced;
-    const revision: Revision = {
+    const revision: ServingRevision = {
       ...revisionOf(traced.name, { memoryMb: ofOne }),
       settingSources: { idleSeconds: "default" },
     };

@@ -1,7 +1,7 @@
 // Calls that race with the end of the idle time: over activator, autoscaler and fleet as they are, HTTP and all, in virtual time.
 
 import assert from "node:assert/strict";
-import { keyOf, type Revision } from "#model/workload.ts";
+import { keyOf, type ServingRevision } from "#model/workload.ts";
 import { Stack } from "./stack.ts";
 import { revisionOf } from "./world.ts";
 
@@ -11,7 +11,7 @@ const functions = 60;
 const idleTimes = [0, 1, 5, 60];
 
 interface Racer {
-  readonly revision: Revision;
+  readonly revision: ServingRevision;
   /** null: left to ebb, which learns from the races. */
   readonly idleMs: number | null;
   /** Calls that it sends yet. */
@@ -81,7 +81,7 @@ export async function race(seed: number, calls: number): Promise<Races> {
     const toEbb = index % 5 === 4;
     const idleSeconds = toEbb ? 60 : idleTimes[index % idleTimes.length]!;
     const concurrency = index % 3 === 2 ? 8 : 1;
-    const revision: Revision = {
+    const revision: ServingRevision = {
       ...revisionOf(`f${index}`, { idleSeconds, concurrency }),
       settingSources: { idleSeconds: toEbb ? "default" : "app file" },
     };

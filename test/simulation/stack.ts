@@ -6,7 +6,7 @@ import type { KeepAlive } from "#autoscaler/door.ts";
 import type { Marked } from "#metering/door.ts";
 import type { Fact } from "#model/fact.ts";
 import { newInvocationId } from "#model/ids.ts";
-import { keyOf, type Revision } from "#model/workload.ts";
+import { keyOf, type ServingRevision } from "#model/workload.ts";
 import { settle, VirtualClock } from "#lib/virtual-clock.ts";
 import { createActivator } from "../../src/activator/activator.ts";
 import { createAutoscaler } from "../../src/autoscaler/autoscaler.ts";
@@ -39,7 +39,7 @@ export class Stack {
   readonly fleet: ReturnType<typeof createFleet>;
   readonly autoscaler: ReturnType<typeof createAutoscaler>;
   readonly activator: ReturnType<typeof createActivator>;
-  readonly revisions = new Map<string, Revision>();
+  readonly revisions = new Map<string, ServingRevision>();
   /** Ends of each call: exactly one in the end. */
   readonly ends = new Map<string, string[]>();
   readonly aborted = new Set<string>();
@@ -111,14 +111,14 @@ export class Stack {
     });
   }
 
-  deploy(revision: Revision): void {
+  deploy(revision: ServingRevision): void {
     this.revisions.set(keyOf(revision), revision);
     this.autoscaler.changed(revision.project, revision.workload, revision);
     this.activator.changed(revision, revision);
     this.fleet.retire(revision, revision, "another revision serves");
   }
 
-  remove(revision: Revision): void {
+  remove(revision: ServingRevision): void {
     this.revisions.delete(keyOf(revision));
     this.autoscaler.changed(revision.project, revision.workload, null);
     this.activator.changed(revision, null);
@@ -126,7 +126,7 @@ export class Stack {
   }
 
   /** `over`: told when it has ended, with its error. */
-  call(revision: Revision, over: (error: Error | null) => void = () => undefined): Invocation {
+  call(revision: ServingRevision, over: (error: Error | null) => void = () => undefined): Invocation {
     const id = newInvocationId(this.clock.wallMs());
     const ends: string[] = [];
     this.ends.set(id, ends);
@@ -223,7 +223,7 @@ export class Stack {
 export async function tellStack(seed: number, events: number): Promise<Record<string, number>> {
   const stack = new Stack(seed, seed % 2 === 0 ? 2048 : 16_384);
   const { chance } = stack;
-  const make = (index: number, number: number): Revision =>
+  const make = (index: number, number: number): ServingRevision =>
     revisionOf(
       `f${index}`,
       {

@@ -1,7 +1,7 @@
 // A long day of a platform, made up by a seed: deploys, removals, bursts, trickles, aborts, kills, a lost spawner; and zero in the end.
 
 import type { Exit } from "#sandbox/door.ts";
-import { keyOf, type Revision } from "#model/workload.ts";
+import { keyOf, type ServingRevision } from "#model/workload.ts";
 import { manyFaults, noFaults, revisionOf, World } from "./world.ts";
 
 export interface Story {
@@ -44,7 +44,7 @@ export async function tell(
 async function live(world: World, story: Story): Promise<void> {
   const { chance } = world;
   const pick = <T>(of: readonly T[]): T => of[Math.floor(chance() * of.length)]!;
-  const make = (index: number, number: number): Revision =>
+  const make = (index: number, number: number): ServingRevision =>
     revisionOf(
       `f${index}`,
       {
@@ -61,7 +61,7 @@ async function live(world: World, story: Story): Promise<void> {
   const revisions = Array.from({ length: story.functions }, (_, index) => make(index, 1));
   for (const revision of revisions) world.deploy(revision);
 
-  const send = (revision: Revision): void => {
+  const send = (revision: ServingRevision): void => {
     const usualMs = [1, 20, 200, 3_000][Number(revision.workload.slice(1)) % 4]!;
     const executionMs = chance() < 0.01 ? 60_000 : usualMs * (0.5 + chance());
     world.crowd.send(revision, executionMs, chance() < 0.03 ? 2_000 * chance() : null);

@@ -10,7 +10,7 @@ import {
   type FunctionRevision,
   type FunctionSettings,
   type ProjectQuotas,
-  type Revision,
+  type ServingRevision,
 } from "#model/workload.ts";
 import { createAutoscaler } from "../../src/autoscaler/autoscaler.ts";
 import { createFleet } from "../../src/fleet/fleet.ts";
@@ -115,7 +115,7 @@ export class World {
   readonly autoscaler: ReturnType<typeof createAutoscaler>;
   readonly credentials = new Set<string>();
   readonly attached = new Set<string>();
-  readonly current = new Map<string, Revision>();
+  readonly current = new Map<string, ServingRevision>();
   readonly #options: WorldOptions;
 
   constructor(options: WorldOptions) {
@@ -168,7 +168,7 @@ export class World {
   }
 
   /** What control does at a deploy, a rollback or a removal. */
-  deploy(revision: Revision): void {
+  deploy(revision: ServingRevision): void {
     const key = keyOf(revision);
     this.current.set(key, revision);
     this.crowd.changed(revision, revision);
@@ -176,7 +176,7 @@ export class World {
     this.fleet.retire(revision, revision, "another revision serves");
   }
 
-  remove(revision: Revision): void {
+  remove(revision: ServingRevision): void {
     this.current.delete(keyOf(revision));
     this.crowd.changed(revision, null);
     this.autoscaler.changed(revision.project, revision.workload, null);

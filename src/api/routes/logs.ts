@@ -41,13 +41,16 @@ export function logRoutes(app: Api, rooms: ApiRooms): void {
   );
 }
 
-function queryOf(project: string, { workload, invocation, since }: Static<typeof LogQuery>) {
+function queryOf(project: string, { workload, invocation, run, since }: Static<typeof LogQuery>) {
+  if (run !== undefined && !isInvocationId(run))
+    throw new EbbError("bad_request", `run: "${run.slice(0, 40)}" is not the id of one`);
   if (invocation !== undefined && !isInvocationId(invocation))
     throw new EbbError("bad_request", `invocation: "${invocation.slice(0, 40)}" is not the id of one`);
   return {
     project,
     ...(workload === undefined ? {} : { workload }),
     ...(invocation === undefined ? {} : { invocation }),
+    ...(run === undefined ? {} : { run }),
     ...(since === undefined ? {} : { sinceMs: since }),
   };
 }

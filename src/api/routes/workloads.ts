@@ -30,7 +30,8 @@ export function workloadRoutes(app: Api, rooms: ApiRooms): void {
       revision,
       fleet: rooms.fleet.workloadState(workload),
       load: rooms.activator.load(workload),
-      urls: rooms.urlsOf(workload),
+      urls: revision.kind === "job" ? { url: null, pathUrl: null } : rooms.urlsOf(workload),
+      running: rooms.jobs.running(workload),
       errorsLastHour: errors.get(workload.workload) ?? 0,
     };
   }

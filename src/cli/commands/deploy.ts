@@ -46,7 +46,7 @@ async function agreeToPrune(
 ): Promise<{ project: string; prune: readonly string[] }> {
   if (app === null) throw new Failure("--prune removes what ebb.yaml does not declare; there is no ebb.yaml here");
   const project = projectSaid ?? app.project ?? (await api.identity()).project ?? defaultProject;
-  const declared = new Set([...app.functions, ...(app.containers ?? [])].map(({ name }) => name));
+  const declared = new Set([...app.functions, ...(app.containers ?? []), ...(app.jobs ?? [])].map(({ name }) => name));
   const known = (await api.projects.list()).some((one) => one.name === project);
   const others = known ? (await api.workloads.list(project)).filter(({ name }) => !declared.has(name)) : [];
   const prune = others.map(({ name }) => name);

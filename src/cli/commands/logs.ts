@@ -1,18 +1,18 @@
 // ebb logs [NAME] [-f]
 
 import type { CommandContext } from "../context.ts";
-import { UsageError } from "../failure.ts";
 import { followLogs, printLog } from "../show-logs.ts";
 import { past } from "../time.ts";
 
 export async function run({ arguments: [name], options, output, project, client }: CommandContext): Promise<void> {
-  if (options.text("run") !== null) throw new UsageError("ebb logs: --run is not in this version");
   const since = past("since", options.text("since"), Date.now());
   const limit = options.number("limit");
   const invocation = options.text("invocation");
+  const ofRun = options.text("run");
   const query = {
     ...(name === undefined ? {} : { workload: name }),
     ...(invocation === null ? {} : { invocation }),
+    ...(ofRun === null ? {} : { run: ofRun }),
     ...(since === null ? {} : { since }),
     ...(limit === null ? {} : { limit }),
   };

@@ -20,7 +20,7 @@ export async function run({ output, project, client }: CommandContext): Promise<
       `${row.instances}/${row.max}`,
       ago(row.lastActive, nowMs),
       String(row.errorsLastHour),
-      row.url,
+      row.url ?? "-",
     ]),
   );
   if (rows.some(({ isolation }) => isolation === "none"))

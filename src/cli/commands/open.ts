@@ -7,6 +7,7 @@ import { Failure } from "../failure.ts";
 
 export async function run({ arguments: [name = ""], output, project, client }: CommandContext): Promise<void> {
   const { url } = await (await client()).workloads.show(project, name);
+  if (url === null) throw new Failure(`${name} is a job, which has no address; run it: ebb jobs run ${name}`);
   if (output.json) return output.value({ url });
   if (!/^https?:\/\//.test(url)) throw new Failure(`"${url}" is not a web address`);
   output.line(url);

@@ -9,7 +9,7 @@ export async function run({ arguments: [name = ""], output, project, client }: C
   const nowMs = Date.now();
   const commit = view.gitCommit === null ? "" : `, commit ${view.gitCommit.slice(0, 12)}`;
   output.line(`${output.style("bold", view.name)}  ${view.kind}  r${view.revision}  ${stateWord(view)}`);
-  output.line(`  ${view.url}   ${view.public ? "public" : "private"}`);
+  if (view.url !== null) output.line(`  ${view.url}   ${view.public ? "public" : "private"}`);
   output.line(sanitized(`  deployed ${ago(view.deployed, nowMs)} ago by ${view.deployedBy}${commit}`));
   output.line();
   output.table(

@@ -5,7 +5,7 @@ import type { Identity } from "#model/access.ts";
 import { EbbError } from "#model/errors.ts";
 import { accessLimits, deployLimits } from "#model/limits.ts";
 import { defaultProject } from "#model/names.ts";
-import type { Project, Revision, Workload } from "#model/workload.ts";
+import { servingOf, type Project, type Revision, type Workload } from "#model/workload.ts";
 import type { Mutation } from "#store/door.ts";
 import { checkProjectName, checkWorkloadName, command, type Audit } from "../command.ts";
 import type { Context } from "../context.ts";
@@ -50,7 +50,7 @@ export async function deploy(
         const done = await context.changes.run(project, () =>
           switchTo(context, identity, project, revisions, request.prune, audit),
         );
-        const sources = new Map(declared.functions.map((one) => [one.name, one.source]));
+        const sources = new Map([...declared.functions, ...declared.jobs].map((one) => [one.name, one.source]));
         for (const { name, from } of declared.containers) if (from.kind !== "registry") sources.set(name, from.path);
         const results: DeployResult[] = [];
         for (const result of done.results) results.push({ ...result, source: sources.get(result.workload) ?? "." });
@@ -261,8 +261,8 @@ function resultOf(context: Context, { workload, revision, before, unchanged }: S
     before,
     unchanged,
     ...whatRuns(revision),
-    public: revision.settings.public,
-    ...context.urlsOf(workload),
+    public: servingOf(revision)?.settings.public ?? false,
+    ...(servingOf(revision) ? context.urlsOf(workload) : { url: null, pathUrl: null }),
   };
 }
 
@@ -272,6 +272,10 @@ function whatRuns(revision: Revision) {
   if (revision.kind === "container") {
     const { imageDigest, settings, kind } = revision;
     return { ...nothing, kind, image: settings.image, imageDigest, command };
+  }
+  if (revision.kind === "job") {
+    const { runtime, args } = revision.settings;
+    return { ...nothing, kind: revision.kind, runtime, command: [...revision.settings.command, ...args] };
   }
   const { runtime, entry, handler, signature } = revision.settings;
   return { ...nothing, kind: revision.kind, runtime, entry, handler, signature, command };

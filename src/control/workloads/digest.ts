@@ -1,7 +1,7 @@
 // What makes two deploys the same: the code as it runs, and the settings as they were asked for.
 
 import { createHash } from "node:crypto";
-import type { SettledContainer, SettledFunction } from "../app-tools.ts";
+import type { SettledContainer, SettledFunction, SettledJob } from "../app-tools.ts";
 
 /**
  * sha256 over code and settings. Taken before the code is loaded, so that an unchanged deploy loads nothing: what only loading
@@ -21,6 +21,11 @@ export function functionDigest(codeDigest: string, settled: SettledFunction): st
 /** What an image says of itself is in its digest; what was made of it is in the settings all the same. */
 export function containerDigest(imageDigest: string, { settings }: SettledContainer): string {
   return hashed({ imageDigest, settings });
+}
+
+/** A job's: nothing of it is loaded. */
+export function jobDigest(codeDigest: string, { settings }: SettledJob): string {
+  return hashed({ kind: "job", codeDigest, settings });
 }
 
 function hashed(of: unknown): string {

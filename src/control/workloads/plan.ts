@@ -13,6 +13,7 @@ import type { DeployProgress } from "../door.ts";
 import { declared as isDeclared, functionDigest } from "./digest.ts";
 import { checkContainer, planContainer } from "./plan-container.ts";
 import { checkEgress, checkName, checkQuota, checkSecrets } from "./plan-checks.ts";
+import { loadJob, settleJob } from "./plan-job.ts";
 import type { Declared } from "./read-upload.ts";
 import { problemOfCheck, problemOfError, refusal, type DeployProblem } from "./refusal.ts";
 
@@ -44,7 +45,7 @@ interface Settled {
 export async function planRevisions(
   context: Context,
   frame: DeployFrame,
-  declared: Pick<Declared, "functions" | "containers">,
+  declared: Pick<Declared, "functions" | "containers" | "jobs">,
 ): Promise<readonly Revision[]> {
   const problems: DeployProblem[] = [];
   const planned: Planned[] = [
@@ -60,6 +61,13 @@ export async function planRevisions(
       settle: async () => {
         checkContainer(context, frame, declaration);
         return () => planContainer(context, frame, declaration, problems);
+      },
+    })),
+    ...declared.jobs.map((declaration) => ({
+      name: declaration.name,
+      settle: async () => {
+        const settled = await settleJob(context, frame, declaration);
+        return () => loadJob(context, frame, settled);
       },
     })),
   ];

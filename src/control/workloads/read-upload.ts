@@ -3,7 +3,7 @@
 import { constants } from "node:fs";
 import { lstat, open } from "node:fs/promises";
 import { join } from "node:path";
-import type { AppProblem, ContainerDeclaration, FunctionDeclaration } from "#app/door.ts";
+import type { AppProblem, ContainerDeclaration, FunctionDeclaration, JobDeclaration } from "#app/door.ts";
 import { errnoOf } from "#lib/errno.ts";
 import { EbbError } from "#model/errors.ts";
 import { deployLimits } from "#model/limits.ts";
@@ -17,6 +17,7 @@ export interface Declared {
   readonly project: string | null;
   readonly functions: readonly FunctionDeclaration[];
   readonly containers: readonly ContainerDeclaration[];
+  readonly jobs: readonly JobDeclaration[];
 }
 
 /** `name`: what a plain folder's function is called. EbbError invalid_app with every problem in `extra.problems`. */
@@ -31,17 +32,17 @@ export async function readUpload(
       throw new EbbError("invalid_app", "ebb.yml is not read; call it ebb.yaml");
     if (name === null)
       throw new EbbError("bad_request", `there is no ${appFile} in what was sent, and no name for its one function`);
-    return { app: false, project: null, functions: [{ name, source: "." }], containers: [] };
+    return { app: false, project: null, functions: [{ name, source: "." }], containers: [], jobs: [] };
   }
   const reading = tools.readApp(text, appFile);
   if (!reading.ok) throw invalidApp(reading.problems);
   const { app } = reading;
-  const { project, functions, containers = [] } = app;
-  const count = functions.length + containers.length;
+  const { project, functions, containers = [], jobs = [] } = app;
+  const count = functions.length + containers.length + jobs.length;
   if (count === 0) throw new EbbError("invalid_app", `${appFile} declares no function and no container`);
   if (count > deployLimits.functionsPerApp)
     throw new EbbError("invalid_app", `${appFile} declares more than ${deployLimits.functionsPerApp} workloads`);
-  return { app: true, project, functions, containers };
+  return { app: true, project, functions, containers, jobs };
 }
 
 function invalidApp(problems: readonly AppProblem[]): EbbError {

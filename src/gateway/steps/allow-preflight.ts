@@ -1,6 +1,7 @@
 // Step 5: a browser's preflight of a private workload, which never carries a token, is ebb's to answer: nothing of the
 // workload is touched, and whether it exists is not told. A public one answers its own.
 
+import { servingOf } from "#model/workload.ts";
 import type { Inbound, StepContext } from "../inbound.ts";
 
 const token = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
@@ -16,7 +17,8 @@ export function allowPreflight(inbound: Inbound, { mirror }: StepContext): null 
   const names = headerOf(inbound, "access-control-request-headers");
   if (headerOf(inbound, "origin") === null || method === null || !oneName.test(method)) return null;
   if (names !== null && !someNames.test(names)) return null;
-  if (mirror.workload(destination.project, destination.workload)?.revision.settings.public) return null;
+  const revision = mirror.workload(destination.project, destination.workload)?.revision;
+  if (revision && servingOf(revision)?.settings.public) return null;
   inbound.destination = { kind: "preflight", method, headers: names };
   return null;
 }

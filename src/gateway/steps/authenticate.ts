@@ -1,6 +1,7 @@
 // Step 6: may this caller use the workload? Before anything of the workload is touched, and before user code can see a token.
 
 import { EbbError } from "#model/errors.ts";
+import { servingOf, type Revision } from "#model/workload.ts";
 import type { Inbound, StepContext } from "../inbound.ts";
 
 export function authenticate(inbound: Inbound, context: StepContext): EbbError | null {
@@ -14,7 +15,7 @@ export function authenticate(inbound: Inbound, context: StepContext): EbbError |
     );
   const { project, workload } = destination;
   const found = mirror.workload(project, workload);
-  if (found?.revision.settings.public) return null;
+  if (found && servingOf(found.revision)?.settings.public) return null;
   if (caller !== null && caller.project === project) return exists(found, project, workload);
   // Whether a private workload exists is told to those alone who may use it.
   if (known.ebbToken === null)
@@ -28,8 +29,11 @@ export function authenticate(inbound: Inbound, context: StepContext): EbbError |
   return access.authorize(identity, "invoke", project) ?? exists(found, project, workload);
 }
 
-function exists(found: unknown, project: string, workload: string): EbbError | null {
-  return found === null
-    ? new EbbError("not_found", `There is no workload "${workload}" in project "${project}".`)
-    : null;
+function exists(found: { readonly revision: Revision } | null, project: string, workload: string): EbbError | null {
+  if (found === null) return new EbbError("not_found", `There is no workload "${workload}" in project "${project}".`);
+  if (found.revision.kind !== "job") return null;
+  return new EbbError(
+    "not_found",
+    `"${workload}" is a job, which answers no requests; run it: ebb jobs run ${workload}`,
+  );
 }

@@ -157,7 +157,7 @@ export class FakeDriver implements SandboxDriver {
       return answer;
     }
     fake.cpuNs += 1_000_000;
-    if (!assignment.check) this.#serve(fake, assignment);
+    if (!assignment.check && assignment.probe !== null) this.#serve(fake, assignment);
     if (script.dies) {
       const { afterMs, exit } = script.dies;
       this.#options.clock.after(afterMs, () => this.#end(fake, exit));

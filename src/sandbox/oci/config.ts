@@ -14,6 +14,9 @@ export const idRanges = 4_096;
 /** Who the program is, inside. */
 export const userId = 1000;
 
+/** Where a program that is run to its end leaves what it has made: a pipe. */
+export const resultPath = "/ebb/result";
+
 export interface BindMount {
   readonly source: string;
   readonly target: string;

@@ -169,11 +169,12 @@ export class OciDriver implements SandboxDriver {
 
   async prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId> {
     const startedMs = performance.now();
-    const program = "image" in pool || pool.runtime === "custom";
+    const toEnd = !("image" in pool) && pool.toEnd === true;
+    const program = "image" in pool || pool.runtime === "custom" || toEnd;
     const args = await this.#argsOf(pool);
     const env = "image" in pool ? {} : baseEnv;
     const link = (await this.#options.network?.take(pool.egress)) ?? null;
-    if (program && link === null)
+    if (program && link === null && !toEnd)
       throw new EbbError("internal", "A program that listens itself needs a network link, which this driver has not.");
     const linkMs = performance.now() - startedMs;
     const sandbox = await this.#make(
@@ -190,11 +191,14 @@ export class OciDriver implements SandboxDriver {
 
   async #argsOf(pool: PoolKey): Promise<readonly string[]> {
     if ("image" in pool) return (await this.#images.waiter()).argv;
-    return pool.runtime === "custom" ? waitingArgs : this.#shims.argvOf(pool.runtime, pool.memoryMb);
+    return pool.runtime === "custom" || pool.toEnd ? waitingArgs : this.#shims.argvOf(pool.runtime, pool.memoryMb);
   }
 
   async #rootOf(pool: PoolKey, hostId: number): Promise<Root> {
-    if (!("image" in pool)) return { kind: "runtime", path: await this.#roots.of(pool.runtime) };
+    if (!("image" in pool)) {
+      const path = await (pool.toEnd ? this.#roots.withTools(pool.runtime) : this.#roots.of(pool.runtime));
+      return { kind: "runtime", path };
+    }
     const nameserver = this.#options.network?.gateway ?? null;
     return { kind: "image", nameserver, ...(await this.#images.of(pool.image, hostId)) };
   }
@@ -280,6 +284,8 @@ export class OciDriver implements SandboxDriver {
       if (!ahead || !isUntouched()) throw error;
       return untouched(error instanceof Error ? error.message : String(error));
     });
+    // How a program that runs to its end has ended, its exit tells.
+    if (!answer.ok && assignment.probe === null && given) return begun;
     if (!answer.ok) {
       void sandbox.stop(0);
       return isUntouched() ? { ...answer, untouched: true } : answer;
@@ -334,6 +340,12 @@ export class OciDriver implements SandboxDriver {
   ): Promise<Ready | Failed | null> {
     const { port, probe } = assignment;
     const { image } = sandbox;
+    const order = image === null ? programOrder(assignment, codeFolder) : imageOrder(assignment, image);
+    if (probe === null) {
+      await writeOrder(sandbox.orderPath!, order, giving);
+      await sandbox.isProgram(signal).catch(() => {});
+      return begun;
+    }
     const startup = new Startup({ address: sandbox.link!.address, port, probe });
     sandbox.programPort = port;
     if (image !== null)
@@ -341,10 +353,9 @@ export class OciDriver implements SandboxDriver {
         late: (withinMs) => startup.words(withinMs),
         exited: (code) => wordsOfExit(code, assignment, image),
       };
-    const order = image === null ? programOrder(assignment, codeFolder) : imageOrder(assignment, image);
     await writeOrder(sandbox.orderPath!, order, giving);
     if (!(await startup.serves(signal))) return null;
-    return { ok: true, entry: null, handler: null, signature: "program", done: "response", phases: {} };
+    return begun;
   }
 
   connect(id: SandboxId, reader?: SocketReader): Duplex {
@@ -400,11 +411,19 @@ export class OciDriver implements SandboxDriver {
     for (const runtime of runtimes) await this.#roots.of(runtime);
   }
 
+  /** The same for the programs that a job of this runtime may be. */
+  async warmTools(runtime: RuntimeName): Promise<void> {
+    await this.#roots.withTools(runtime);
+  }
+
   /** Forgets the proof of isolation, so that the next start proves it again. */
   static async forgetProof(dataDir: string): Promise<void> {
     await rm(join(dataDir, "isolation.json"), { force: true });
   }
 }
+
+/** A program that knows nothing of ebb. */
+const begun: Ready = { ok: true, entry: null, handler: null, signature: "program", done: "response", phases: {} };
 
 function untouched(message: string): Failed {
   return { ok: false, untouched: true, failure: { fault: "platform", message, stack: null, hint: null } };

@@ -5,7 +5,7 @@ import { join, relative } from "node:path";
 import type { RuntimeName } from "#model/workload.ts";
 import { librariesOf, readElf, type Run } from "./closure.ts";
 import { python, requirePython } from "../python.ts";
-import { hostname, userId } from "./config.ts";
+import { hostname, resultPath, userId } from "./config.ts";
 
 export type Entry =
   | { readonly kind: "file"; readonly source: string; readonly executable: boolean }
@@ -62,6 +62,8 @@ export async function planOf(runtime: RuntimeName, sources: PlanSources): Promis
     // Wheels link to them, and glibc itself opens libgcc_s at a thread's pthread_exit.
     await addCommonLibraries(plan, "usr/bin/python3", sources.run);
   } else {
+    // A mount point, for what is run to its end.
+    plan.set(resultPath.slice(1), text(""));
     // Any program: the shell and its tools, and the two languages that the machine has anyway.
     await addProgram(plan, await sources.node("node26"), "usr/bin/node", sources.run);
     if (await exists(python)) await addPython(plan, sources.run);

@@ -11,7 +11,8 @@ type Env = Readonly<Record<string, string>>;
 
 /** What the waiting shell is told: become the program. */
 export function programOrder(assignment: Assignment, folder: string, imageEnv: Env = {}): string {
-  const env: Record<string, string> = { ...imageEnv, ...assignment.env, PORT: String(assignment.port) };
+  const env: Record<string, string> = { ...imageEnv, ...assignment.env };
+  if (assignment.probe !== null) env["PORT"] = String(assignment.port);
   const lines = [`cd ${quote(folder)} || exit 126`, "unset OLDPWD"];
   for (const [name, value] of Object.entries(env)) {
     // Names are checked at deploy; one that is not a name here is a defect, and must not become shell.

@@ -22,7 +22,7 @@ export interface RootsOptions {
 
 export class Roots {
   readonly #options: RootsOptions;
-  readonly #mounted = new Map<RuntimeName, Promise<string>>();
+  readonly #mounted = new Map<string, Promise<string>>();
   readonly #byDigest = new Map<string, Promise<string>>();
 
   constructor(options: RootsOptions) {
@@ -39,16 +39,26 @@ export class Roots {
 
   /** Path of the mounted root; built at the first call, which may take seconds. A failure is not remembered. */
   of(runtime: RuntimeName): Promise<string> {
-    const known = this.#mounted.get(runtime);
+    return this.#of(runtime, runtime, this.#options.node);
+  }
+
+  /** For programs: all that runtime custom has, with the Node that this runtime means. */
+  withTools(runtime: RuntimeName): Promise<string> {
+    if (runtime !== "node22" && runtime !== "node24") return this.of("custom");
+    return this.#of(`custom, ${runtime}`, "custom", () => this.#options.node(runtime));
+  }
+
+  #of(name: string, runtime: RuntimeName, node: PlanSources["node"]): Promise<string> {
+    const known = this.#mounted.get(name);
     if (known) return known;
-    const made = this.#make(runtime);
-    this.#mounted.set(runtime, made);
-    made.catch(() => this.#mounted.delete(runtime));
+    const made = this.#make(runtime, node);
+    this.#mounted.set(name, made);
+    made.catch(() => this.#mounted.delete(name));
     return made;
   }
 
-  async #make(runtime: RuntimeName): Promise<string> {
-    const { spawner, node, shims, folder } = this.#options;
+  async #make(runtime: RuntimeName, node: PlanSources["node"]): Promise<string> {
+    const { spawner, shims, folder } = this.#options;
     const plan = await planOf(runtime, { node, shims, run: (argv) => spawner.exec(argv) });
     const digest = await digestOf(plan);
     if (!(await isFolder(join(folder, digest)))) await build(plan, folder, digest);

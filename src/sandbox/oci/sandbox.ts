@@ -144,6 +144,11 @@ export class OciSandbox {
     await spawner.make({ owner: this.id, things, undo: [] });
   }
 
+  /** Resolves when it runs what it was started for, and not the engine any more. */
+  isProgram(signal: AbortSignal): Promise<void> {
+    return this.#becameProgram(settledPauseMs.waitedFor, signal);
+  }
+
   /** While an engine sets up, its copy of the slot hears of no new mount: it must have become the program first. */
   async #becameProgram(pauseMs: number, signal: AbortSignal): Promise<void> {
     await becameProgram(this.#options.plan.pidFile, pauseMs, signal);
@@ -185,7 +190,9 @@ export class OciSandbox {
     const { memoryMb } = this.pool;
     const memory = how.files ? cgroups.memoryReport(this.id, how.files, memoryMb * MiB) : null;
     const ended = exitOf({ how, sent: this.#sent, memoryMb, memory });
-    const exit = words === undefined ? ended : { ...ended, message: words };
+    const cpu = how.files?.[cgroups.cpuFile(this.id)];
+    const usage = cpu === undefined ? null : { cpuNs: cgroups.cpuNs(cpu), memoryPeakBytes: memory?.peakBytes ?? null };
+    const exit = { ...ended, ...(words === undefined ? {} : { message: words }), ...(usage === null ? {} : { usage }) };
     this.#closeCounters();
     this.#freezer.close();
     this.#ended = true;

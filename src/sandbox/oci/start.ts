@@ -6,7 +6,7 @@ import type { SandboxId } from "#model/ids.ts";
 import { sandboxLimits } from "#model/limits.ts";
 import type { LaunchSpec, Make, Undo } from "#spawner/door.ts";
 import type { Cgroups } from "./cgroups.ts";
-import { ociConfig, userId, type RootSpec } from "./config.ts";
+import { ociConfig, resultPath, userId, type RootSpec } from "./config.ts";
 import { engineArgv, type Engine } from "./engine.ts";
 import { imageRoot, rootPathIn, undoOf, type ImageStart } from "./images.ts";
 import type { Start } from "./oci.ts";
@@ -53,10 +53,13 @@ export function planStart(options: {
   const pidFile = join(folder, "pid");
   const uid = hostId + (root.kind === "image" ? root.user.uid : userId);
   const tmpBytes = start.pool.tmpBytes;
+  // In the slot, as the engine's user must be able to go there.
+  const result = start.pool.toEnd ? join(slot, "result") : null;
   const output = {
     stdout: join(outputFolder, "1"),
     stderr: join(outputFolder, "2"),
     frames: start.listen ? join(outputFolder, "4") : null,
+    ...(result === null ? {} : { result }),
   };
   const input = start.input ? join(outputFolder, "0") : null;
   const mountPoint = (index: number): string => join(slot, `mount${index}`);
@@ -77,6 +80,7 @@ export function planStart(options: {
       ...(root.kind === "runtime" ? [{ source: join(runDir, "etc", "resolv.conf"), target: "/etc/resolv.conf" }] : []),
       ...(root.kind === "image" ? [{ source: root.waiter.folder, target: waiterFolder }] : []),
       ...start.mounts.map(({ target }, i) => ({ source: mountPoint(i), target })),
+      ...(result === null ? [] : [{ source: result, target: resultPath }]),
     ],
     seccomp,
   });
@@ -91,7 +95,7 @@ export function planStart(options: {
       { kind: "folder", path: codeTarget, mode: 0o755 },
       { kind: "file", path: join(folder, "config.json"), text: JSON.stringify(config), mode: 0o600 },
       ...(root.kind === "image" ? [imageRoot({ ...root, hostId, folder, bytes: tmpBytes, address })] : []),
-      ...[input, output.stdout, output.stderr, output.frames]
+      ...[input, output.stdout, output.stderr, output.frames, result]
         .filter((path) => path !== null)
         .map((path) => ({ kind: "fifo" as const, path, uid })),
       ...start.mounts.flatMap(({ source }, i): Make[] => [
@@ -127,7 +131,7 @@ export function planStart(options: {
       ...(input === null ? {} : { input }),
       ...(root.kind === "image" ? { endSignal: endSignalOf(root.image.config.stopSignal) } : {}),
       signalPidFile: pidFile,
-      readAtEnd: [engineLog, ...cgroups.reports(id)],
+      readAtEnd: [engineLog, ...cgroups.reports(id), ...(start.pool.toEnd ? [cgroups.cpuFile(id)] : [])],
       undo: [],
     },
   };

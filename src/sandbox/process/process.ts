@@ -97,11 +97,11 @@ class ProcessDriver implements SandboxDriver {
 
   async prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId> {
     if ("image" in pool) throw new EbbError("internal", "Images need isolation: ebb runs with --isolation none.");
-    const custom = pool.runtime === "custom";
+    const custom = pool.runtime === "custom" || pool.toEnd === true;
     const interpreter = await this.#interpreter(pool.runtime);
     const running = await this.#make(pool, listener, !custom);
     // A program cannot be told later what it is: it is started with its assignment.
-    if (pool.runtime !== "custom") {
+    if (pool.runtime !== "custom" && !pool.toEnd) {
       const argv = this.#shims.outside(this.#shims.argvOf(pool.runtime, pool.memoryMb), interpreter);
       try {
         await this.#launch(running, { argv, env: baseEnv, cwd: "/" });
@@ -122,7 +122,12 @@ class ProcessDriver implements SandboxDriver {
     const { runDir, spawner } = this.#options;
     const id = newSandboxId();
     const folder = join(runDir, "output", id);
-    const output = { stdout: join(folder, "1"), stderr: join(folder, "2"), frames: listen ? join(folder, "4") : null };
+    const output = {
+      stdout: join(folder, "1"),
+      stderr: join(folder, "2"),
+      frames: listen ? join(folder, "4") : null,
+      ...(pool.toEnd ? { result: join(folder, "5") } : {}),
+    };
     const running: Running = {
       id,
       pool,
@@ -188,7 +193,10 @@ class ProcessDriver implements SandboxDriver {
         running.socketPath === null
           ? this.#program(running, assignment, giveUp.signal)
           : this.#load(running, assignment);
-      const answer = await Promise.race([work.then((said) => said ?? ended), ended, late.promise]);
+      // How a program that runs to its end has ended, its exit tells.
+      const answer = await (assignment.probe === null
+        ? work.then((said) => said ?? ended)
+        : Promise.race([work.then((said) => said ?? ended), ended, late.promise]));
       if (answer.ok) return { ...answer, phases: { start: performance.now() - startedMs, ...answer.phases } };
       void this.stopSandbox(id, 0);
       return running.link?.taken === false ? { ...answer, untouched: true } : answer;
@@ -211,21 +219,30 @@ class ProcessDriver implements SandboxDriver {
 
   async #program(running: Running, assignment: Assignment, signal: AbortSignal): Promise<Ready | Failed | null> {
     const [program = "", ...rest] = assignment.command ?? [];
+    const { toEnd } = running.pool;
     const cwd = this.#folderOf(assignment);
     running.port = await freePort();
     // Relative to the code, as execve does it in the sandbox; a bare name is looked up in PATH.
-    const path = program.includes("/") ? join(cwd, program) : program;
+    const named = program.includes("/") ? join(cwd, program) : program;
+    const path = toEnd && program === "node" ? await this.#nodeOf(running.pool) : named;
+    const port = assignment.probe === null ? {} : { PORT: String(running.port) };
+    const result = running.output.result === undefined ? {} : { EBB_RESULT: running.output.result };
     try {
       await this.#launch(running, {
         argv: [path, ...rest],
-        env: { ...baseEnv, ...assignment.env, PORT: String(running.port) },
+        env: { ...baseEnv, ...assignment.env, ...port, ...result },
         cwd,
       });
     } catch (error) {
       return failed(`${program} cannot be started: ${error instanceof Error ? error.message : String(error)}`);
     }
-    if (!(await listens(loopback, running.port, signal))) return null;
+    if (assignment.probe !== null && !(await listens(loopback, running.port, signal))) return null;
     return { ok: true, entry: null, handler: null, signature: "program", done: "response", phases: {} };
+  }
+
+  #nodeOf(pool: PoolKey): Promise<string> {
+    const runtime = "runtime" in pool ? pool.runtime : "node26";
+    return this.#options.node(runtime === "node22" || runtime === "node24" ? runtime : "node26");
   }
 
   #folderOf({ codeDigest }: Assignment): string {

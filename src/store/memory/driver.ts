@@ -3,7 +3,8 @@
 import type { AuditEntry, Secret, Token } from "#model/access.ts";
 import { EbbError } from "#model/errors.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
-import { storeLimits } from "#model/limits.ts";
+import { jobLimits, storeLimits } from "#model/limits.ts";
+import { hasEnded, type Run, type RunId } from "#model/run.ts";
 import { recordsOf } from "#model/record-block.ts";
 import { addUsage, type UsageTotal } from "#model/usage.ts";
 import { contentDigestOf, keyOf, type Project, type Revision, type Workload } from "#model/workload.ts";
@@ -18,6 +19,7 @@ interface State {
   workloads: Map<string, Workload>;
   /** By "project/workload", then by number. */
   revisions: Map<string, Map<number, Revision>>;
+  runs: Map<RunId, Run>;
   tokens: Map<string, Token>;
   secrets: Map<string, Secret>;
 }
@@ -27,6 +29,7 @@ export function createMemoryDriver(): StoreDriver {
     projects: new Map(),
     workloads: new Map(),
     revisions: new Map(),
+    runs: new Map(),
     tokens: new Map(),
     secrets: new Map(),
   };
@@ -72,6 +75,7 @@ export function createMemoryDriver(): StoreDriver {
         projects: new Map(state.projects),
         workloads: new Map(state.workloads),
         revisions: new Map(Array.from(state.revisions, ([key, of]) => [key, new Map(of)])),
+        runs: new Map(state.runs),
         tokens: new Map(state.tokens),
         secrets: new Map(state.secrets),
       };
@@ -100,10 +104,27 @@ export function createMemoryDriver(): StoreDriver {
     async revisions(key) {
       return [...(state.revisions.get(keyOf(key))?.values() ?? [])].toSorted((a, b) => b.number - a.number);
     },
+    async runs({ project, workload, id, limit }) {
+      const found = [...state.runs.values()].filter(
+        (run) =>
+          run.revision.project === project &&
+          (workload === undefined || run.revision.workload === workload) &&
+          (id === undefined || run.id === id),
+      );
+      return structuredClone(found.toSorted((a, b) => (a.id < b.id ? 1 : -1)).slice(0, limit));
+    },
+    async openRuns() {
+      const found = [...state.runs.values()].filter((run) => !hasEnded(run.state));
+      return structuredClone(found.toSorted((a, b) => (a.id < b.id ? -1 : 1)));
+    },
+    async updateRuns(runs) {
+      for (const run of structuredClone(runs)) if (state.runs.has(run.id)) state.runs.set(run.id, run);
+    },
     async contentDigests() {
       const digests = new Set<string>();
       for (const of of state.revisions.values())
         for (const revision of of.values()) digests.add(contentDigestOf(revision));
+      for (const run of state.runs.values()) if (!hasEnded(run.state)) digests.add(contentDigestOf(run.revision));
       return [...digests];
     },
     async invocations({ project, workload, id, sinceMs, limit }) {
@@ -183,6 +204,7 @@ function mutate(state: State, mutation: Mutation): void {
       state.projects.delete(project);
       for (const [key, of] of state.workloads) if (of.project === project) state.workloads.delete(key);
       for (const key of state.revisions.keys()) if (key.startsWith(`${project}/`)) state.revisions.delete(key);
+      for (const [id, { revision }] of state.runs) if (revision.project === project) state.runs.delete(id);
       for (const [key, of] of state.tokens) if (of.project === project) state.tokens.delete(key);
       for (const [key, of] of state.secrets) if (of.project === project) state.secrets.delete(key);
       return;
@@ -193,6 +215,7 @@ function mutate(state: State, mutation: Mutation): void {
     case "remove_workload":
       state.workloads.delete(keyOf(mutation.key));
       state.revisions.delete(keyOf(mutation.key));
+      for (const [id, { revision }] of state.runs) if (keyOf(revision) === keyOf(mutation.key)) state.runs.delete(id);
       return;
     case "put_revision": {
       const { revision } = mutation;
@@ -207,6 +230,9 @@ function mutate(state: State, mutation: Mutation): void {
       state.revisions.get(keyOf(key))?.delete(number);
       return;
     }
+    case "put_run":
+      putRun(state, mutation.run);
+      return;
     case "put_token":
       state.tokens.set(mutation.token.id, mutation.token);
       return;
@@ -219,4 +245,14 @@ function mutate(state: State, mutation: Mutation): void {
     case "remove_secret":
       state.secrets.delete(`${mutation.project}/${mutation.name}`);
   }
+}
+
+/** Of those of its job that have ended the oldest go. */
+function putRun(state: State, run: Run): void {
+  state.runs.set(run.id, run);
+  const ended = [...state.runs.values()].filter(
+    (one) => keyOf(one.revision) === keyOf(run.revision) && hasEnded(one.state),
+  );
+  const newestFirst = ended.toSorted((a, b) => (a.id < b.id ? 1 : -1));
+  for (const { id } of newestFirst.slice(jobLimits.endedRunsKept)) state.runs.delete(id);
 }

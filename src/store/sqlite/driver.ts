@@ -10,6 +10,7 @@ import { NodeSqlite, nodeSqliteDialect } from "./dialect.ts";
 import { explain } from "./errors.ts";
 import { migrate } from "./migrate.ts";
 import * as records from "./records.ts";
+import * as runs from "./runs.ts";
 import type { Schema } from "./schema.ts";
 import * as state from "./state.ts";
 
@@ -66,7 +67,10 @@ export function createSqliteDriver(options: SqliteOptions): StoreDriver {
     audit: (entry) => on((db) => state.insertAudit(db, entry)),
     audits: (query) => on((db) => state.audits(db, query)),
     revisions: (key) => on((db) => state.revisions(db, key)),
-    contentDigests: () => on(state.contentDigests),
+    runs: (query) => on((db) => runs.select(db, query)),
+    openRuns: () => on(runs.open),
+    updateRuns: (changed) => on((db) => runs.update(db, changed)),
+    contentDigests: () => on(async (db) => [...(await state.contentDigests(db)), ...(await runs.contentDigests(db))]),
     invocations: (query) => on((db) => records.invocations(db, query)),
     usage: (query) => on((db, sqlite) => records.usage(db, sqlite, query)),
     retention: () => on(async (db) => ({ oldestRecordMs: await records.oldestRecordMs(db) })),

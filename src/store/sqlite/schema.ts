@@ -26,6 +26,7 @@ export interface Schema {
     outcome: string;
     detail: string;
   };
+  runs: { id: string; project: string; workload: string; open: number; content_digest: string; body: string };
   record_blocks: RecordBlockRow;
   /** Where the record of an id is that does not tell it. */
   stray_ids: { project: string; id: string; slot_ms: number };

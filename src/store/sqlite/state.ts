@@ -15,6 +15,7 @@ import {
 import type { Change, Mutation } from "../door.ts";
 import type { AuditQuery, Part } from "../driver.ts";
 import { damaged } from "./errors.ts";
+import { insert as insertRun } from "./runs.ts";
 import type { Schema } from "./schema.ts";
 
 export async function load(db: Kysely<Schema>, after: WorkloadKey | null): Promise<Part> {
@@ -109,7 +110,7 @@ async function mutate(db: Transaction<Schema>, mutation: Mutation): Promise<void
     }
     case "remove_project":
       await db.deleteFrom("projects").where("name", "=", mutation.project).execute();
-      for (const table of ["workloads", "revisions", "tokens", "secrets"] as const)
+      for (const table of ["workloads", "revisions", "runs", "tokens", "secrets"] as const)
         await db.deleteFrom(table).where("project", "=", mutation.project).execute();
       return;
     case "put_workload": {
@@ -121,7 +122,7 @@ async function mutate(db: Transaction<Schema>, mutation: Mutation): Promise<void
     }
     case "remove_workload": {
       const { project, workload } = mutation.key;
-      for (const table of ["workloads", "revisions"] as const)
+      for (const table of ["workloads", "revisions", "runs"] as const)
         await db.deleteFrom(table).where("project", "=", project).where("workload", "=", workload).execute();
       return;
     }
@@ -136,6 +137,8 @@ async function mutate(db: Transaction<Schema>, mutation: Mutation): Promise<void
     }
     case "remove_revision":
       return removeRevision(db, mutation.key, mutation.number);
+    case "put_run":
+      return insertRun(db, mutation.run);
     case "put_token": {
       const { id, project, hash } = mutation.token;
       const row = { id, project, hash, body: JSON.stringify(mutation.token) };

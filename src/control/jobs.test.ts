@@ -1,0 +1,104 @@
+// Jobs through the commands: deployed, run, refused, and what a deploy over one does.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { settleContainer } from "#app/container-settings.ts";
+import { recogniseFolder } from "#app/list-folder.ts";
+import { readApp } from "#app/read.ts";
+import { settle } from "#app/settings.ts";
+import { settleJob } from "#app/settle-job.ts";
+import { EbbError } from "#model/errors.ts";
+import { jobDefaults } from "#model/limits.ts";
+import type { RunOverrides } from "#model/run.ts";
+import { createWorld, type World } from "./world.testing.ts";
+
+let world: World;
+before(async () => {
+  world = await createWorld({ app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob } });
+});
+after(() => world.stop());
+
+const yaml = `jobs:
+  report:
+    source: ./report
+    command: [node, report.js]
+    args: [--all]
+    retries: 2
+`;
+const files = { "ebb.yaml": yaml, "report/report.js": "console.log(1)" };
+const none: RunOverrides = { env: {}, args: null, memoryMb: null, parallelism: null };
+const is = (code: string, words: RegExp) => (error: unknown) =>
+  error instanceof EbbError && error.code === code && words.test(error.message + JSON.stringify(error.extra));
+
+test("a job is deployed with every default filled in, is not loaded, and answers nowhere", async () => {
+  const steps = await world.deploy(files);
+  const last = steps.at(-1);
+  assert.ok(last?.step === "deployed");
+  const [{ kind, runtime, command, url, public: open } = assert.fail()] = last.results;
+  assert.deepEqual([kind, runtime, command, url, open], ["job", "node26", ["node", "report.js", "--all"], null, false]);
+  const { revision } = world.mirror.workload("default", "report")!;
+  assert.ok(revision.kind === "job");
+  const { retries, memoryMb, timeoutSeconds, parallelism, rerunOnInterrupt, egress } = revision.settings;
+  assert.deepEqual(
+    { retries, memoryMb, timeoutSeconds, parallelism, rerunOnInterrupt, egress },
+    {
+      retries: 2,
+      memoryMb: jobDefaults.memoryMb,
+      timeoutSeconds: 86_400,
+      parallelism: 1,
+      rerunOnInterrupt: true,
+      egress: "internet",
+    },
+  );
+  assert.deepEqual([revision.settingSources.retries, revision.settingSources.memoryMb], ["app file", "default"]);
+  assert.deepEqual(world.loads, []);
+});
+
+test("the same job again is no new revision; another argument is", async () => {
+  await world.deploy(files);
+  assert.equal(world.mirror.workload("default", "report")?.revision.number, 1);
+  await world.deploy({ ...files, "ebb.yaml": yaml.replace("--all", "--none") });
+  assert.equal(world.mirror.workload("default", "report")?.revision.number, 2);
+  await world.control.rollback(world.admin, "default", "report", null);
+  assert.equal(world.mirror.workload("default", "report")?.revision.number, 1);
+});
+
+test("a program that is not there, or cannot be run, is refused with its name", async () => {
+  const with_ = (command: string): Promise<unknown> =>
+    world.deploy({ ...files, "ebb.yaml": yaml.replace("[node, report.js]", command) });
+  await assert.rejects(
+    with_("[./missing.sh]"),
+    is("deploy_refused", /there is no \.\/missing\.sh in the source of report/),
+  );
+  await assert.rejects(with_("[./report.js]"), is("deploy_refused", /not executable/));
+  await assert.rejects(
+    world.deploy({ ...files, "ebb.yaml": `${yaml}    secrets: [NOPE]\n` }),
+    is("deploy_refused", /needs the secret NOPE/),
+  );
+});
+
+test("a run is accepted with its audit row, of the revision that serves at that time", async () => {
+  const run = await world.control.runJob(world.admin, "default", "report", { ...none, env: { A: "1" } });
+  assert.deepEqual([run.state, run.revision.number, run.overrides.env], ["queued", 1, { A: "1" }]);
+  assert.ok(world.effects.includes(`accepted ${run.id}`));
+  assert.deepEqual(world.audits.at(-1)?.detail, `run ${run.id} of r1`);
+  assert.equal((await world.store.runs({ project: "default", limit: 1 }))[0]?.id, run.id);
+});
+
+test("what a run says is held to bounds before anything is accepted", async () => {
+  const run = (overrides: Partial<RunOverrides>): Promise<unknown> =>
+    world.control.runJob(world.admin, "default", "report", { ...none, ...overrides });
+  await assert.rejects(run({ env: { EBB_RUN: "x" } }), is("bad_request", /set by ebb/));
+  await assert.rejects(run({ env: { A: "\0" } }), is("bad_request", /NUL/));
+  await assert.rejects(run({ args: ["x".repeat(40_000)] }), is("bad_request", /at most 32768 bytes/));
+  await assert.rejects(run({ memoryMb: 1 }), is("bad_request", /memoryMb: expected a whole number from 32/));
+  await assert.rejects(run({ parallelism: 0 }), is("bad_request", /parallelism: expected/));
+});
+
+test("a function is not run, and a job is not restarted; each says what to do", async () => {
+  await world.deploy({ "index.js": "1" }, { name: "hello" });
+  await assert.rejects(world.control.runJob(world.admin, "default", "hello", none), is("conflict", /is a function/));
+  await assert.rejects(world.control.restart(world.admin, "default", "report"), is("conflict", /ebb jobs run report/));
+  await assert.rejects(world.control.runJob(world.admin, "default", "nobody", none), is("not_found", /no workload/));
+  await assert.rejects(world.control.stopRun(world.admin, "default", "x"), is("not_found", /no run "x"/));
+});

@@ -1,0 +1,159 @@
+// One attempt at a task of a run: admitted as an instance is, then a program in a sandbox of its own, from its start to its end.
+
+import { EbbError } from "#model/errors.ts";
+import { newErrorId, newInstanceId, randomHex, type SandboxId } from "#model/ids.ts";
+import type { Failure } from "#model/instance.ts";
+import { sandboxLimits } from "#model/limits.ts";
+import type { Assignment, Exit, RuntimePool } from "#sandbox/door.ts";
+import type { Admission } from "./admission.ts";
+import { egressClassOf, environmentOf } from "./assignment.ts";
+import type { Execution, ExecutionSpec } from "./door.ts";
+import { failureOf, type LaunchContext } from "./launch.ts";
+
+const MiB = 1024 * 1024;
+/** V8 takes the machine's memory for its own where nobody says otherwise. */
+const nodeOptions = (memoryMb: number): string => `--max-old-space-size=${memoryMb}`;
+
+export interface ExecutionContext extends LaunchContext {
+  readonly admission: Pick<Admission, "execution" | "ledger" | "freed">;
+  /** Called once, when nothing of it is left. */
+  readonly gone: () => void;
+}
+
+export function execute(context: ExecutionContext, spec: ExecutionSpec): Execution {
+  const { driver, admission, access, telemetry, tell } = context;
+  const { revision, memoryMb } = spec;
+  const bytes = memoryMb * MiB;
+  const instance = newInstanceId();
+  const over = Promise.withResolvers<Exit>();
+  const waiting = admission.execution(bytes, revision, spec.held);
+  let turnOver: (() => void) | null = null;
+  let sandbox: SandboxId | null = null;
+  let preparing: Promise<SandboxId> | null = null;
+  let stopped = false;
+  let gone = false;
+
+  const end = (exit: Exit): void => {
+    if (gone) return;
+    gone = true;
+    giveTurn();
+    telemetry.detach(instance);
+    access.revokeCredential(instance);
+    admission.ledger.give(revision.project, bytes, false);
+    over.resolve(exit);
+    context.gone();
+    admission.freed();
+  };
+
+  const giveTurn = (): void => {
+    turnOver?.();
+    turnOver = null;
+  };
+
+  async function start(opened: Parameters<Execution["start"]>[0]): Promise<Failure | null> {
+    if (stopped) return stoppedFirst;
+    try {
+      preparing = driver.prepare(poolOf(spec), { done: () => undefined, exited: end });
+      sandbox = await preparing;
+      // oxlint-disable-next-line typescript/no-unnecessary-condition -- it may have been stopped meanwhile
+      if (stopped || gone) return stoppedFirst;
+      const source = driver.output(sandbox);
+      opened(source);
+      const credential = access.mintCredential(instance, revision.project);
+      const env = environmentOfExecution(context, spec, credential);
+      const assigned = driver.assign(sandbox, assignmentOf(spec, { instance, env, credential }));
+      telemetry.attach({
+        instance,
+        project: revision.project,
+        workload: revision.workload,
+        source,
+        nonce: null,
+        concurrency: 1,
+        execution: { run: spec.run, invocation: spec.execution },
+      });
+      const answer = await assigned;
+      return answer.ok ? null : answer.failure;
+    } catch (error) {
+      return failureOf(context, error).failure;
+    } finally {
+      giveTurn();
+    }
+  }
+
+  async function stop(graceMs: number): Promise<void> {
+    stopped = true;
+    if (waiting.withdraw()) return;
+    if (
+      !(await admitted.then(
+        () => true,
+        () => false,
+      ))
+    )
+      return;
+    const made = sandbox ?? (await preparing?.catch(() => null)) ?? null;
+    if (made === null) return end(stoppedExit);
+    await driver.stopSandbox(made, graceMs).catch((error: unknown) => {
+      tell({ kind: "defect", errorId: newErrorId(), where: "fleet: stopping a run", error });
+    });
+    end(stoppedExit);
+  }
+
+  const admitted = waiting.admitted.then((back) => void (turnOver = back));
+  admitted.catch(() => undefined);
+  return {
+    instance,
+    admitted,
+    start: async (opened) => {
+      const failure = await start(opened);
+      if (failure !== null) await stop(0);
+      return failure;
+    },
+    over: over.promise,
+    usage: () => (sandbox === null ? { cpuNs: null, memoryPeakBytes: null } : driver.usage(sandbox)),
+    stop,
+  };
+}
+
+const stoppedExit: Exit = { reason: "stopped", code: null, message: "ebb stopped it." };
+const stoppedFirst: Failure = { fault: "platform", message: "it was stopped before it began", stack: null, hint: null };
+
+function poolOf({ revision, memoryMb }: ExecutionSpec): RuntimePool {
+  const { runtime } = revision.settings;
+  const egress = egressClassOf(revision.settings.egress);
+  return { runtime, memoryMb, tmpBytes: Math.min(sandboxLimits.tmpBytes, memoryMb * MiB), egress, toEnd: true };
+}
+
+function environmentOfExecution(
+  { secrets, internalUrl }: LaunchContext,
+  { revision, env, memoryMb }: ExecutionSpec,
+  credential: string,
+): Readonly<Record<string, string>> {
+  const url = internalUrl(credential);
+  if (revision.settings.secrets.some((name) => Object.hasOwn(env, name)))
+    throw new EbbError("start_failed", "a secret of the job is in the run's env too; one name has one value");
+  return { NODE_OPTIONS: nodeOptions(memoryMb), ...environmentOf(revision, secrets, url), ...env };
+}
+
+function assignmentOf(
+  { revision, command }: ExecutionSpec,
+  { instance, env, credential }: Pick<Assignment, "instance" | "env" | "credential">,
+): Assignment {
+  const { project, workload, codeDigest, settings } = revision;
+  const program = { entry: null, handler: null, signature: "program", command, port: 0, probe: null } as const;
+  const nothing = { check: false, loadCache: null, makeLoadCache: false, takeWithinMs: null, concurrency: 1 } as const;
+  return {
+    instance,
+    project,
+    workload,
+    codeDigest,
+    env,
+    credential,
+    ...program,
+    ...nothing,
+    egress: settings.egress,
+    cpu: settings.cpu,
+    cpuStrict: settings.cpuStrict,
+    timeoutMs: settings.timeoutSeconds * 1000,
+    nonce: randomHex(16),
+  };
+}

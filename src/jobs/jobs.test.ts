@@ -1,0 +1,214 @@
+// The room over the real fleet and a fake driver: what users see of runs, whatever happens to tasks, room and ebb itself.
+
+import assert from "node:assert/strict";
+import { afterEach, test } from "node:test";
+import { EbbError } from "#model/errors.ts";
+import { jobLimits } from "#model/limits.ts";
+import type { Assignment } from "#sandbox/door.ts";
+import { jobOf } from "./job.testing.ts";
+import { exits, lasts, World, type WorldOptions } from "./world.testing.ts";
+
+let world: World | null = null;
+async function begin(options: WorldOptions = {}): Promise<World> {
+  world = new World(options);
+  await world.start();
+  return world;
+}
+afterEach(async () => {
+  await world?.end();
+  world = null;
+});
+
+const attemptOf = ({ env }: Assignment): number => Number(env["EBB_JOB_ATTEMPT"]);
+
+test("a run goes from accepted to succeeded, is metered, and leaves nothing", async () => {
+  const w = await begin();
+  const id = await w.run(jobOf("report", { args: ["--all"], env: { LEVEL: "info" } }), { env: { MONTH: "11" } });
+  await w.clock.advance(1_000);
+  const run = await w.look(id);
+  assert.deepEqual([run.state, run.reason, run.tasks[0]?.exitCode], ["succeeded", null, 0]);
+  const [{ command, env, probe, codeDigest } = assert.fail()] = w.assigned;
+  assert.deepEqual(command, ["node", "report.js", "--all"]);
+  assert.deepEqual([probe, codeDigest], [null, "0".repeat(64)]);
+  const { EBB_RUN, LEVEL, MONTH, EBB_JOB_INDEX, EBB_JOB_COUNT, EBB_JOB_ATTEMPT, EBB_RESULT, PORT } = env;
+  assert.deepEqual([EBB_RUN, LEVEL, MONTH], [id, "info", "11"]);
+  assert.deepEqual([EBB_JOB_INDEX, EBB_JOB_COUNT, EBB_JOB_ATTEMPT, EBB_RESULT], ["0", "1", "1", "/ebb/result"]);
+  assert.equal(PORT, undefined);
+  assert.deepEqual(
+    w.marks.map((mark) => [mark.workload, mark.begin.trigger, mark.begin.id, mark.end?.outcome]),
+    [["report", "manual", run.tasks[0]?.execution, "ok"]],
+  );
+  assert.deepEqual([w.driver.living, w.fleet.state().memoryBytes, w.clock.pending()], [0, 0, 0]);
+});
+
+test("what a run says itself takes the place of the job's, and is held to the same bounds", async () => {
+  const w = await begin({ memoryMb: 4_096 });
+  const job = jobOf("report", { args: ["--all"], parallelism: 3 });
+  const id = await w.run(job, { args: ["--none"], memoryMb: 512, parallelism: 1 });
+  await w.clock.advance(1_000);
+  assert.deepEqual(w.assigned.map(({ command }) => command), [["node", "report.js", "--none"]]); // prettier-ignore
+  assert.equal(w.marks[0]?.memoryMb, 512);
+  assert.equal((await w.look(id)).tasks.length, 1);
+  const refused = (error: unknown): boolean => error instanceof EbbError && error.code === "capacity";
+  await assert.rejects(w.run(job, { memoryMb: 60_000 }), refused);
+});
+
+test("a task that fails is tried again after a pause that grows, as often as the job says", async () => {
+  const w = await begin({ script: (assignment) => exits(attemptOf(assignment) === 3 ? 0 : 7) });
+  const id = await w.run(jobOf("report", { retries: 2 }));
+  await w.clock.advance(500);
+  let run = await w.look(id);
+  assert.deepEqual([run.state, run.reason, run.message], ["retrying", "error", "It exited with code 7."]);
+  await w.clock.advance(jobLimits.retryFirstMs + 300);
+  run = await w.look(id);
+  assert.deepEqual([run.state, run.tasks[0]?.attempts], ["retrying", 2]);
+  await w.clock.advance(2 * jobLimits.retryFirstMs);
+  run = await w.look(id);
+  assert.deepEqual([run.state, run.tasks[0]?.attempts, run.message], ["succeeded", 3, null]);
+  assert.deepEqual(w.marks.map(({ end }) => end?.outcome), ["error", "error", "ok"]); // prettier-ignore
+});
+
+test("what takes longer than it may is asked to end, and then killed", async () => {
+  const w = await begin({ script: () => ({ ...lasts, ignoresTerm: true }) });
+  const id = await w.run(jobOf("report", { timeoutSeconds: 60 }));
+  await w.clock.advance(59_000);
+  assert.equal((await w.look(id)).state, "running");
+  await w.clock.advance(2_000 + jobLimits.stopGraceMs);
+  const run = await w.look(id);
+  assert.deepEqual([run.state, run.reason, run.message], ["failed", "timeout", "It took longer than 60 s."]);
+  assert.deepEqual([w.marks[0]?.end?.outcome, w.driver.living], ["timeout", 0]);
+});
+
+test("each task of a run knows which one it is, and one that fails fails the run", async () => {
+  const w = await begin({ script: ({ env }) => exits(env["EBB_JOB_INDEX"] === "2" ? 1 : 0) });
+  const id = await w.run(jobOf("report", { parallelism: 4 }));
+  await w.clock.advance(2_000);
+  const run = await w.look(id);
+  assert.deepEqual(run.tasks.map(({ state }) => state), ["succeeded", "succeeded", "failed", "succeeded"]); // prettier-ignore
+  assert.deepEqual([run.state, run.message], ["failed", "task 2: It exited with code 1."]);
+  const told = w.assigned.map(({ env }) =>
+    [env["EBB_JOB_INDEX"], env["EBB_JOB_COUNT"], env["CLOUD_RUN_TASK_INDEX"]].join(" of "),
+  );
+  assert.deepEqual(new Set(told), new Set(["0 of 4 of 0", "1 of 4 of 1", "2 of 4 of 2", "3 of 4 of 3"]));
+});
+
+test("a stop ends what waits and what runs, and is no failure", async () => {
+  const w = await begin({ script: () => lasts, memoryMb: 1_024 });
+  const job = jobOf("report", { memoryMb: 400, retries: 3 });
+  const [runs, waits] = [await w.run(job), await w.run(job)];
+  await w.clock.advance(500);
+  assert.deepEqual([(await w.look(runs)).state, (await w.look(waits)).reason], ["running", "capacity"]);
+  await Promise.all([w.jobs.stopRun(waits), w.jobs.stopRun(runs)]);
+  assert.deepEqual([(await w.look(runs)).state, (await w.look(waits)).state], ["stopping", "stopped"]);
+  await w.clock.advance(500);
+  assert.equal((await w.look(runs)).state, "stopped");
+  assert.deepEqual([w.driver.living, w.fleet.state().memoryBytes], [0, 0]);
+  await w.jobs.stopRun(runs);
+  assert.equal((await w.look(runs)).state, "stopped");
+});
+
+test("runs wait for memory and quotas, say so, and begin in their order as there is room", async () => {
+  const quotas = { small: { memoryMb: 300, instances: null, ratePerSecond: null } };
+  const w = await begin({ script: () => exits(0, 1_000), quotas });
+  const small = jobOf("report", {}, "small");
+  const ids = [await w.run(small), await w.run(small), await w.run(small)];
+  const other = await w.run(jobOf("other"));
+  await w.clock.advance(500);
+  const states = async (): Promise<string[]> =>
+    Promise.all(ids.map(async (id) => ((run) => run.reason ?? run.state)(await w.look(id, "small"))));
+  assert.deepEqual(await states(), ["running", "over_quota", "queued"]);
+  assert.equal((await w.look(other)).state, "running");
+  await w.clock.advance(1_000);
+  assert.deepEqual(await states(), ["succeeded", "running", "over_quota"]);
+  await w.clock.advance(3_000);
+  assert.deepEqual(await states(), ["succeeded", "succeeded", "succeeded"]);
+});
+
+test("a planned stop interrupts what runs; the next ebb runs it again, and no retry is used", async () => {
+  const w = await begin({ script: (assignment) => (attemptOf(assignment) === 1 ? lasts : exits(0)) });
+  const id = await w.run(jobOf("report"));
+  const last = await w.run(jobOf("once", { rerunOnInterrupt: false }));
+  await w.clock.advance(500);
+  await w.stop();
+  let [run] = await w.store.runs({ project: "default", id, limit: 1 });
+  assert.deepEqual([run?.state, run?.reason], ["queued", "interrupted"]);
+  assert.deepEqual(w.marks.map(({ end }) => end?.outcome), ["interrupted", "interrupted"]); // prettier-ignore
+  await w.rise();
+  await w.clock.advance(500);
+  run = await w.look(id);
+  assert.deepEqual([run.state, run.tasks[0]?.attempts, run.tasks[0]?.failures], ["succeeded", 2, 0]);
+  assert.equal((await w.look(last)).state, "interrupted");
+});
+
+test("what an ebb that was killed has left is run again, but not what was being stopped", async () => {
+  const w = await begin({ script: (assignment) => (attemptOf(assignment) === 1 ? lasts : exits(0)) });
+  const [id, stopping] = [await w.run(jobOf("report")), await w.run(jobOf("other"))];
+  await w.clock.advance(500);
+  // It is dying at this very moment.
+  void w.jobs.stopRun(stopping);
+  await w.clock.advance(1);
+  assert.equal((await w.look(stopping)).state, "stopping");
+  const killed = w.jobs;
+  await w.rise();
+  await w.clock.advance(500);
+  assert.deepEqual([(await w.look(id)).state, (await w.look(stopping)).state], ["succeeded", "stopped"]);
+  void killed.stop();
+});
+
+test("a start that the platform fails is tried again without a retry; one that its author can mend is told", async () => {
+  let broken = 2;
+  const w = await begin({ script: () => (broken-- > 0 ? { assignThrows: "no sandbox today" } : exits(0)) });
+  const id = await w.run(jobOf("report"));
+  await w.clock.advance(100);
+  const run = await w.look(id);
+  assert.deepEqual([run.state, run.reason, run.message], ["queued", "not_started", "no sandbox today"]);
+  await w.clock.advance(5_000);
+  assert.equal((await w.look(id)).state, "succeeded");
+  const secret = await w.run(jobOf("secret", { secrets: ["KEY"] }));
+  await w.clock.advance(100);
+  const failed = await w.look(secret);
+  assert.deepEqual([failed.state, failed.reason], ["failed", "not_started"]);
+  assert.match(failed.message ?? "", /secret KEY is not set/);
+  assert.equal(w.fleet.state().memoryBytes, 0);
+});
+
+test("a store that is away for a while delays what is to be remembered, and loses nothing", async () => {
+  const w = await begin();
+  const works = w.store.updateRuns.bind(w.store);
+  w.store.updateRuns = async () => Promise.reject(new EbbError("store_unavailable", "restarting"));
+  const id = await w.run(jobOf("report"));
+  await w.clock.advance(3_000);
+  assert.equal(w.driver.prepared, 0, "what is not on the disk does not begin");
+  w.store.updateRuns = works;
+  await w.clock.advance(3_000);
+  assert.equal((await w.look(id)).state, "succeeded");
+});
+
+test("the runs of a job that is removed end", async () => {
+  const w = await begin({ script: () => lasts });
+  const job = jobOf("report");
+  const id = await w.run(job);
+  await w.clock.advance(500);
+  assert.equal(w.jobs.running(job), 1);
+  await w.store.apply({
+    mutations: [{ kind: "remove_workload", key: job }],
+    audit: { timeMs: 1, identity: "test", command: "rm", project: null, target: null, outcome: "ok", detail: "" },
+  });
+  w.jobs.removed(job);
+  await w.clock.advance(jobLimits.stopGraceMs);
+  assert.deepEqual([w.driver.living, w.jobs.running(job)], [0, 0]);
+  assert.deepEqual(await w.store.runs({ project: "default", id, limit: 1 }), []);
+});
+
+test("whoever waits for a run hears of its end at once, or of its time being up", async () => {
+  const w = await begin({ script: () => exits(0, 10_000) });
+  const id = await w.run(jobOf("report"));
+  let heard = "";
+  void w.jobs.ended(id, 1_000).then(() => (heard += "late "));
+  void w.jobs.ended(id, 60_000).then(() => (heard += "ended"));
+  await w.clock.advance(2_000);
+  assert.equal(heard, "late ");
+  await w.clock.advance(9_000);
+  assert.equal(heard, "late ended");
+  await w.jobs.ended(id, 60_000);
+});

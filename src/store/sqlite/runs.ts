@@ -1,0 +1,67 @@
+// Runs of jobs, in SQL: accepted with the command that asks for them, followed until they have ended, and the newest kept.
+
+import type { Kysely, Transaction } from "kysely";
+import { jobLimits, storeLimits } from "#model/limits.ts";
+import { hasEnded, type Run } from "#model/run.ts";
+import { contentDigestOf } from "#model/workload.ts";
+import type { RunQuery } from "../door.ts";
+import type { Schema } from "./schema.ts";
+
+function rowOf(run: Run) {
+  const { project, workload } = run.revision;
+  const open = hasEnded(run.state) ? 0 : 1;
+  return {
+    id: run.id,
+    project,
+    workload,
+    open,
+    content_digest: contentDigestOf(run.revision),
+    body: JSON.stringify(run),
+  };
+}
+
+/** A new one; of those of its job that have ended the oldest go. */
+export async function insert(db: Transaction<Schema>, run: Run): Promise<void> {
+  await db.insertInto("runs").values(rowOf(run)).execute();
+  const { project, workload } = run.revision;
+  const ended = db
+    .selectFrom("runs")
+    .select("id")
+    .where("project", "=", project)
+    .where("workload", "=", workload)
+    .where("open", "=", 0)
+    .orderBy("id", "desc")
+    .offset(jobLimits.endedRunsKept)
+    .limit(storeLimits.queryRows);
+  await db.deleteFrom("runs").where("id", "in", ended).execute();
+}
+
+/** Those that are not there any more stay away: their job was removed. */
+export async function update(db: Kysely<Schema>, runs: readonly Run[]): Promise<void> {
+  await db.transaction().execute(async (trx) => {
+    for (const run of runs) {
+      const { open, body } = rowOf(run);
+      await trx.updateTable("runs").set({ open, body }).where("id", "=", run.id).execute();
+    }
+  });
+}
+
+/** Newest first. */
+export async function select(db: Kysely<Schema>, { project, workload, id, limit }: RunQuery): Promise<Run[]> {
+  let found = db.selectFrom("runs").select("body").where("project", "=", project).orderBy("id", "desc").limit(limit);
+  if (workload !== undefined) found = found.where("workload", "=", workload);
+  if (id !== undefined) found = found.where("id", "=", id);
+  return (await found.execute()).map(({ body }) => JSON.parse(body) as Run);
+}
+
+/** Oldest first. */
+export async function open(db: Kysely<Schema>): Promise<Run[]> {
+  const rows = await db.selectFrom("runs").select("body").where("open", "=", 1).orderBy("id").execute();
+  return rows.map(({ body }) => JSON.parse(body) as Run);
+}
+
+/** What those that have not ended are made of. */
+export async function contentDigests(db: Kysely<Schema>): Promise<string[]> {
+  const rows = await db.selectFrom("runs").select("content_digest").distinct().where("open", "=", 1).execute();
+  return rows.map((row) => row.content_digest);
+}

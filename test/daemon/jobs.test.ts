@@ -1,0 +1,203 @@
+// Runs of jobs in real sandboxes: what they write, leave, use and are ended by, and what a death of ebb does to them.
+
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { after, before, test } from "node:test";
+import type { RunOptions, RunRow } from "#client/client.ts";
+import { folderOf, startDaemon, type Daemon } from "./fixture.ts";
+
+const settings = "source: ./src, memoryMb: 64, egress: none";
+const app = folderOf({
+  "ebb.yaml": `jobs:
+  script: { ${settings}, command: [./run.sh], retries: 1 }
+  node22: { ${settings}, runtime: node22, command: [node, -p, "process.version"] }
+  snake: { ${settings}, command: [python3, -c, "open('/ebb/result', 'w').write('hiss')"] }
+  four: { ${settings}, command: [sh, -c, "echo $EBB_JOB_INDEX of $EBB_JOB_COUNT >/ebb/result"], parallelism: 4 }
+  missing: { ${settings}, command: [no-such-program] }
+  hungry: { ${settings}, command: [node, -e, "const a = []; for (;;) a.push(Buffer.alloc(1e6, 1))"] }
+  stubborn: { ${settings}, command: [./stubborn.sh], timeoutSeconds: 1 }
+  flood: { ${settings}, command: [sh, -c, "yes >/ebb/result"] }
+  lasting: { ${settings}, command: [./lasting.sh] }
+  once: { ${settings}, command: [./lasting.sh], rerunOnInterrupt: false }
+`,
+  "src/run.sh": `#!/bin/sh
+echo "run $EBB_RUN attempt $EBB_JOB_ATTEMPT index $EBB_JOB_INDEX of $EBB_JOB_COUNT"
+echo "args $* word $WORD project $EBB_PROJECT port $PORT" >&2
+printf 'left by %s' "$EBB_JOB_ATTEMPT" >"$EBB_RESULT"
+exit "\${CODE:-0}"
+`,
+  // Forks away from its parent, its session and its process group, and hears nothing.
+  "src/stubborn.sh": `#!/bin/sh
+trap '' TERM
+(trap '' TERM; perl -e 'use POSIX; fork and exit; POSIX::setsid(); fork and exit; sleep 300') &
+echo deaf
+while :; do sleep 1; done
+`,
+  // The first attempt waits for its end, the next one does it.
+  "src/lasting.sh": `#!/bin/sh
+echo "attempt $EBB_JOB_ATTEMPT"
+[ "$EBB_JOB_ATTEMPT" -gt 1 ] && exit 0
+# The first process of a sandbox hears only what it listens for.
+trap 'exit 143' TERM
+while :; do sleep 0.1; done
+`,
+});
+const executable = async (): Promise<void> => {
+  const { chmod } = await import("node:fs/promises");
+  for (const name of readdirSync(`${app}/src`)) await chmod(`${app}/src/${name}`, 0o755);
+};
+
+let daemon: Daemon;
+before(async () => {
+  await executable();
+  daemon = await startDaemon();
+  const deployed = await daemon.ebb(["deploy", app]);
+  assert.equal(deployed.code, 0, deployed.stderr);
+});
+after(async () => {
+  await daemon.stop();
+  await rm(app, { recursive: true });
+  await rm(daemon.directory, { recursive: true, force: true });
+});
+
+async function ended(id: string): Promise<RunRow> {
+  for (;;) {
+    const run = await daemon.client.runs.show("default", id, 30);
+    if (run.ended !== null) return run;
+  }
+}
+
+async function runOf(job: string, options: RunOptions = {}): Promise<RunRow> {
+  return ended((await daemon.client.runs.start("default", job, options)).id);
+}
+
+/** Waits until a line like this is in the log of a run. */
+async function said(id: string, line: string): Promise<void> {
+  const stop = new AbortController();
+  const follow = daemon.client.followLogs("default", { run: id }, stop.signal);
+  const coming = follow.next();
+  const known = await daemon.client.logs("default", { run: id });
+  if (!known.some(({ message }) => message === line))
+    for (let next = await coming; next.done !== true; next = await follow.next())
+      if (next.value.message === line) break;
+  // Asked for, it is on the disk as well.
+  await daemon.client.logs("default", { run: id });
+  stop.abort();
+  await coming.catch(() => undefined);
+}
+
+async function resultOf(id: string, index = 0): Promise<string> {
+  return Buffer.concat(await Array.fromAsync(await daemon.client.runs.result("default", id, index))).toString();
+}
+
+test("a run writes its log, leaves its result, and is metered as one invocation an attempt", async () => {
+  const run = await runOf("script", { args: ["a b", "$x", "'"], env: { WORD: "it's" } });
+  assert.deepEqual([run.state, run.exitCode, run.tasks[0]?.attempts], ["succeeded", 0, 1]);
+  const lines = await daemon.client.logs("default", { run: run.id });
+  assert.deepEqual(lines.map(({ stream, message }) => `${stream}: ${message}`).toSorted(), [
+    "stderr: args a b $x ' word it's project default port ",
+    `stdout: run ${run.id} attempt 1 index 0 of 1`,
+  ]);
+  assert.deepEqual([...new Set(lines.map(({ invocation }) => invocation))], [run.tasks[0]?.invocation]);
+  assert.equal(await resultOf(run.id), "left by 1");
+  const record = await daemon.client.invocation("default", run.tasks[0]!.invocation!);
+  assert.deepEqual([record.trigger, record.outcome, record.memoryMb, record.bytesOut], ["manual", "ok", 64, 9]);
+  assert.ok(record.billedMs > 0 && record.billedMs < 60_000 && record.cpuMs !== null && record.cpuMs > 0);
+  const { rows } = await daemon.client.usage("default");
+  assert.equal(rows.find(({ workload }) => workload === "script")?.requests, 1);
+});
+
+test("the command line runs, waits, lists, shows the log and the result", async () => {
+  const failed = await daemon.ebb(["jobs", "run", "script", "--wait", "--env", "CODE=3"]);
+  assert.equal(failed.code, 1);
+  assert.match(failed.stdout, /^run \S+ of script \(r1\)\nfailed: It exited with code 3\.\n$/);
+  const [run] = await daemon.json<RunRow[]>(["jobs", "runs", "script", "--limit", "1"]);
+  assert.deepEqual([run?.state, run?.reason, run?.exitCode, run?.tasks[0]?.attempts], ["failed", "error", 3, 2]);
+  const log = await daemon.ebb(["logs", "script", "--run", run!.id]);
+  assert.match(log.stdout, /attempt 1[^]*exited with code 3\. It will be tried again\.[^]*attempt 2/);
+  assert.equal((await daemon.ebb(["jobs", "result", run!.id])).stdout, "left by 2");
+});
+
+test("programs of the root, other Nodes and Python run; what is missing is said", async () => {
+  const [node22, snake, missing] = await Promise.all([runOf("node22"), runOf("snake"), runOf("missing")]);
+  assert.deepEqual([node22.state, snake.state], ["succeeded", "succeeded"]);
+  const [line] = await daemon.client.logs("default", { run: node22.id });
+  assert.match(line?.message ?? "", /^v22\./);
+  assert.equal(await resultOf(snake.id), "hiss");
+  assert.deepEqual([missing.state, missing.exitCode], ["failed", 127]);
+  assert.match(missing.message ?? "", /command was not found/);
+});
+
+test("the tasks of a run are told which they are, and each leaves its own", async () => {
+  const run = await runOf("four");
+  assert.equal(run.state, "succeeded");
+  for (const index of [0, 3]) assert.equal(await resultOf(run.id, index), `${index} of 4\n`);
+});
+
+test("memory and results have their bounds", async () => {
+  const [hungry, flood] = await Promise.all([runOf("hungry"), runOf("flood")]);
+  assert.deepEqual([hungry.state, hungry.reason], ["failed", "memory"]);
+  assert.match(hungry.message ?? "", /out of memory: 64 MiB, peak 6\d; raise memoryMb\./);
+  assert.deepEqual([flood.state, flood.tasks[0]?.resultBytes], ["failed", null]);
+  assert.match(flood.message ?? "", /result was larger than 16 MiB/);
+});
+
+test("one that ignores SIGTERM and forks away is gone at its timeout, and nothing of it is left", async () => {
+  const run = await runOf("stubborn");
+  assert.deepEqual([run.state, run.reason], ["failed", "timeout"]);
+  assert.deepEqual(processesOf("stubborn.sh"), []);
+  assert.deepEqual(processesOf("sleep 300"), []);
+});
+
+test("a stop ends a run, and its log says so", async () => {
+  const { id } = await daemon.client.runs.start("default", "lasting");
+  await said(id, "attempt 1");
+  const stopped = await daemon.ebb(["jobs", "stop", id]);
+  assert.match(stopped.stdout, /is stopping/);
+  assert.equal((await ended(id)).state, "stopped");
+  assert.deepEqual(processesOf("lasting.sh"), []);
+});
+
+test("a run that a planned stop interrupts is run again by the next ebb, one that must not be is not", async () => {
+  const { id } = await daemon.client.runs.start("default", "lasting");
+  const once = await daemon.client.runs.start("default", "once");
+  await Promise.all([said(id, "attempt 1"), said(once.id, "attempt 1")]);
+  assert.equal(await daemon.stop(), 0);
+  assert.deepEqual(processesOf("lasting.sh"), []);
+  daemon = await startDaemon({ directory: daemon.directory });
+  const run = await ended(id);
+  assert.deepEqual([run.state, run.tasks[0]?.attempts], ["succeeded", 2]);
+  const lost = await ended(once.id);
+  assert.deepEqual([lost.state, lost.message], ["interrupted", "ebb stopped while it ran."]);
+});
+
+test("a run that is under way when ebb is killed is run again, its orphan dead before", async () => {
+  const { id } = await daemon.client.runs.start("default", "lasting");
+  await said(id, "attempt 1");
+  await daemon.kill();
+  daemon = await startDaemon({ directory: daemon.directory });
+  const run = await ended(id);
+  assert.deepEqual([run.state, run.tasks[0]?.attempts], ["succeeded", 2]);
+  assert.deepEqual(processesOf("lasting.sh"), []);
+  const lines = await daemon.client.logs("default", { run: id });
+  assert.deepEqual(
+    lines.filter(({ stream }) => stream === "stdout").map(({ message }) => message),
+    ["attempt 1", "attempt 2"],
+  );
+});
+
+/** Of this test's own jobs: no other has these words in its command line. */
+function processesOf(words: string): string[] {
+  const found: string[] = [];
+  for (const pid of readdirSync("/proc")) {
+    if (!/^\d+$/.test(pid) || !existsSync(`/proc/${pid}/cmdline`)) continue;
+    try {
+      const line = readFileSync(`/proc/${pid}/cmdline`, "latin1").replaceAll("\0", " ").trim();
+      if (line.includes(words) && !line.includes("--data")) found.push(line);
+    } catch {
+      // It has just ended.
+    }
+  }
+  return found;
+}
