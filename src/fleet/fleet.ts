@@ -11,7 +11,6 @@ import { poolKeyOf } from "./assignment.ts";
 import { check, type Checked } from "./check.ts";
 import { endedLikeACrash, sandboxMemoryBytes, surplus, type CrashLoop, type LiveInstance } from "./decide.ts";
 import type { Execution, ExecutionSpec, Fleet, FleetState, InstanceUser, WorkloadFleetState } from "./door.ts";
-import { execute } from "./execution.ts";
 import { idleInstances } from "./idle.ts";
 import { launch, tellOfUseless, type LaunchContext } from "./launch.ts";
 import {
@@ -28,10 +27,10 @@ import {
 import { Liveness } from "./liveness.ts";
 import { Pausing } from "./pausing.ts";
 import { Pool } from "./pool.ts";
+import { Programs } from "./programs.ts";
 import { Registry, stateOf } from "./registry.ts";
 import { stopSandbox } from "./stop-sandbox.ts";
 
-const MiB = 1024 * 1024;
 const noQuotas: ProjectQuotas = { memoryMb: null, instances: null, ratePerSecond: null };
 
 /** The activator, as far as the fleet needs it. */
@@ -64,8 +63,7 @@ class SandboxFleet implements Fleet {
   readonly #limitBytes: number;
   readonly #registry: Registry;
   readonly #members = new Map<InstanceId, Member>();
-  readonly #oneOffs = new Set<Promise<unknown>>();
-  readonly #executions = new Set<Execution>();
+  readonly #programs: Programs;
   readonly #pool: Pool;
   readonly #pausing: Pausing;
   readonly #liveness: Liveness;
@@ -98,6 +96,7 @@ class SandboxFleet implements Fleet {
       refused: (group, why) => options.user().full(group.revision, why),
       turnOver: () => this.#pool.settle(),
     });
+    this.#programs = new Programs(options, this.#admission);
   }
 
   async start(): Promise<void> {
@@ -113,7 +112,7 @@ class SandboxFleet implements Fleet {
       this.#cancelRetry(group);
     }
     const pool = this.#pool.stop();
-    const executions = [...this.#executions].map((execution) => execution.stop(drainMs));
+    const executions = this.#programs.stop(drainMs);
     const members = [...this.#members.values()];
     for (const member of members) this.#letGo(member, "ebb is stopping");
     const cancel = this.#options.clock.after(drainMs, () => {
@@ -121,11 +120,10 @@ class SandboxFleet implements Fleet {
     });
     await Promise.all(members.map((member) => member.left.promise));
     cancel();
-    await Promise.all([pool, ...executions]);
-    // What one-off programs are still at is ended by the driver's own stop.
-    const programs = Promise.allSettled(this.#oneOffs);
+    await Promise.all([pool, executions]);
+    const oneOffs = this.#programs.oneOffsOver();
     await this.#options.driver.stop();
-    await programs;
+    await oneOffs;
   }
 
   expect(before: ServingRevision | null, after: ServingRevision | null): void {
@@ -212,23 +210,11 @@ class SandboxFleet implements Fleet {
   }
 
   execute(spec: ExecutionSpec): Execution {
-    const gone = (): void => void this.#executions.delete(execution);
-    const execution = execute({ ...this.#options, admission: this.#admission, gone }, spec);
-    this.#executions.add(execution);
-    execution.admitted.catch(gone);
-    return execution;
+    return this.#programs.execute(spec);
   }
 
-  async run(spec: OneOff): Promise<OneOffResult> {
-    const bytes = spec.pool.memoryMb * MiB;
-    await this.#admission.oneOff(bytes, false);
-    const program = this.#options.driver.run(spec).finally(() => {
-      this.#oneOffs.delete(program);
-      this.#admission.ledger.give(null, bytes, false);
-      this.#admission.freed();
-    });
-    this.#oneOffs.add(program);
-    return program;
+  run(spec: OneOff): Promise<OneOffResult> {
+    return this.#programs.run(spec);
   }
 
   instances(workload?: WorkloadKey): readonly InstanceView[] {

@@ -1,0 +1,51 @@
+// What runs to its end and is nobody's instance: one-off programs of ebb's own, and executions of runs.
+
+import type { OneOff, OneOffResult } from "#sandbox/door.ts";
+import type { Admission } from "./admission.ts";
+import type { Execution, ExecutionSpec } from "./door.ts";
+import { execute } from "./execution.ts";
+import type { LaunchContext } from "./launch.ts";
+
+const MiB = 1024 * 1024;
+
+export class Programs {
+  readonly #context: LaunchContext;
+  readonly #admission: Admission;
+  readonly #oneOffs = new Set<Promise<unknown>>();
+  readonly #executions = new Set<Execution>();
+
+  constructor(context: LaunchContext, admission: Admission) {
+    this.#context = context;
+    this.#admission = admission;
+  }
+
+  execute(spec: ExecutionSpec): Execution {
+    const gone = (): void => void this.#executions.delete(execution);
+    const execution = execute({ ...this.#context, admission: this.#admission, gone }, spec);
+    this.#executions.add(execution);
+    execution.admitted.catch(gone);
+    return execution;
+  }
+
+  async run(spec: OneOff): Promise<OneOffResult> {
+    const bytes = spec.pool.memoryMb * MiB;
+    await this.#admission.oneOff(bytes, false);
+    const program = this.#context.driver.run(spec).finally(() => {
+      this.#oneOffs.delete(program);
+      this.#admission.ledger.give(null, bytes, false);
+      this.#admission.freed();
+    });
+    this.#oneOffs.add(program);
+    return program;
+  }
+
+  /** Executions, within their time; what one-off programs are still at is ended by the driver's own stop. */
+  async stop(drainMs: number): Promise<void> {
+    await Promise.all([...this.#executions].map((execution) => execution.stop(drainMs)));
+  }
+
+  /** Those that run now have ended. */
+  async oneOffsOver(): Promise<void> {
+    await Promise.allSettled(this.#oneOffs);
+  }
+}
