@@ -64,7 +64,7 @@ export async function throughput(world: World): Promise<Row> {
     number: "throughput on 32 connections, of the same function called directly over its socket",
     target: `≥ ${share * 100}%`,
     floor: `${Math.round(rate(direct))}/s`,
-    seen: `${(seen * 100).toFixed(0)}% (${Math.round(rate(through))}/s, p99 ${inMs(p99)}, ${failed} failures, n=${count(through)})`,
+    seen: `${(seen * 100).toFixed(1)}% (${Math.round(rate(through))}/s, p99 ${inMs(p99)}, ${failed} failures, n=${count(through)})`,
     held: seen >= share && failed === 0,
   };
 }
