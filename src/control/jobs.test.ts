@@ -36,6 +36,7 @@ test("a job is deployed with every default filled in, is not loaded, and answers
   assert.ok(last?.step === "deployed");
   const [{ kind, runtime, command, url, public: open } = assert.fail()] = last.results;
   assert.deepEqual([kind, runtime, command, url, open], ["job", "node26", ["node", "report.js", "--all"], null, false]);
+  assert.deepEqual([last.kept, last.keptMore], [[], 0], "it is declared, and not told as left over");
   const { revision } = world.mirror.workload("default", "report")!;
   assert.ok(revision.kind === "job");
   const { retries, memoryMb, timeoutSeconds, parallelism, rerunOnInterrupt, egress } = revision.settings;

@@ -181,8 +181,8 @@ async function switchTo(
   };
 }
 
-function namesOf({ functions, containers }: Declared): readonly string[] {
-  return [...functions, ...containers].map(({ name }) => name);
+function namesOf({ functions, containers, jobs }: Declared): readonly string[] {
+  return [...functions, ...containers, ...jobs].map(({ name }) => name);
 }
 
 const nothingKept = { kept: [], keptMore: 0 };
