@@ -13,7 +13,7 @@ import { daemonOwner, Ledger } from "./ledger.ts";
 import { NftSession } from "./nft.ts";
 import { formatOwner, ownerOf } from "./owners.ts";
 import { createLineReader, type Reply, type Request } from "./protocol.ts";
-import { markName, markValue, reclaimDead, removeRunDir, undoLaunches } from "./reclaim.ts";
+import { markName, markValue, reclaimDead, removeRunDir, takeOver, undoLaunches } from "./reclaim.ts";
 import { createSyscalls } from "./syscalls.ts";
 import { undoAll } from "./undo.ts";
 
@@ -46,6 +46,8 @@ const reclaimed = (async () => {
   for (const { id } of orphans) if (!left.some((one) => one.id === id)) ledger.forget(id);
   for (const words of await reclaimDead(runDir, system)) problem(words);
 })();
+
+void reclaimed.then(() => takeOver(runDir, system, problem)).catch((error: unknown) => problem(String(error)));
 
 // Now, and not at the end, which may be a kill: with it the next start needs no type stripper (18 MB).
 void reclaimed.then(() => flushCompileCache());

@@ -9,8 +9,8 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { Worker } from "node:worker_threads";
 import type { Undo } from "./door.ts";
-import { ownerOf } from "./owners.ts";
-import { reclaimDead } from "./reclaim.ts";
+import { formatOwner, ownerOf } from "./owners.ts";
+import { reclaimDead, takeOver } from "./reclaim.ts";
 import { createSyscalls } from "./syscalls.ts";
 
 /** The run directories of the one that starts and of one that is dead, and what writes what the dead one owes. */
@@ -37,6 +37,29 @@ test("what cannot be undone keeps its ledger, and the next start tries it again"
   owes([{ kind: "remove", path: join(boot, "nothing") }]);
   assert.deepEqual(await reclaimDead(own, createSyscalls()), []);
   assert.ok(!existsSync(dead));
+});
+
+test("what another spawner undoes is left to it, and undone where it dies in the middle of it", async (t) => {
+  const { boot, own, dead, owes } = machine(t);
+  const file = join(boot, "left");
+  writeFileSync(file, "");
+  owes([{ kind: "remove", path: file }]);
+  const other = spawn("/bin/sleep", ["1000"], { stdio: "ignore" });
+  t.after(() => void other.kill("SIGKILL"));
+  await once(other, "spawn");
+  writeFileSync(join(dead, "reclaim"), formatOwner(ownerOf(other.pid!)!));
+  assert.deepEqual(await reclaimDead(own, createSyscalls()), []);
+  assert.ok(existsSync(file));
+
+  const problems: string[] = [];
+  const taken = takeOver(own, createSyscalls(), (words) => problems.push(words));
+  // Nothing else keeps this process until then.
+  const keep = setInterval(() => {}, 1_000);
+  t.after(() => clearInterval(keep));
+  other.kill("SIGKILL");
+  await taken;
+  assert.deepEqual([problems, existsSync(file), existsSync(dead)], [[], false, false]);
+  await takeOver(own, createSyscalls(), () => assert.fail("there is nothing"));
 });
 
 test("a run directory whose maker died in making it goes at the next start; one that is being made stays", async (t) => {

@@ -6,12 +6,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { freeNumbersOf, freeStaleNumbers, makerOf, reservedEntries } from "./allocator.ts";
 import type { LedgerEntry } from "./ledger.ts";
 import { readLedger } from "./ledger.ts";
-import { formatOwner, isAlive, ownerOf, readOwner, signalOwner } from "./owners.ts";
+import { formatOwner, isAlive, type Owner, ownerOf, readOwner, signalOwner } from "./owners.ts";
 import type { Syscalls } from "./syscalls.ts";
 import { killMarked, removeTree, thaw, undoAll } from "./undo.ts";
 
 /** How long a spawner whose daemon is dead may go on cleaning by itself (it promises 2 s). */
 const cleaningMs = 3_000;
+/** How often it is looked whether another spawner has finished what it undoes. */
+const heldLookMs = 250;
 /** Rounds of killing: a process that forks while it is looked for needs a second one. */
 const killRounds = 20;
 
@@ -44,15 +46,45 @@ export async function reclaimDead(runDir: string, system: Syscalls): Promise<str
       continue;
     }
     await letItsSpawnerFinish(path);
-    if (!existsSync(path) || !claim(path)) continue;
-    const left = await undoLaunches(path, readLedger(path), system);
-    // What is left the next start tries again, for which it needs this ledger: without it nobody ever would.
-    const failed = left.length > 0 ? left.map(({ id, words }) => `${id}: ${words}`) : await removeRunDir(path, system);
-    if (failed.length > 0) rmSync(join(path, claimName), { force: true });
-    problems.push(...failed);
+    if (existsSync(path) && claim(path)) problems.push(...(await undoClaimed(path, system)));
   }
   freeStaleNumbers(boot, null);
   return problems;
+}
+
+async function undoClaimed(path: string, system: Syscalls): Promise<string[]> {
+  const left = await undoLaunches(path, readLedger(path), system);
+  // What is left the next start tries again, for which it needs this ledger: without it nobody ever would.
+  const failed = left.length > 0 ? left.map(({ id, words }) => `${id}: ${words}`) : await removeRunDir(path, system);
+  if (failed.length > 0) rmSync(join(path, claimName), { force: true });
+  return failed;
+}
+
+/**
+ * What other spawners are undoing at this moment; where one dies in the middle of it this one goes on. Nobody waits for it; resolves
+ * when there is nothing of that kind.
+ */
+export async function takeOver(runDir: string, system: Syscalls, problem: (words: string) => void): Promise<void> {
+  const boot = dirname(runDir);
+  let held = readdirSync(boot)
+    .map((name) => join(boot, name))
+    .filter((path) => path !== runDir && holderOf(path) !== null);
+  while (held.length > 0) {
+    await sleep(heldLookMs, undefined, { ref: false });
+    const over = new Set(held.filter((path) => holderOf(path) === null));
+    held = held.filter((path) => !over.has(path));
+    for (const path of over) {
+      // Whoever let go of it has said why.
+      if (!existsSync(join(path, claimName)) || !claim(path)) continue;
+      for (const words of await undoClaimed(path, system)) problem(words);
+    }
+  }
+}
+
+/** Another living process that undoes this; null: nobody does. */
+function holderOf(path: string): Owner | null {
+  const holder = readOwner(join(path, claimName));
+  return holder && holder.pid !== process.pid && isAlive(holder) ? holder : null;
 }
 
 async function letItsSpawnerFinish(path: string): Promise<void> {
@@ -66,8 +98,7 @@ async function letItsSpawnerFinish(path: string): Promise<void> {
 /** Two daemons that start together do not undo the same: harmless, but loud. Whoever fails lets go of it. */
 function claim(path: string): boolean {
   const file = join(path, claimName);
-  const holder = readOwner(file);
-  if (holder && holder.pid !== process.pid && isAlive(holder)) return false;
+  if (holderOf(path) !== null) return false;
   try {
     writeFileSync(file, formatOwner(ownerOf(process.pid)!), { mode: 0o600 });
     return true;
