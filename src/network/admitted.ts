@@ -81,20 +81,28 @@ export class Admitted {
   /** For new connections; those that stand go on. */
   async permitsChanged(): Promise<void> {
     const { openings, permitsOf: textsOf } = this.#options;
-    const changes: Promise<void>[] = [];
+    const changes: Promise<unknown>[] = [];
     for (const [address, behind] of this.#behind) {
       const texts = textsOf(behind.project);
       if (texts === behind.permitTexts) continue;
       behind.permitTexts = texts;
       const permits = (behind.permits = permitsOf(texts));
-      changes.push(openings.grant(address, grantsOf(behind.entries, permits)));
-      const stays = openings.close(address, ({ address: to, port }) =>
-        isReachable(
-          parseAddress(to)!,
-          permits.filter((one) => covers(one, port)).map(({ cidr }) => cidr),
+      const change = Promise.all([
+        openings.grant(address, grantsOf(behind.entries, permits)),
+        openings.close(address, ({ address: to, port }) =>
+          isReachable(
+            parseAddress(to)!,
+            permits.filter((one) => covers(one, port)).map(({ cidr }) => cidr),
+          ),
         ),
+      ]);
+      changes.push(
+        change.catch((error: unknown) => {
+          // With whatever changes next it is tried again.
+          behind.permitTexts = [];
+          throw error;
+        }),
       );
-      changes.push(stays);
     }
     await Promise.all(changes);
   }

@@ -114,6 +114,17 @@ void test("who opens is told of a failure, and the next one writes it again", as
   assert.deepEqual(firewall.open(link), ["20.0.0.1 . tcp . 443"]);
 });
 
+void test("what is granted is written again after a change that failed, and what was to go goes", async () => {
+  const firewall = new Firewall();
+  const openings = firewall.openings();
+  await openings.grant(link, list("10.1.0.0/16:80"));
+  firewall.failing = true;
+  await assert.rejects(openings.grant(link, list("10.2.0.0/16:80")), /made to fail/);
+  firewall.failing = false;
+  await openings.grant(link, list("10.2.0.0/16:80"));
+  assert.deepEqual(firewall.open(link), ["10.2.0.0/16 . tcp . 80"]);
+});
+
 const target = fc.constantFrom("20.0.0.1", "20.0.0.2", "10.0.0.5", "10.1.0.7");
 const step = fc.oneof(
   fc.record({ do: fc.constant("open" as const), to: target, ttl: fc.integer({ min: 0, max: 200 }) }),

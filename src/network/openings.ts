@@ -34,6 +34,8 @@ interface OfLink {
   /** Elements by the set that they are in, or may be in. */
   granted: Readonly<Record<GrantSet, ReadonlySet<string>>>;
   granting: Promise<void>;
+  /** The last change of them failed: what of them stands nobody knows. */
+  doubtful: boolean;
   readonly answered: Map<string, Standing>;
   forgotten: boolean;
 }
@@ -68,7 +70,7 @@ export class Openings {
   grant(address: string, grants: readonly Grant[]): Promise<void> {
     let of = this.#links.get(address);
     if (of === undefined) {
-      of = { granted: noGrants, granting: Promise.resolve(), answered: new Map(), forgotten: false };
+      of = { granted: noGrants, granting: Promise.resolve(), doubtful: false, answered: new Map(), forgotten: false };
       this.#links.set(address, of);
       if (grants.length === 0) return of.granting;
     }
@@ -84,11 +86,11 @@ export class Openings {
     const before = of.granted;
     const words = grantSets.flatMap((set) => {
       const gone = before[set].difference(after[set]);
-      // What is not there cannot be deleted, and fails all: after a change that failed nobody knows.
+      // What is not there cannot be deleted, and fails all.
       return [
         ...change("add", table, set, gone),
         ...change("delete", table, set, gone),
-        ...change("add", table, set, after[set].difference(before[set])),
+        ...change("add", table, set, of.doubtful ? after[set] : after[set].difference(before[set])),
       ];
     });
     if (words.length === 0) return;
@@ -97,8 +99,10 @@ export class Openings {
       granted: before.granted.union(after.granted),
       granted_all: before.granted_all.union(after.granted_all),
     };
+    of.doubtful = true;
     await nft(words.join("; "));
     of.granted = after;
+    of.doubtful = false;
   }
 
   /** Opens addresses to a link for at least so long. Resolves when they are open, or when there is no such link any more. */
