@@ -84,6 +84,12 @@ describe(
       assert.equal(readFileSync(join(high, "bin/program"), "utf8"), "new");
     });
 
+    test("nobody of the machine but root and the sandbox may look into it", () => {
+      const root = make([layer("only", { file: "x" })]);
+      const { mode, uid, gid } = lstatSync(join(root, ".."));
+      assert.deepEqual([mode & 0o777, uid, gid], [0o700, first, first]);
+    });
+
     test("what is written is bounded", () => {
       const root = make([layer("only", { file: "x" })], 64 * 1024);
       assert.throws(() => writeFileSync(join(root, "big"), Buffer.alloc(1 << 20)), { code: "ENOSPC" });

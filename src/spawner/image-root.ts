@@ -17,8 +17,10 @@ export function makeImageRoot(image: ImageRoot, system: Syscalls, namespaces: Us
   const top = layers.at(-1);
   if (top === undefined) throw new Error("an image without a layer");
   mkdirSync(folder, { mode: 0o700 });
-  system.tmpfs(folder, image.bytes, "0711");
+  system.tmpfs(folder, image.bytes, "0700");
   system.makePrivate(folder);
+  // The engine passes as the sandbox's root; the machine's own users see mounts listed, and are not to look into them.
+  chownSync(folder, ids.first, ids.first);
   for (const name of ["upper", "work", image.root]) mkdirSync(join(folder, name), { mode: 0o755 });
   const { mode } = statSync(top);
   chmodSync(join(folder, "upper"), mode & 0o1777);

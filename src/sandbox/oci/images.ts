@@ -68,7 +68,7 @@ export class ImageStarts {
     const { dataDir, runDir, spawner } = this.#options;
     const waiter = await makeWaiter(dataDir, (argv) => spawner.exec(argv));
     const target = join(runDir, "roots", basename(waiter.folder));
-    await mkdir(target, { mode: 0o755 });
+    await mkdir(target, { recursive: true, mode: 0o755 });
     const lower = [basename(waiter.folder), join("roots", emptyLayer)];
     await spawner.make({
       owner: "spawner",
