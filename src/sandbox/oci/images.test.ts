@@ -228,8 +228,8 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
       await fails("hostname", "other");
       await fails("nice", "-n", "-5", "true");
       await fails("ip", "link", "set", "eth0", "down");
-      await fails("ip", "address", "add", "198.18.255.77/32", "dev", "eth0");
-      await fails("arping", "-c", "1", "-w", "1", "198.18.255.1");
+      await fails("ip", "address", "add", "100.127.255.77/32", "dev", "eth0");
+      await fails("arping", "-c", "1", "-w", "1", "100.127.255.1");
       await fails("swapoff", "-a");
       await fails("dmesg");
       const date = `require("child_process").spawnSync("date", ["-s", "2030-01-01 00:00:00"]).stderr.toString()`;
