@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { accessSync, readFileSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import {
@@ -38,6 +39,14 @@ const entry = `[ "$MODE" = die ] && echo "no mood" && exit 3
 echo "serving on $PORT"
 exec httpd -f -p $PORT -h /srv`;
 
+/** Answers an upgrade with the accept of RFC 6455's own example, and then says what it hears. */
+const echo = `#!/bin/sh
+while read -r line; do [ "\${#line}" -le 1 ] && break; done
+printf 'HTTP/1.1 101 Switching Protocols\\r\\nconnection: upgrade\\r\\nupgrade: websocket\\r\\n'
+printf 'sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\\r\\n\\r\\n'
+exec cat
+`;
+
 describe("containers", { skip: whyNot() }, () => {
   const folder = temporaryDirectory();
   const folders: string[] = [folder];
@@ -47,7 +56,7 @@ describe("containers", { skip: whyNot() }, () => {
   let base: Layer;
 
   before(async () => {
-    const programs = ["sh", "httpd", "id"];
+    const programs = ["sh", "httpd", "id", "nc", "cat"];
     base = await layerOf([
       { name: "bin/busybox", mode: 0o755, content: readFileSync("/bin/busybox") },
       ...programs.map((name) => ({ name: `bin/${name}`, type: "symlink" as const, linkname: "busybox" })),
@@ -157,6 +166,30 @@ describe("containers", { skip: whyNot() }, () => {
     assert.match(await who("sent"), /^sent 101 /);
     const instance = (await daemon.client.workloads.show("default", "sent")).instanceList.length;
     assert.equal(instance, 1);
+  });
+
+  test("a WebSocket goes through to a container, both ways, for as long as it lasts", async () => {
+    const layer = await layerOf([{ name: "echo", mode: 0o755, content: echo }]);
+    const of = imageOf([base, layer], { config: { Entrypoint: ["nc", "-ll", "-p", "8080", "-e", "/echo"] } });
+    const app = appOf(`  echo: { image: ./image, public: true, memoryMb: 64 }\n`);
+    writeLayout(join(app, "image"), of);
+    await deploy(app);
+    const socket = connect(daemon.port, "127.0.0.1");
+    try {
+      let said = "";
+      socket.setEncoding("utf8").on("data", (text: string) => (said += text));
+      const key = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13";
+      socket.write(
+        `GET / HTTP/1.1\r\nhost: echo.localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n${key}\r\n\r\n`,
+      );
+      await eventually("it is open", async () => /^HTTP\/1\.1 101 [\s\S]*\r\n\r\n$/.test(said));
+      for (const word of ["first", "second"]) {
+        socket.write(`${word}\n`);
+        await eventually("it is echoed", async () => said.endsWith(`${word}\n`));
+      }
+    } finally {
+      socket.destroy();
+    }
   });
 
   test("what cannot be had or run is refused in words, and changes nothing", async () => {
