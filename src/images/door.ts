@@ -72,4 +72,6 @@ export interface Images {
   get(digest: string): Image | null;
   /** Removes what no digest in `keep` needs (of revisions, and of what still runs), no fetch under way uses and no fetch of the last minutes brought. The number of images. */
   collect(keep: ReadonlySet<string>): Promise<number>;
+  /** Another project of the same name is another tenant: it fetches for itself. What revisions name stays until it is collected. */
+  forget(project: string): Promise<void>;
 }

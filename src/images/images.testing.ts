@@ -164,9 +164,12 @@ export class Room {
     return this;
   }
 
+  spawnerPid(): number {
+    return Number(readFileSync(join(this.#allocator.runDir, "spawner"), "latin1").split(" ")[0]);
+  }
+
   killSpawner(): void {
-    const [pid] = readFileSync(join(this.#allocator.runDir, "spawner"), "latin1").split(" ");
-    process.kill(Number(pid), "SIGKILL");
+    process.kill(this.spawnerPid(), "SIGKILL");
   }
 
   /** Where the folder is somebody else's. */

@@ -91,6 +91,10 @@ class ImagesRoom implements Images {
     return this.#store.collect(keep);
   }
 
+  async forget(project: string): Promise<void> {
+    return this.#store.forget(project);
+  }
+
   async fetch(source: ImageSource, options: FetchOptions): Promise<Image> {
     options.signal?.throwIfAborted();
     if (this.#stopping || this.#reader === null) throw stoppingError();

@@ -71,6 +71,22 @@ describe("what is kept of images", { skip }, () => {
     assert.ok(!existsSync(join(folder, "records", "torn.json")));
   });
 
+  test("a project of the same name as one that is gone fetches for itself", async () => {
+    const image = imageOf([await layerOf([{ name: "forgotten" }])]);
+    const own = await startOwnRegistry(image);
+    const reference = { kind: "registry", reference: `${own.host}/x` } as const;
+    const times = (): number => own.asked.filter((path) => path.endsWith(image.layers[0]!.digest)).length;
+    for (const project of ["a", "b", "a"]) await room.images.fetch(reference, asked({ project }));
+    assert.equal(times(), 2);
+    await room.images.forget("a");
+    assert.notEqual(room.images.get(image.manifest.digest), null);
+    await room.images.fetch(reference, asked({ project: "b" }));
+    assert.equal(times(), 2);
+    await room.images.fetch(reference, asked({ project: "a" }));
+    assert.equal(times(), 3);
+    await own.stop();
+  });
+
   test("a stop ends a pull that hangs, and leaves nothing of it", async () => {
     const image = imageOf([await layerOf([{ name: "hanging" }])]);
     const reached = Promise.withResolvers<void>();

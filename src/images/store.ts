@@ -179,6 +179,15 @@ export class ImageStore {
     return removed;
   }
 
+  async forget(project: string): Promise<void> {
+    for (const record of this.#images.values()) {
+      if (!record.projects.includes(project)) continue;
+      const without = { ...record, projects: record.projects.filter((one) => one !== project) };
+      this.#images.set(record.digest, without);
+      await this.#write(without);
+    }
+  }
+
   /** All of it, in a process of its own: a tree of 100,000 files holds Node's loop for seconds. */
   async remove(path: string): Promise<void> {
     await this.#spawner.exec(["nice", "-n", "19", "rm", "-rf", "--one-file-system", "--", path], {
