@@ -42,13 +42,19 @@ describe("a pull", { skip }, () => {
       [digest]: (_, response) =>
         response.writeHead(307, { location: `http://${inner.host}/v2/x/blobs/${digest}` }).end(),
     });
-    room.images = room.create({ registries: [outer.host] });
+    room.images = room.create({
+      registries: [outer.host],
+      resolvers: () => ["192.0.2.53", "2001:db8::53%eth0", "no address"],
+    });
     await room.images.start();
     await assert.rejects(
       room.images.fetch({ kind: "registry", reference: `${outer.host}/x` }, asked()),
       failure("registry_failed", /cannot be reached/),
     );
     assert.deepEqual(inner.asked, []);
+    // The name servers of the moment, and no other port of theirs.
+    const rules = spawnSync("/usr/sbin/nft", ["list", "ruleset"]).stdout.toString();
+    assert.match(rules, /set resolvers \{[^}]*elements = \{ 192\.0\.2\.53 \}[^]*set resolvers6 \{[^}]*2001:db8::53/);
     await room.images.stop();
 
     // The same, permitted.

@@ -62,6 +62,8 @@ export class RegistryEgress {
   async admit(registry: string): Promise<void> {
     const { registries } = this.#options;
     await this.#made;
+    // A machine that changes networks has others.
+    await this.#openResolvers();
     for (const permitted of registries) await this.#open(permitted);
     if (registries.some((permitted) => covers(permitted, registry))) return;
     const { host } = split(registry);
@@ -89,22 +91,25 @@ export class RegistryEgress {
     }
   }
 
+  async #openResolvers(): Promise<void> {
+    const { spawner, name, resolvers } = this.#options;
+    // A link-local one has its interface behind it, which is not the rule's matter.
+    const servers = resolvers().map((one) => one.replace(/%.*$/, ""));
+    for (const address of servers.filter((one) => isIP(one) !== 0))
+      await spawner.nft(`add element inet ${name} resolvers${isIPv4(address) ? "" : "6"} { ${address} }`);
+  }
+
   async #make(): Promise<void> {
-    const { spawner, name, uid, resolvers } = this.#options;
+    const { spawner, name, uid } = this.#options;
     await spawner.owe([{ kind: "command", argv: ["/bin/sh", "-c", deleteTable, "ebb", name] }]);
-    const servers = resolvers().filter((address) => isIP(address) !== 0);
-    const set = (family: 4 | 6): string => {
-      const elements = servers.filter((address) => isIP(address) === family).join(", ");
-      return elements === "" ? "" : `elements = { ${elements} }`;
-    };
     // What a start that failed left is replaced.
     const table = `table inet ${name}
 delete table inet ${name}
 table inet ${name} {
   set permitted { type ipv4_addr . inet_service; flags interval; }
   set permitted6 { type ipv6_addr . inet_service; flags interval; }
-  set resolvers { type ipv4_addr; ${set(4)} }
-  set resolvers6 { type ipv6_addr; ${set(6)} }
+  set resolvers { type ipv4_addr; }
+  set resolvers6 { type ipv6_addr; }
   chain leaving {
     type filter hook output priority 0; policy accept;
     meta skuid ${uid} jump reading

@@ -10,7 +10,7 @@ import type { FetchOptions, Image, Images, ImageSource } from "./door.ts";
 import { fetchBuild } from "./build.ts";
 import { RegistryEgress } from "./egress.ts";
 import { fetchArchive, fetchLayout, fetchRegistry, type FetchContext } from "./fetch.ts";
-import { Joined } from "./joined.ts";
+import { givenUp, Joined } from "./joined.ts";
 import { platformOf, type Platform } from "./manifest.ts";
 import { Reader } from "./reader.ts";
 import { ImageStore } from "./store.ts";
@@ -96,7 +96,7 @@ class ImagesRoom implements Images {
   }
 
   async fetch(source: ImageSource, options: FetchOptions): Promise<Image> {
-    options.signal?.throwIfAborted();
+    if (options.signal?.aborted === true) throw givenUp();
     if (this.#stopping || this.#reader === null) throw stoppingError();
     const key = source.kind === "registry" ? keyOf(source.reference, options) : null;
     const joined = (key === null ? undefined : this.#pulls.get(key)) ?? this.#begin(source, options, key);

@@ -31,7 +31,7 @@ export class Joined<T> {
     const left = Promise.withResolvers<never>();
     left.promise.catch(() => {});
     const leave = (): void => {
-      const reason = new EbbError("conflict", "the fetch of the image was given up by who asked for it");
+      const reason = givenUp();
       this.#listeners.delete(listener);
       if (this.#listeners.size === 0) this.end(reason);
       left.reject(reason);
@@ -44,4 +44,8 @@ export class Joined<T> {
       this.#listeners.delete(listener);
     }
   }
+}
+
+export function givenUp(): EbbError {
+  return new EbbError("conflict", "the fetch of the image was given up by who asked for it");
 }

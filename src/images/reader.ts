@@ -164,7 +164,10 @@ function credentials({ staging, subject }: Run, prefix: "" | "src-"): string[] {
 
 /** Whether so much may still be written: a share of the disk is left to everything else. */
 export async function hasRoom(folder: string, bytes: number): Promise<boolean> {
-  const { bavail, bsize, blocks } = await statfs(folder);
+  const found = await statfs(folder).catch(() => null);
+  // It has gone with its fetch meanwhile, or whoever writes there will hear it.
+  if (found === null) return true;
+  const { bavail, bsize, blocks } = found;
   const kept = Math.max(imageLimits.diskKeptBytes, blocks * bsize * imageLimits.diskKeptShare);
   return bavail * bsize - bytes > kept;
 }
