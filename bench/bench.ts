@@ -14,6 +14,7 @@ import { atRest, loopDelay, startWithThousand } from "./platform.ts";
 import { redeploy } from "./redeploy.ts";
 import { fairness } from "./fairness.ts";
 import { poolHit } from "./pool-hit.ts";
+import { pull } from "./pull.ts";
 import type { Row } from "./row.ts";
 import { manyFunctions, manyInstances } from "./scale.ts";
 import { surge } from "./surge.ts";
@@ -82,6 +83,7 @@ try {
 }
 await measure("thaw", () => thaw(rounds));
 await measure("load time", () => loadTime(rounds));
+await measure("pull", pull);
 await measure("bursts", bursts);
 await measure("surge", surge);
 await measure("fairness", fairness);
