@@ -18,7 +18,7 @@ export interface ControlOptions {
   readonly access: Pick<Access, "authenticate" | "authorize" | "mint" | "seal" | "open">;
   readonly builds: Pick<Builds, "receive" | "build" | "collect"> & { readonly loadCaches: Pick<LoadCaches, "forget"> };
   /** null: ebb runs with --isolation none, where no image is started. */
-  readonly images: Pick<Images, "fetch" | "collect"> | null;
+  readonly images: Pick<Images, "fetch" | "collect" | "forget"> | null;
   readonly interpreters: Interpreters;
   readonly fleet: Pick<Fleet, "check">;
   readonly jobs: Pick<Jobs, "make" | "accepted" | "latest" | "stopRun">;

@@ -17,6 +17,8 @@ test("the workloads of a removed project are told of before its compiled code go
   await world.deploy({ i: "1" }, { project: "photos", name: "a" });
   await world.control.removeProject(world.admin, "photos", true);
   assert.equal(effectsBefore[0]?.at(-1), "changed a gone");
+  // Another project of the same name has no right to what this one pulled.
+  assert.equal(world.effects.at(-1), "images of photos forgotten");
   assert.ok(world.facts.some((fact) => fact.kind === "defect" && /compiled code/.test(fact.where)));
   assert.equal(world.audits.at(-1)?.outcome, "ok");
 });

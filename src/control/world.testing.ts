@@ -311,7 +311,14 @@ export async function createWorld(
       },
       collect: async () => 0,
     },
-    images: given.images === null ? null : { fetch, collect: async () => 0 },
+    images:
+      given.images === null
+        ? null
+        : {
+            fetch,
+            collect: async () => 0,
+            forget: async (project) => void effects.push(`images of ${project} forgotten`),
+          },
     interpreters: {
       provide: async (runtime, fetching) => {
         if (!missing.delete(runtime)) return;

@@ -40,6 +40,9 @@ export function removeProject(context: Context, identity: Identity, name: string
         await context.builds.loadCaches.forget(name).catch((error: unknown) => {
           context.tell({ kind: "defect", errorId: newErrorId(), where: "compiled code of a removed project", error });
         });
+        await context.images?.forget(name).catch((error: unknown) => {
+          context.tell({ kind: "defect", errorId: newErrorId(), where: "images of a removed project", error });
+        });
       }),
     ),
   );
