@@ -132,7 +132,10 @@ describe("a folder with a Dockerfile", { skip }, () => {
   test("reads nothing beside its folder, and says what it does not find", async () => {
     const linked = folder("FROM scratch\nCOPY link /x\n");
     symlinkSync("/etc/passwd", join(linked, "link"));
-    await refused(linked, /cannot be built: building at STEP "COPY link \/x": .*no such file/);
+    await refused(
+      linked,
+      /cannot be built: building at STEP "COPY link \/x": .*(no such file|leads out of the folder)/,
+    );
     const above = folder("FROM scratch\nCOPY above/etc/passwd /x\n");
     symlinkSync("/", join(above, "above"));
     await refused(above, /no such file/);

@@ -119,6 +119,8 @@ function wordsOf(stderr: string, folder: string): string {
       .replace(/^Error: /, "")
       .replaceAll(folder, "…")
       .replace(/reading "[^"]*": error during bulk transfer for copier\.request\{.*\}: /, "")
+      // Its reader has ended before it was asked: it had said why already, and to nobody.
+      .replace(/error encoding request for copier subprocess: .*$/, "it leads out of the folder, or to nothing")
       .replace(/checking on sources under "[^"]*"/, "looking for its sources")
       // oxlint-disable-next-line no-control-regex -- they would reach a terminal
       .replace(/[\u0000-\u001f\u007f]/g, " ")
