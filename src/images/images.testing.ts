@@ -135,7 +135,8 @@ export class Room {
     this.data = join(folder, "data");
     mkdirSync(this.data, { recursive: true, mode: 0o711 });
     chmodSync(this.folder, 0o711);
-    this.#allocator = createAllocator({ root: join(this.folder, "run") });
+    // The machine's: its number is a user, whose rule must be nobody else's.
+    this.#allocator = createAllocator();
     this.spawner = createSpawner({ node: process.execPath, runDir: this.#allocator.runDir, gaveUp: () => {} });
     this.images = this.create();
   }
