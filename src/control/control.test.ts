@@ -335,7 +335,7 @@ test("a project holds its quotas at deploy, and is removed with everything only 
   await world.control.removeProject(world.admin, "photos", true);
   assert.equal(world.mirror.project("photos"), null);
   assert.equal(world.access.authenticate(text, world.clock.nowMs), null);
-  assert.equal(world.effects.at(-1), "changed a gone");
+  assert.deepEqual(world.effects.slice(-2), ["changed a gone", "images of photos forgotten"]);
   await assert.rejects(world.control.removeProject(world.admin, "default", true), { code: "conflict" });
 });
 
