@@ -32,6 +32,7 @@ export class Attempt {
   readonly execution: Execution;
   readonly #rooms: AttemptRooms;
   readonly #run: Run;
+  /** Since when it has waited. */
   readonly #askedMs: number;
   #asked: Ending["asked"] = null;
   #admitted = false;
@@ -47,7 +48,7 @@ export class Attempt {
     this.#run = run;
     this.id = id;
     this.index = task.index;
-    this.#askedMs = rooms.clock.wallMs();
+    this.#askedMs = task.attempts === 0 ? run.createdMs : (task.notBeforeMs ?? rooms.clock.wallMs());
     const { revision, overrides } = run;
     const { settings } = revision;
     this.execution = rooms.fleet.execute({
@@ -104,10 +105,14 @@ export class Attempt {
       return this.#ended({ reason: "stopped", code: null, message: "It was stopped as it began." }, null);
     }
     let ended: Exit | null = null;
+    // One that takes no time has ended before its begin is marked.
+    let already: Exit | null = null;
+    void this.execution.over.then((exit) => void (already = exit));
+    await Promise.resolve();
     const instance = meter.instance({
       id: this.execution.instance,
       revision: { ...revision, settings: { ...revision.settings, memoryMb: memoryMbOf(this.#run) } },
-      usage: () => usageOf(this.execution, ended),
+      usage: () => usageOf(this.execution, already, ended),
     });
     const marked = instance.begin({
       id: this.id,
@@ -149,9 +154,10 @@ export class Attempt {
   }
 }
 
-/** After its end, what its end has told. */
-function usageOf(execution: Execution, ended: Exit | null): SandboxUsage {
-  return ended?.usage ?? execution.usage();
+/** At its end what its end has told, of which nothing has been counted yet where it came before the begin. */
+function usageOf(execution: Execution, already: Exit | null, ended: Exit | null): SandboxUsage {
+  if (ended?.usage !== undefined) return ended.usage;
+  return already?.usage === undefined ? execution.usage() : { cpuNs: 0, memoryPeakBytes: null };
 }
 
 function memoryMbOf({ overrides, revision }: Run): number {

@@ -212,3 +212,25 @@ test("whoever waits for a run hears of its end at once, or of its time being up"
   assert.equal(heard, "late ended");
   await w.jobs.ended(id, 60_000);
 });
+
+test("one that takes no time is metered with what it has used all the same", async () => {
+  const usage = { cpuNs: 3_000_000, memoryPeakBytes: null };
+  const exit = { reason: "exited", code: 0, message: "It exited with code 0.", usage } as const;
+  const w = await begin({ script: () => ({ dies: { afterMs: 10, exit } }) });
+  const execute = w.fleet.execute.bind(w.fleet);
+  w.fleet.execute = (spec) => {
+    const execution = execute(spec);
+    // Nobody hears of its beginning before it has ended.
+    const start: typeof execution.start = async (opened) => {
+      const failure = await execution.start(opened);
+      await execution.over;
+      return failure;
+    };
+    return { ...execution, start };
+  };
+  const id = await w.run(jobOf("report"));
+  await w.clock.advance(1_000);
+  assert.equal((await w.look(id)).state, "succeeded");
+  const [{ cpuAtBegin, cpuAtEnd } = assert.fail()] = w.marks;
+  assert.deepEqual([cpuAtBegin, cpuAtEnd], [0, 3_000_000]);
+});

@@ -34,6 +34,8 @@ export interface Mark {
   readonly memoryMb: number;
   readonly begin: BeginMark;
   end: EndMark | null;
+  readonly cpuAtBegin: number | null;
+  cpuAtEnd: number | null;
 }
 
 export class World {
@@ -92,11 +94,16 @@ export class World {
       store: this.store,
       fleet: this.fleet,
       meter: {
-        instance: ({ revision: { workload, settings } }) => ({
+        instance: ({ revision: { workload, settings }, usage }) => ({
           begin: (begin) => {
-            const mark: Mark = { workload, memoryMb: settings.memoryMb, begin, end: null };
+            const { memoryMb } = settings;
+            const mark: Mark = { workload, memoryMb, begin, end: null, cpuAtBegin: usage().cpuNs, cpuAtEnd: null };
             this.marks.push(mark);
-            return { answered: () => undefined, end: (end) => void (mark.end = end) };
+            const end = (ended: EndMark): void => {
+              mark.end = ended;
+              mark.cpuAtEnd = usage().cpuNs;
+            };
+            return { answered: () => undefined, end };
           },
           released: () => undefined,
           close: () => undefined,

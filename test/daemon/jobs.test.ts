@@ -1,17 +1,20 @@
 // Runs of jobs in real sandboxes: what they write, leave, use and are ended by, and what a death of ebb does to them.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { RunOptions, RunRow } from "#client/client.ts";
+import { installation } from "#config.ts";
 import { folderOf, startDaemon, type Daemon } from "./fixture.ts";
 
 const settings = "source: ./src, memoryMb: 64, egress: none";
 const app = folderOf({
   "ebb.yaml": `jobs:
   script: { ${settings}, command: [./run.sh], retries: 1 }
-  node22: { ${settings}, runtime: node22, command: [node, -p, "process.version"] }
+  node: { ${settings}, command: [node, -p, "process.version"] }
   snake: { ${settings}, command: [python3, -c, "open('/ebb/result', 'w').write('hiss')"] }
   four: { ${settings}, command: [sh, -c, "echo $EBB_JOB_INDEX of $EBB_JOB_COUNT >/ebb/result"], parallelism: 4 }
   missing: { ${settings}, command: [no-such-program] }
@@ -119,14 +122,22 @@ test("the command line runs, waits, lists, shows the log and the result", async 
   assert.equal((await daemon.ebb(["jobs", "result", run!.id])).stdout, "left by 2");
 });
 
-test("programs of the root, other Nodes and Python run; what is missing is said", async () => {
-  const [node22, snake, missing] = await Promise.all([runOf("node22"), runOf("snake"), runOf("missing")]);
-  assert.deepEqual([node22.state, snake.state], ["succeeded", "succeeded"]);
-  const [line] = await daemon.client.logs("default", { run: node22.id });
-  assert.match(line?.message ?? "", /^v22\./);
+test("programs of the root, Node and Python run; what is missing is said", async () => {
+  const [node, snake, missing] = await Promise.all([runOf("node"), runOf("snake"), runOf("missing")]);
+  assert.deepEqual([node.state, snake.state], ["succeeded", "succeeded"]);
+  const [line] = await daemon.client.logs("default", { run: node.id });
+  assert.match(line?.message ?? "", /^v26\./);
   assert.equal(await resultOf(snake.id), "hiss");
   assert.deepEqual([missing.state, missing.exitCode], ["failed", 127]);
   assert.match(missing.message ?? "", /command was not found/);
+});
+
+test("nobody calls a job: whoever may is told what it is, and nobody else that it is there", async () => {
+  assert.equal((await daemon.fetch("script.localhost", "/")).status, 401);
+  const { token } = await daemon.json<{ token: string }>(["token"]);
+  const answer = await daemon.fetch("script.localhost", "/", { headers: { "ebb-token": token } });
+  assert.equal(answer.status, 404);
+  assert.match(answer.text, /is a job, which answers no requests; run it: ebb jobs run script/);
 });
 
 test("the tasks of a run are told which they are, and each leaves its own", async () => {
@@ -141,6 +152,23 @@ test("memory and results have their bounds", async () => {
   assert.match(hungry.message ?? "", /out of memory: 64 MiB, peak 6\d; raise memoryMb\./);
   assert.deepEqual([flood.state, flood.tasks[0]?.resultBytes], ["failed", null]);
   assert.match(flood.message ?? "", /result was larger than 16 MiB/);
+});
+
+test("the example renders a real PDF, whose table of offsets is right", async () => {
+  const deployed = await daemon.ebb(["deploy", join(installation, "examples", "pdf-report")]);
+  assert.equal(deployed.code, 0, deployed.stderr);
+  const run = await runOf("pdf-report", { args: ["2026-11"] });
+  assert.equal(run.state, "succeeded", run.message ?? "");
+  const bytes = Buffer.concat(await Array.fromAsync(await daemon.client.runs.result("default", run.id)));
+  const file = bytes.toString("latin1");
+  assert.match(file, /^%PDF-1\.4\n[^]*\n%%EOF\n$/);
+  const table = Number(/startxref\n(\d+)\n/.exec(file)?.[1]);
+  const [, ...offsets] = [...file.slice(table).matchAll(/^(\d{10}) \d{5} [nf] $/gm)].map(([, at]) => Number(at));
+  assert.ok(file.startsWith("xref\n", table) && offsets.length > 4);
+  for (const [i, at] of offsets.entries()) assert.ok(file.startsWith(`${i + 1} 0 obj\n`, at), `object ${i + 1}`);
+  if (!existsSync("/usr/bin/pdftotext")) return;
+  const text = execFileSync("/usr/bin/pdftotext", ["-", "-"], { input: bytes, encoding: "utf8" });
+  assert.match(text, /Orders of 2026-11[^]*2026-11-30/);
 });
 
 test("one that ignores SIGTERM and forks away is gone at its timeout, and nothing of it is left", async () => {
