@@ -65,9 +65,10 @@ function suite(): void {
   });
   after(async () => {
     await network.stop();
-    assert.equal(await machineState(), untouched, "nothing is left");
+    const left = await machineState();
     await stopChild(others);
     rmSync(folder, { recursive: true, force: true });
+    assert.equal(left, untouched, "nothing is left");
   });
 
   async function linkWith(egress: Egress): Promise<Link> {

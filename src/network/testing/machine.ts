@@ -59,7 +59,9 @@ export function insideMachine(): boolean {
       pins.machine,
       pins.world,
     );
-    const argv = [`--net=${pins.machine}`, process.execPath, ...process.execArgv, ...process.argv.slice(1)];
+    // With mounts of its own as well: other files' networks come and go beside it.
+    const inside = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
+    const argv = [`--net=${pins.machine}`, "unshare", "--mount", ...inside];
     const env = { ...process.env, [marker]: folder };
     const child = spawnSync("nsenter", argv, { stdio: "inherit", env });
     process.exitCode = child.status ?? 1;
