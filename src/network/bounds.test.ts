@@ -87,7 +87,7 @@ function suite(): void {
         slow.take("internet"),
         network.take("internet"),
       ]);
-      const burst = { do: "burst", host: world.public, count: 150, ms: 500 } as const;
+      const burst = { do: "burst", host: world.public, count: 150, ms: 2_000 } as const;
       const large = "00".repeat(1_400);
       const [sent, got, all] = await Promise.all([
         probe(sends.namespacePath, [{ ...burst, port: 9999, hex: large }]),
