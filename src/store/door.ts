@@ -9,7 +9,7 @@ import type { Project, Revision, Workload, WorkloadKey } from "#model/workload.t
 /**
  * One thing that changes. The store and the mirror each apply the same list: one switch each.
  * put_workload must name a revision that is there or in the same change; remove_workload takes its revisions and runs along,
- * remove_project its workloads, tokens and secrets; the revision that serves cannot be removed. put_run is for a new one.
+ * remove_project its workloads, tokens and secrets; the revision that serves cannot be removed. put_run is for a new one, of a job that is there.
  */
 export type Mutation =
   | { readonly kind: "put_project"; readonly project: Project }

@@ -249,6 +249,9 @@ function mutate(state: State, mutation: Mutation): void {
 
 /** Of those of its job that have ended the oldest go. */
 function putRun(state: State, run: Run): void {
+  const { project, workload } = run.revision;
+  if (!state.workloads.has(keyOf(run.revision)))
+    throw new EbbError("not_found", `there is no job ${project}/${workload}`);
   state.runs.set(run.id, run);
   const ended = [...state.runs.values()].filter(
     (one) => keyOf(one.revision) === keyOf(run.revision) && hasEnded(one.state),

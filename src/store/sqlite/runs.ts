@@ -1,6 +1,7 @@
 // Runs of jobs, in SQL: accepted with the command that asks for them, followed until they have ended, and the newest kept.
 
 import type { Kysely, Transaction } from "kysely";
+import { EbbError } from "#model/errors.ts";
 import { jobLimits, storeLimits } from "#model/limits.ts";
 import { hasEnded, type Run } from "#model/run.ts";
 import { contentDigestOf } from "#model/workload.ts";
@@ -20,10 +21,13 @@ function rowOf(run: Run) {
   };
 }
 
-/** A new one; of those of its job that have ended the oldest go. */
+/** A new one; of those of its job that have ended the oldest go. EbbError not_found: its job was removed meanwhile. */
 export async function insert(db: Transaction<Schema>, run: Run): Promise<void> {
-  await db.insertInto("runs").values(rowOf(run)).execute();
   const { project, workload } = run.revision;
+  const job = db.selectFrom("workloads").select("kind").where("project", "=", project).where("workload", "=", workload);
+  if ((await job.executeTakeFirst()) === undefined)
+    throw new EbbError("not_found", `there is no job ${project}/${workload}`);
+  await db.insertInto("runs").values(rowOf(run)).execute();
   const ended = db
     .selectFrom("runs")
     .select("id")

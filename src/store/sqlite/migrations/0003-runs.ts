@@ -15,5 +15,5 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     .addColumn("body", "text", (column) => column.notNull())
     .execute();
   await schema.createIndex("runs_by_workload").on("runs").columns(["project", "workload", "id"]).execute();
-  await schema.createIndex("runs_by_open").on("runs").columns(["open", "id"]).execute();
+  await schema.createIndex("runs_by_open").on("runs").columns(["open", "project", "workload", "id"]).execute();
 }
