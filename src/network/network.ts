@@ -153,8 +153,11 @@ class MachineNetwork implements Network {
   }
 
   giveBack(link: Link): void {
+    const { links } = this.#running ?? {};
+    // One that was given back before is another's by its address, perhaps.
+    if (!links?.has(link.id)) return;
     this.#admitted.leave(link.address);
-    this.#running?.links.remove([link.id]);
+    links.remove([link.id]);
   }
 
   problems(): Promise<readonly NetworkProblem[]> {
