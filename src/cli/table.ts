@@ -168,7 +168,7 @@ export const commands: readonly CommandSpec[] = [
     arguments: [{ name: "RUN" }],
     options: { index: { value: "N", help: "of this task, where there are several (0)" } },
     notes: ["Bytes as they are; with --json in base64."],
-    examples: ["ebb jobs result 01m5 > report.pdf"],
+    examples: ["ebb jobs result 01m5k3x8w2q7c4v9b6n1p0r5t2 > report.pdf"],
     load: () => import("./commands/jobs-result.ts"),
   },
   {
