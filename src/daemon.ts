@@ -240,6 +240,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     fleet,
     meter,
     quotas: (project) => mirror.project(project)?.quotas ?? null,
+    isThere: ({ project, workload }) => mirror.workload(project, workload)?.workload.kind === "job",
     directory: join(directory, "results"),
     clock,
     tell,

@@ -21,7 +21,7 @@ export interface ControlOptions {
   readonly images: Pick<Images, "fetch" | "collect" | "forget"> | null;
   readonly interpreters: Interpreters;
   readonly fleet: Pick<Fleet, "check">;
-  readonly jobs: Pick<Jobs, "make" | "accepted" | "latest" | "stopRun">;
+  readonly jobs: Pick<Jobs, "make" | "accepted" | "doubtful" | "latest" | "stopRun">;
   readonly app: AppTools;
   readonly clock: Clock;
   readonly tell: Tell;

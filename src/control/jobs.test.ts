@@ -103,3 +103,11 @@ test("a function is not run, and a job is not restarted; each says what to do", 
   await assert.rejects(world.control.runJob(world.admin, "default", "nobody", none), is("not_found", /no workload/));
   await assert.rejects(world.control.stopRun(world.admin, "default", "x"), is("not_found", /no run "x"/));
 });
+
+test("a run of which the store did not say whether it has it is looked for later", async () => {
+  const apply = world.store.apply.bind(world.store);
+  world.store.apply = async () => Promise.reject(new EbbError("store_unavailable", "the store's worker died"));
+  await assert.rejects(world.control.runJob(world.admin, "default", "report", none), is("store_unavailable", /died/));
+  world.store.apply = apply;
+  assert.match(world.effects.at(-1) ?? "", /^doubtful /);
+});

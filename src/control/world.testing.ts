@@ -331,6 +331,7 @@ export async function createWorld(
         const nowMs = clock.wallMs();
         return accept({ id: newInvocationId(nowMs), ...request }, nowMs);
       },
+      doubtful: ({ id }) => void effects.push(`doubtful ${id}`),
       accepted: ({ id }) => void effects.push(`accepted ${id}`),
       latest: (run) => run,
       stopRun: async (id) => void effects.push(`stopped ${id}`),

@@ -124,7 +124,7 @@ export class Attempt {
     });
     const noRoom = marked instanceof EbbError ? marked : null;
     // What cannot be metered does not run.
-    if (noRoom) void this.end("interrupted");
+    if (noRoom) void this.execution.stop(0);
     const timeout = this.#timeout();
     const exit = await this.execution.over;
     ended = exit;
@@ -133,9 +133,14 @@ export class Attempt {
     const attempted = this.#ended(exit, left.bytes, left.tooLarge);
     if (!(marked instanceof EbbError)) this.#mark(marked, attempted.ending, left.bytes ?? 0);
     instance.close();
-    if (noRoom === null) return attempted;
-    const unmetered: Failure = { fault: "platform", message: noRoom.message, stack: null, hint: null };
-    return { kind: "failed_to_start", failure: unmetered };
+    return noRoom === null ? attempted : this.broken(noRoom.message);
+  }
+
+  /** The platform failed it once it may have begun: tried again after a pause, where it may be begun twice. */
+  broken(message: string): Attempted {
+    if (this.#run.revision.settings.rerunOnInterrupt)
+      return { kind: "failed_to_start", failure: { fault: "platform", message, stack: null, hint: null } };
+    return this.#ended({ reason: "lost", code: null, message }, null);
   }
 
   #timeout(): Cancel {

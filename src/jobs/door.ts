@@ -19,6 +19,8 @@ export interface Jobs {
   make(request: RunRequest): Run;
   /** It has been committed: from here on it is run. */
   accepted(run: Run): void;
+  /** Nobody knows whether it was committed: it is run when it was. */
+  doubtful(run: Run): void;
   /** Where it is now: what has been read from the store may be older. */
   latest(run: Run): Run;
   /** Ends it; what runs of it has its time to do so. One that has ended stays as it is. */

@@ -5,8 +5,9 @@ import { afterEach, test } from "node:test";
 import { EbbError } from "#model/errors.ts";
 import { jobLimits } from "#model/limits.ts";
 import type { Assignment } from "#sandbox/door.ts";
-import { jobOf } from "./job.testing.ts";
-import { exits, lasts, World, type WorldOptions } from "./world.testing.ts";
+import { audit } from "#store/fixtures/things.ts";
+import { jobOf, noOverrides } from "./job.testing.ts";
+import { exits, lasts, put, World, type WorldOptions } from "./world.testing.ts";
 
 let world: World | null = null;
 async function begin(options: WorldOptions = {}): Promise<World> {
@@ -233,4 +234,89 @@ test("one that takes no time is metered with what it has used all the same", asy
   assert.equal((await w.look(id)).state, "succeeded");
   const [{ cpuAtBegin, cpuAtEnd } = assert.fail()] = w.marks;
   assert.deepEqual([cpuAtBegin, cpuAtEnd], [0, 3_000_000]);
+});
+
+test("a run that is accepted while ebb looks for what is left is begun once", async () => {
+  const w = new World({ script: () => lasts });
+  world = w;
+  await w.store.start();
+  await w.fleet.start();
+  const id = await w.run(jobOf("report"));
+  await w.clock.advance(500);
+  assert.equal((await w.look(id)).state, "running");
+  await w.jobs.start();
+  await w.clock.advance(500);
+  assert.deepEqual([w.assigned.length, (await w.look(id)).state], [1, "running"]);
+});
+
+test("whatever breaks an attempt, its task has ended, or begins again where it may", async () => {
+  const w = await begin({ script: () => lasts });
+  let broken = 2;
+  const execute = w.fleet.execute.bind(w.fleet);
+  w.fleet.execute = (spec) => {
+    const execution = execute(spec);
+    return {
+      ...execution,
+      usage: () => {
+        if (broken-- > 0) throw new Error("not today");
+        return execution.usage();
+      },
+    };
+  };
+  const once = await w.run(jobOf("once", { rerunOnInterrupt: false }));
+  await w.clock.advance(500);
+  const again = await w.run(jobOf("again"));
+  await w.clock.advance(500);
+  assert.deepEqual([(await w.look(once)).state, (await w.look(again)).state], ["interrupted", "queued"]);
+  assert.equal(w.driver.living, 0);
+  await w.clock.advance(2_000);
+  assert.equal((await w.look(again)).state, "running");
+});
+
+test("what cannot be metered is ended at once, and not begun again where it may not be", async () => {
+  const w = await begin({ script: () => ({ ...lasts, ignoresTerm: true }) });
+  w.noRoom = new EbbError("storage_full", "the disk is full");
+  const id = await w.run(jobOf("once", { rerunOnInterrupt: false }));
+  const again = await w.run(jobOf("again"));
+  await w.clock.advance(500);
+  const run = await w.look(id);
+  assert.deepEqual([run.state, run.message], ["interrupted", "the disk is full"]);
+  assert.deepEqual([(await w.look(again)).state, w.driver.living], ["queued", 0]);
+  w.noRoom = null;
+  await w.clock.advance(5_000);
+  assert.equal((await w.look(again)).state, "running");
+});
+
+test("what runs of a project that have not ended hold has a bound, and those that end make room", async () => {
+  const w = await begin({ script: () => exits(0) });
+  const job = jobOf("report");
+  const env = { LONG: "x".repeat(jobLimits.overrideBytes - 100) };
+  const make = () => w.jobs.make({ revision: job, overrides: { ...noOverrides, env }, createdBy: "test" });
+  const most = Math.floor(jobLimits.openRunsBytesPerProject / jobLimits.overrideBytes);
+  const refused = (error: unknown): boolean => error instanceof EbbError && error.code === "over_quota";
+  const accept = async (): Promise<void> => {
+    for (let n = 0; n < most; n++) w.jobs.accepted(make());
+  };
+  await assert.rejects(accept, refused);
+  w.jobs.removed(job);
+  await w.clock.advance(10_000);
+  make();
+});
+
+test("a run of which nobody knows whether it was stored runs when it was", async () => {
+  const w = await begin();
+  const [stored, lost] = ["stored", "lost"].map((name) =>
+    w.jobs.make({ revision: jobOf(name), overrides: noOverrides, createdBy: "test" }),
+  );
+  const runs = w.store.runs.bind(w.store);
+  w.store.runs = async () => Promise.reject(new EbbError("store_unavailable", "restarting"));
+  w.jobs.doubtful(stored!);
+  w.jobs.doubtful(lost!);
+  await w.store.apply({ mutations: put(stored!), audit: audit("jobs run") });
+  await w.clock.advance(3_000);
+  assert.equal(w.assigned.length, 0);
+  w.store.runs = runs;
+  await w.clock.advance(3_000);
+  assert.equal((await w.look(stored!.id)).state, "succeeded");
+  assert.deepEqual([w.assigned.length, w.clock.pending()], [1, 0]);
 });

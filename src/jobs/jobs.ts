@@ -9,7 +9,7 @@ import type { Tell } from "#model/fact.ts";
 import { newErrorId, newInvocationId } from "#model/ids.ts";
 import { jobLimits } from "#model/limits.ts";
 import { hasEnded, type Run, type RunId, type Task } from "#model/run.ts";
-import type { ProjectQuotas, WorkloadKey } from "#model/workload.ts";
+import type { JobRevision, ProjectQuotas, WorkloadKey } from "#model/workload.ts";
 import type { Store } from "#store/door.ts";
 import { Attempt, type Attempted } from "./attempt.ts";
 import { accept, advance, due, interrupt, isLive, stop, type TaskEvent } from "./decide.ts";
@@ -18,10 +18,11 @@ import { Results } from "./results.ts";
 import { Saver } from "./saver.ts";
 
 export interface JobsOptions {
-  readonly store: Pick<Store, "openRuns" | "updateRuns">;
+  readonly store: Pick<Store, "openRuns" | "runs" | "updateRuns">;
   readonly fleet: Pick<Fleet, "execute" | "state">;
   readonly meter: Pick<Meter, "instance">;
   readonly quotas: (project: string) => ProjectQuotas | null;
+  readonly isThere: (job: WorkloadKey) => boolean;
   /** Of results. */
   readonly directory: string;
   readonly clock: Clock;
@@ -33,6 +34,8 @@ export interface JobsOptions {
 /** A run that has not ended. */
 interface Open {
   run: Run;
+  /** When it was accepted. */
+  readonly bytes: number;
   readonly attempts: Map<number, Attempt>;
   readonly ended: PromiseWithResolvers<void>;
 }
@@ -40,10 +43,13 @@ interface Open {
 /** Its runs in the order in which they were accepted; one task of them at a time waits for room. */
 interface Queue {
   readonly runs: Map<RunId, Open>;
+  bytes: number;
   waiting: Attempt | null;
   timer: Cancel | null;
 }
 
+/** The store, while it is away. */
+const askAgainMs = 1_000;
 const stopSlackMs = 1_000;
 
 export function createJobs(options: JobsOptions): Jobs {
@@ -57,20 +63,26 @@ class JobsRoom implements Jobs {
   readonly #open = new Map<RunId, Open>();
   readonly #queues = new Map<string, Queue>();
   readonly #working = new Set<Promise<void>>();
+  readonly #doubts = new Set<Cancel>();
   #stopping = false;
 
   constructor(options: JobsOptions) {
     this.#options = options;
-    this.#results = new Results(options.directory);
+    const failed = (error: unknown): void => this.#defect("jobs: keeping a result", error);
+    this.#results = new Results({ folder: options.directory, failed });
     this.#saver = new Saver({ ...options, failed: (error) => this.#defect("jobs: saving runs", error) });
   }
 
   async start(): Promise<void> {
     const { store, clock } = this.#options;
-    for (const left of await store.openRuns()) {
+    await this.#results.sweep(this.#options.isThere);
+    const alike = new Map<string, JobRevision>();
+    for (const left of (await store.openRuns()).map((run) => sharing(run, alike))) {
+      // It was accepted by this ebb, which listens already, and may run by now.
+      if (this.#open.has(left.id)) continue;
       const run = interrupt(left, this.#chance(), clock.wallMs());
       const open = this.#add(run);
-      if (run !== left) void this.#set(open, run);
+      if (left.tasks.some(isLive)) void this.#set(open, run);
     }
     for (const project of this.#queues.keys()) this.#pump(project);
   }
@@ -78,6 +90,7 @@ class JobsRoom implements Jobs {
   async stop(): Promise<void> {
     this.#stopping = true;
     for (const queue of this.#queues.values()) queue.timer?.();
+    for (const cancel of this.#doubts) cancel();
     for (const { attempts } of this.#open.values())
       for (const attempt of attempts.values()) void attempt.end("interrupted");
     const late = Promise.withResolvers<void>();
@@ -107,12 +120,38 @@ class JobsRoom implements Jobs {
         `a run of ${workload} needs ${memoryMb} MiB; all sandboxes together get ${limitMb} MiB`,
       );
     const nowMs = clock.wallMs();
-    return accept({ id: newInvocationId(nowMs), revision, overrides, createdBy }, nowMs);
+    const run = accept({ id: newInvocationId(nowMs), revision, overrides, createdBy }, nowMs);
+    if ((this.#queues.get(project)?.bytes ?? 0) + bytesOf(run) > jobLimits.openRunsBytesPerProject)
+      throw new EbbError(
+        "over_quota",
+        `the runs of project "${project}" that have not ended take ${jobLimits.openRunsBytesPerProject / 1024 / 1024} MiB with their environments and tasks`,
+      );
+    return run;
   }
 
   accepted(run: Run): void {
+    if (this.#open.has(run.id)) return;
     this.#add(run);
     this.#pump(run.revision.project);
+  }
+
+  doubtful(run: Run): void {
+    const cancel = this.#options.clock.after(askAgainMs, () => {
+      this.#doubts.delete(cancel);
+      this.#work(this.#find(run));
+    });
+    this.#doubts.add(cancel);
+  }
+
+  async #find(run: Run): Promise<void> {
+    const { id, revision } = run;
+    try {
+      const [found] = await this.#options.store.runs({ project: revision.project, id, limit: 1 });
+      // What stops finds it with the next ebb.
+      if (found && !this.#stopping) this.accepted(run);
+    } catch {
+      if (!this.#stopping) this.doubtful(run);
+    }
   }
 
   latest(run: Run): Run {
@@ -144,7 +183,8 @@ class JobsRoom implements Jobs {
   running(job: WorkloadKey): number {
     let count = 0;
     for (const { run } of this.#queues.get(job.project)?.runs.values() ?? [])
-      if (run.revision.workload === job.workload) count += run.tasks.filter(isLive).length;
+      if (run.revision.workload === job.workload && (run.state === "running" || run.state === "stopping"))
+        count += run.tasks.filter(isLive).length;
     return count;
   }
 
@@ -153,10 +193,11 @@ class JobsRoom implements Jobs {
   }
 
   #add(run: Run): Open {
-    const open: Open = { run, attempts: new Map(), ended: Promise.withResolvers() };
+    const open: Open = { run, bytes: bytesOf(run), attempts: new Map(), ended: Promise.withResolvers() };
     const { project } = run.revision;
-    const queue = this.#queues.get(project) ?? { runs: new Map(), waiting: null, timer: null };
+    const queue = this.#queues.get(project) ?? { runs: new Map(), bytes: 0, waiting: null, timer: null };
     this.#queues.set(project, queue);
+    queue.bytes += open.bytes;
     queue.runs.set(run.id, open);
     this.#open.set(run.id, open);
     return open;
@@ -175,7 +216,7 @@ class JobsRoom implements Jobs {
         open.ended.resolve();
       };
       void saved.then(over);
-      queue?.runs.delete(run.id);
+      if (queue?.runs.delete(run.id) === true) queue.bytes -= open.bytes;
       if (queue?.runs.size === 0 && queue.waiting === null) {
         queue.timer?.();
         this.#queues.delete(project);
@@ -232,11 +273,18 @@ class JobsRoom implements Jobs {
       queue.waiting = null;
       this.#pump(project);
     };
-    const attempted = await attempt.run(() => {
+    const begins = (): Promise<void> => {
       const { instance } = attempt.execution;
       const committed = this.#advance(open, index, { kind: "began", execution: id, instance });
       admitted();
       return committed;
+    };
+    const attempted = await attempt.run(begins).catch(async (error: unknown) => {
+      // Whatever it was: nothing of it is left, and its task goes on.
+      this.#defect("jobs: an attempt", error);
+      if (queue.waiting === attempt) queue.waiting = null;
+      await attempt.execution.stop(0);
+      return attempt.broken("it failed inside ebb");
     });
     open.attempts.delete(index);
     if (attempted.kind === "called_off") admitted();
@@ -286,4 +334,17 @@ class JobsRoom implements Jobs {
   #defect(where: string, error: unknown): void {
     this.#options.tell({ kind: "defect", errorId: newErrorId(), where, error });
   }
+}
+
+function bytesOf(run: Run): number {
+  return JSON.stringify(run).length;
+}
+
+/** Runs of one revision, which is most of one, have it once in memory. */
+function sharing(run: Run, alike: Map<string, JobRevision>): Run {
+  const { project, workload, number, digest } = run.revision;
+  const key = `${project}/${workload}@${number} ${digest}`;
+  const revision = alike.get(key) ?? run.revision;
+  alike.set(key, revision);
+  return { ...run, revision };
 }

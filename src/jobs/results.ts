@@ -1,9 +1,7 @@
 // What tasks leave at /ebb/result: read from a pipe up to its bound, kept as a file, and the oldest dropped when a project has too many.
 
-import { createWriteStream } from "node:fs";
-import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
-import { finished } from "node:stream/promises";
+import { mkdir, open, readdir, rename, rm, rmdir, stat, type FileHandle } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { Fifo } from "#lib/fifo.ts";
 import { jobLimits } from "#model/limits.ts";
@@ -11,50 +9,86 @@ import type { RunId } from "#model/run.ts";
 import type { WorkloadKey } from "#model/workload.ts";
 
 export interface ResultReader {
-  /** Nobody writes any more. Bytes that are kept; null: there is no result, or too much of one. */
+  /** Nobody writes any more. Bytes that are kept; null: there is no result, too much of one, or no room for it. Never rejects. */
   end(): Promise<{ readonly bytes: number | null; readonly tooLarge: boolean }>;
 }
 
+export interface ResultsOptions {
+  readonly folder: string;
+  /** A result could not be kept: what was written is lost, and nothing else. */
+  readonly failed: (error: unknown) => void;
+  readonly mostBytes?: number;
+  readonly keptBytes?: number;
+  readonly keptCount?: number;
+}
+
+/** Of a project: read from the disk with its first result, and followed from there on. */
+interface Kept {
+  readonly bytesByPath: Map<string, number>;
+  bytes: number;
+}
+
 const nothing: ResultReader = { end: async () => ({ bytes: null, tooLarge: false }) };
+const unfinished = ".part";
 
 export class Results {
   readonly #folder: string;
+  readonly #failed: (error: unknown) => void;
   readonly #mostBytes: number;
   readonly #keptBytes: number;
+  readonly #keptCount: number;
+  readonly #kept = new Map<string, Promise<Kept>>();
 
-  constructor(folder: string, bounds: { readonly mostBytes?: number; readonly keptBytes?: number } = {}) {
-    this.#folder = folder;
-    this.#mostBytes = bounds.mostBytes ?? jobLimits.resultBytes;
-    this.#keptBytes = bounds.keptBytes ?? jobLimits.resultsBytesPerProject;
+  constructor(options: ResultsOptions) {
+    this.#folder = options.folder;
+    this.#failed = options.failed;
+    this.#mostBytes = options.mostBytes ?? jobLimits.resultBytes;
+    this.#keptBytes = options.keptBytes ?? jobLimits.resultsBytesPerProject;
+    this.#keptCount = options.keptCount ?? jobLimits.resultsPerProject;
+  }
+
+  /** Before anything is read: what an earlier ebb did not finish goes, and what jobs have left that are gone. */
+  async sweep(isThere: (job: WorkloadKey) => boolean): Promise<void> {
+    for (const project of await names(this.#folder)) {
+      for (const workload of await names(join(this.#folder, project))) {
+        const job = { project, workload };
+        if (!isThere(job)) await this.remove(job);
+        else
+          for (const name of await names(this.#folderOf(job)))
+            if (name.endsWith(unfinished)) await rm(join(this.#folderOf(job), name), { force: true });
+      }
+    }
   }
 
   /** Reads from here on; must be called before anybody can write. */
   read(fifo: string | undefined, job: WorkloadKey, run: RunId, index: number): ResultReader {
     if (fifo === undefined) return nothing;
-    const parts: Buffer[] = [];
+    const path = this.#path(job, run, index);
+    const file = new Unfinished(path + unfinished);
     let bytes = 0;
     let tooLarge = false;
     const pipe = new Fifo(fifo, (part) => {
       bytes += part.length;
       tooLarge ||= bytes > this.#mostBytes;
       // Whoever goes on writing is told so: nobody reads any more.
-      if (tooLarge) {
-        parts.length = 0;
-        pipe.close();
-      } else parts.push(Buffer.from(part));
+      if (tooLarge) pipe.close();
+      else file.write(part);
     });
     return {
       end: async () => {
         pipe.drain();
         pipe.close();
-        const path = this.#path(job, run, index);
-        if (tooLarge || bytes === 0) {
+        try {
+          await file.close();
           // Of an earlier attempt: what counts is the last one's.
-          await rm(path, { force: true });
+          if (tooLarge || bytes === 0) await this.#drop(job.project, path);
+          else await this.#keep(job.project, path, bytes);
+          return { bytes: tooLarge || bytes === 0 ? null : bytes, tooLarge };
+        } catch (error) {
+          this.#failed(error);
+          await this.#drop(job.project, path).catch(() => undefined);
           return { bytes: null, tooLarge };
         }
-        await this.#keep(job, path, parts);
-        return { bytes, tooLarge: false };
       },
     };
   }
@@ -67,38 +101,107 @@ export class Results {
   }
 
   async remove(job: WorkloadKey): Promise<void> {
-    await rm(join(this.#folder, job.project, job.workload), { recursive: true, force: true });
+    await rm(this.#folderOf(job), { recursive: true, force: true });
+    // It may have others of the project in it.
+    await rmdir(join(this.#folder, job.project)).catch(() => undefined);
+    const kept = await this.#kept.get(job.project);
+    for (const path of kept?.bytesByPath.keys() ?? []) if (dirname(path) === this.#folderOf(job)) count(kept!, path, 0);
+    if (kept?.bytesByPath.size === 0) this.#kept.delete(job.project);
   }
 
-  async #keep(job: WorkloadKey, path: string, parts: readonly Buffer[]): Promise<void> {
-    await mkdir(join(this.#folder, job.project, job.workload), { recursive: true, mode: 0o700 });
-    const unfinished = `${path}.part`;
-    const file = createWriteStream(unfinished, { mode: 0o600 });
-    for (const part of parts) file.write(part);
-    file.end();
-    await finished(file);
-    await rename(unfinished, path);
-    await this.#dropOldest(job.project);
-  }
-
-  async #dropOldest(project: string): Promise<void> {
-    const kept: Array<{ readonly path: string; readonly name: string; readonly bytes: number }> = [];
-    for (const job of await readdir(join(this.#folder, project)))
-      for (const name of await readdir(join(this.#folder, project, job))) {
-        const path = join(this.#folder, project, job, name);
-        const found = await stat(path).catch(() => null);
-        if (found) kept.push({ path, name, bytes: found.size });
-      }
-    let bytes = kept.reduce((sum, one) => sum + one.bytes, 0);
-    // A run's id begins with its time.
-    for (const one of kept.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
-      if (bytes <= this.#keptBytes) return;
-      await rm(one.path, { force: true });
-      bytes -= one.bytes;
+  async #keep(project: string, path: string, bytes: number): Promise<void> {
+    await rename(path + unfinished, path);
+    const kept = await this.#keptOf(project);
+    count(kept, path, bytes);
+    while (kept.bytes > this.#keptBytes || kept.bytesByPath.size > this.#keptCount) {
+      const oldest = oldestOf(kept);
+      await rm(oldest, { force: true });
+      count(kept, oldest, 0);
     }
   }
 
-  #path({ project, workload }: WorkloadKey, run: RunId, index: number): string {
-    return join(this.#folder, project, workload, `${run}.${index}`);
+  async #drop(project: string, path: string): Promise<void> {
+    await rm(path + unfinished, { force: true });
+    await rm(path, { force: true });
+    const kept = await this.#kept.get(project);
+    if (kept) count(kept, path, 0);
   }
+
+  #keptOf(project: string): Promise<Kept> {
+    const known = this.#kept.get(project);
+    if (known) return known;
+    const kept = this.#look(project);
+    this.#kept.set(project, kept);
+    return kept;
+  }
+
+  async #look(project: string): Promise<Kept> {
+    const kept: Kept = { bytesByPath: new Map(), bytes: 0 };
+    for (const workload of await names(join(this.#folder, project)))
+      for (const name of await names(this.#folderOf({ project, workload }))) {
+        const path = join(this.#folderOf({ project, workload }), name);
+        const found = name.endsWith(unfinished) ? null : await stat(path).catch(() => null);
+        if (found) count(kept, path, found.size);
+      }
+    return kept;
+  }
+
+  #folderOf({ project, workload }: WorkloadKey): string {
+    return join(this.#folder, project, workload);
+  }
+
+  #path(job: WorkloadKey, run: RunId, index: number): string {
+    return join(this.#folderOf(job), `${run}.${index}`);
+  }
+}
+
+/** Written as it comes: a task that runs for a day holds none of it in memory. */
+class Unfinished {
+  readonly #path: string;
+  #file: FileHandle | null = null;
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  write(part: Buffer): void {
+    const bytes = Buffer.from(part);
+    // After one that failed nothing is written; `close` says why.
+    this.#writing = this.#writing.then(() => this.#write(bytes));
+    this.#writing.catch(() => undefined);
+  }
+
+  async #write(bytes: Buffer): Promise<void> {
+    if (this.#file === null) {
+      await mkdir(dirname(this.#path), { recursive: true, mode: 0o700 });
+      this.#file = await open(this.#path, "w", 0o600);
+    }
+    await this.#file.writeFile(bytes);
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#writing;
+    } finally {
+      await this.#file?.close();
+    }
+  }
+}
+
+function count(kept: Kept, path: string, bytes: number): void {
+  kept.bytes += bytes - (kept.bytesByPath.get(path) ?? 0);
+  if (bytes === 0) kept.bytesByPath.delete(path);
+  else kept.bytesByPath.set(path, bytes);
+}
+
+/** A run's id begins with its time. */
+function oldestOf({ bytesByPath }: Kept): string {
+  let oldest: string | null = null;
+  for (const path of bytesByPath.keys()) if (oldest === null || basename(path) < basename(oldest)) oldest = path;
+  return oldest!;
+}
+
+async function names(folder: string): Promise<readonly string[]> {
+  return readdir(folder).catch(() => []);
 }

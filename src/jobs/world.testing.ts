@@ -7,12 +7,13 @@ import { join } from "node:path";
 import { createFleet, type FleetUser } from "#fleet/fleet.ts";
 import { VirtualClock } from "#lib/virtual-clock.ts";
 import type { BeginMark, EndMark } from "#metering/door.ts";
+import type { EbbError } from "#model/errors.ts";
 import type { Fact } from "#model/fact.ts";
 import type { Run, RunOverrides } from "#model/run.ts";
 import type { JobRevision, ProjectQuotas } from "#model/workload.ts";
 import type { Assignment } from "#sandbox/door.ts";
 import { createFakeDriver, type FakeDriver, type Script } from "#sandbox/fake/fake.ts";
-import type { Store } from "#store/door.ts";
+import type { Mutation, Store } from "#store/door.ts";
 import { audit } from "#store/fixtures/things.ts";
 import { createMemoryStore } from "#store/memory/store.ts";
 import type { StoreDriver } from "#store/driver.ts";
@@ -44,6 +45,8 @@ export class World {
   readonly facts: Fact[] = [];
   readonly marks: Mark[] = [];
   readonly assigned: Assignment[] = [];
+  /** Why nothing can be metered; null: it can. */
+  noRoom: EbbError | null = null;
   readonly #options: WorldOptions;
   store: Store;
   #storeDriver: StoreDriver;
@@ -96,6 +99,7 @@ export class World {
       meter: {
         instance: ({ revision: { workload, settings }, usage }) => ({
           begin: (begin) => {
+            if (this.noRoom !== null) return this.noRoom;
             const { memoryMb } = settings;
             const mark: Mark = { workload, memoryMb, begin, end: null, cpuAtBegin: usage().cpuNs, cpuAtEnd: null };
             this.marks.push(mark);
@@ -110,6 +114,7 @@ export class World {
         }),
       },
       quotas: (project) => this.#options.quotas?.[project] ?? null,
+      isThere: () => true,
       directory: this.directory,
       clock,
       tell,
@@ -126,7 +131,7 @@ export class World {
   /** As the command does it. */
   async run(revision: JobRevision, overrides: Partial<RunOverrides> = {}): Promise<string> {
     const run = this.jobs.make({ revision, overrides: { ...noOverrides, ...overrides }, createdBy: "test" });
-    await this.store.apply({ mutations: [{ kind: "put_run", run }], audit: audit("jobs run") });
+    await this.store.apply({ mutations: put(run), audit: audit("jobs run") });
     this.jobs.accepted(run);
     return run.id;
   }
@@ -153,6 +158,18 @@ export class World {
     assert.deepEqual(defects, []);
     rmSync(this.directory, { recursive: true, force: true });
   }
+}
+
+/** A run, with its job. */
+export function put(run: Run): Mutation[] {
+  const { revision } = run;
+  const { project, workload, number: current, createdMs } = revision;
+  const job = { project, workload, kind: "job", current, createdMs, updatedMs: createdMs } as const;
+  return [
+    { kind: "put_revision", revision },
+    { kind: "put_workload", workload: job },
+    { kind: "put_run", run },
+  ];
 }
 
 export function exits(code: number, afterMs = 100): Script {

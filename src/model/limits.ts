@@ -65,6 +65,8 @@ export const jobBounds = {
 export const jobLimits = {
   /** Runs of a project that have not ended; more are refused. */
   openRunsPerProject: 10_000,
+  /** What these hold in memory and on the disk: their settings, their own environment, their tasks. */
+  openRunsBytesPerProject: 64 * MiB,
   /** Ended runs of a job that are kept, the newest. */
   endedRunsKept: 1_000,
   runsPerQuery: 1_000,
@@ -72,8 +74,9 @@ export const jobLimits = {
   overrideBytes: 32 * KiB,
   /** Of what a task writes to /ebb/result; more is not kept. */
   resultBytes: 16 * MiB,
-  /** All results of a project; the oldest go first. */
+  /** All results of a project, and how many; the oldest go first. */
   resultsBytesPerProject: 1 * GiB,
+  resultsPerProject: 10_000,
   /** Between SIGTERM and SIGKILL, at a stop, a timeout, and the stop of ebb. */
   stopGraceMs: 5_000,
   /** Before the next attempt after one that failed: doubles, up to the longest. */

@@ -33,9 +33,14 @@ export function runJob(
       throw new EbbError("bad_request", `env: ${clash} is a secret of ${name}; one name has one value`);
     const run = context.jobs.make({ revision, overrides, createdBy: identity.name });
     // Accepted is what is on the disk.
-    await context.store.apply({
+    const change = {
       mutations: [{ kind: "put_run", run }],
       audit: audit(`run ${run.id} of r${revision.number}`),
+    } as const;
+    await context.store.apply(change).catch((error: unknown) => {
+      // A store that died may have it there all the same.
+      context.jobs.doubtful(run);
+      throw error;
     });
     context.jobs.accepted(run);
     return run;
