@@ -43,6 +43,8 @@ interface OneOffWait {
   readonly cancel: Cancel;
   /** With these claims room is being made for it. */
   claimed: Ledger | null;
+  /** It waits for its own project alone: what others have is none of its business. */
+  overQuota: boolean;
 }
 
 export class Admission {
@@ -94,7 +96,8 @@ export class Admission {
   /** One more would start at once, nothing would go for it, and nobody waits who was there before. */
   roomFor(revision: ServingRevision): boolean {
     if (this.#closed || this.#starts.full) return false;
-    if (this.#turns.size > 0 || this.#blocked.size > 0 || this.#oneOffs.length > 0) return false;
+    if (this.#turns.size > 0 || this.#blocked.size > 0) return false;
+    if (this.#oneOffs.some((wait) => !wait.overQuota)) return false;
     return this.#verdict(revision.settings.memoryMb * MiB, revision).kind === "start";
   }
 
@@ -126,6 +129,7 @@ export class Admission {
         if (this.#withdraw(wait)) admitted.reject(this.#noRoom(bytes));
       }),
       claimed: null,
+      overQuota: false,
     };
     this.#oneOffs.push(wait);
     this.#pump();
@@ -142,7 +146,8 @@ export class Admission {
     held: (why: "capacity" | "over_quota") => void,
   ): { readonly admitted: Promise<() => void>; readonly withdraw: () => boolean } {
     const admitted = Promise.withResolvers<() => void>();
-    const wait: OneOffWait = { bytes, takesTurn: true, of, held, admitted, cancel: () => undefined, claimed: null };
+    const cancel = (): void => undefined;
+    const wait: OneOffWait = { bytes, takesTurn: true, of, held, admitted, cancel, claimed: null, overQuota: false };
     const withdraw = (): boolean => {
       const waited = this.#withdraw(wait);
       if (waited) admitted.reject(new EbbError("stopping", "it is not to be started any more"));
@@ -226,6 +231,7 @@ export class Admission {
         continue;
       }
       const verdict = this.#verdict(wait.bytes, wait.of);
+      wait.overQuota = verdict.kind === "refuse" && verdict.why === "over_quota";
       if (verdict.kind === "start") {
         this.#oneOffs.splice(i, 1);
         wait.cancel();

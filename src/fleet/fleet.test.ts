@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { jobOf } from "#jobs/job.testing.ts";
 import { noFaults, revisionOf, World, type WorldOptions } from "../../test/simulation/world.ts";
 
 function world(options: Partial<WorldOptions> = {}): World {
@@ -340,4 +341,30 @@ test("what was started ahead and ends in the very turn of its taking leaves nobo
   await w.run(1_000);
   assert.equal(request.end, "ok");
   assert.equal(w.fleet.workloadState(revision).lastFailure, null);
+});
+
+test("a run that waits for its project's quota keeps nobody else from starting ahead; one that waits for memory does", async () => {
+  const quotas = { full: { memoryMb: 256, instances: null, ratePerSecond: null } };
+  const w = world({ memoryMb: 1_024, quotas });
+  const one = revisionOf("one");
+  w.deploy(one);
+  const run = (memoryMb: number, project: string) =>
+    w.fleet.execute({
+      revision: jobOf("report", {}, project),
+      memoryMb,
+      command: ["true"],
+      env: {},
+      run: "run",
+      execution: "execution",
+      held: () => undefined,
+    });
+  const begun = run(256, "full");
+  await begun.admitted;
+  const held = run(256, "full");
+  assert.equal(w.fleet.roomFor(one), true);
+  const large = run(900, "other");
+  assert.equal(w.fleet.roomFor(one), false);
+  for (const execution of [begun, held, large]) await execution.stop(0);
+  await w.run(70_000);
+  w.checkZero();
 });

@@ -125,6 +125,6 @@ test("what an ebb that died has left unfinished goes with the next, and so does 
   }
   mkdirSync(join(folder, "f", "lost", "report"), { recursive: true });
   await resultsIn("f").sweep(({ project, workload }) => project === "photos" && workload === "report");
-  const left = readdirSync(join(folder, "f"), { recursive: true });
+  const left = readdirSync(join(folder, "f"), { recursive: true, encoding: "utf8" });
   assert.deepEqual(new Set(left), new Set(["photos", "photos/report", `photos/report/${run}.0`]));
 });
