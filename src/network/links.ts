@@ -127,14 +127,18 @@ export class Links {
     await Promise.resolve(); // those given back in the same turn go together
     while (this.#toRemove.length > 0) {
       const removals = this.#toRemove.splice(0, 64);
-      const links = removals.map(({ link }) => link);
-      const { spawner, directory, table, failed } = this.#options;
+      const { spawner, directory, failed } = this.#options;
       try {
-        await spawner.nft([shutText(table, links), ...removals.flatMap(({ closing }) => closing)].join("\n"));
+        const open = await this.#shut(removals);
+        const links = removals.flatMap((one) => (open.has(one) ? [] : [one.link]));
         const ids = links.map((link) => link.id);
         await runScript(spawner, removeLinks, [directory, ...ids], { purpose: "Links cannot be removed" });
         // an address whose link may still be there is not given to another one
         for (const link of links) this.#addresses.giveBack(link.index);
+        if (open.size === 0) continue;
+        this.#toRemove.push(...open.keys());
+        failed(new AggregateError(open.values(), "what is open to links cannot be closed"));
+        return;
       } catch (error) {
         // tried again with the next that is removed; the namespaces end with the network in any case
         this.#toRemove.push(...removals);
@@ -142,5 +146,28 @@ export class Links {
         return;
       }
     }
+  }
+
+  /** Shuts links and closes what is open to them; answers of which something may be open still, and why. */
+  async #shut(removals: readonly Removal[]): Promise<ReadonlyMap<Removal, unknown>> {
+    const { spawner, table } = this.#options;
+    const shut = shutText(
+      table,
+      removals.map(({ link }) => link),
+    );
+    const open = new Map<Removal, unknown>();
+    try {
+      await spawner.nft([shut, ...removals.flatMap(({ closing }) => closing)].join("\n"));
+      return open;
+    } catch {
+      await spawner.nft(shut);
+    }
+    // What one link has that cannot be closed is not the others' trouble.
+    for (const removal of removals.filter(({ closing }) => closing.length > 0)) {
+      // A line that another one's element was in the way of succeeds when that is gone.
+      for (const line of removal.closing) await spawner.nft(line).catch(() => undefined);
+      await spawner.nft(removal.closing.join("\n")).catch((error: unknown) => void open.set(removal, error));
+    }
+    return open;
   }
 }

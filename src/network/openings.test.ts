@@ -125,6 +125,22 @@ void test("what is granted is written again after a change that failed, and what
   assert.deepEqual(firewall.open(link), ["10.2.0.0/16 . tcp . 80"]);
 });
 
+test("of what may stand after a change that failed each goes by itself: one may lie within another", async () => {
+  const firewall = new Firewall();
+  const openings = firewall.openings();
+  await openings.grant(link, list("10.1.0.0/16:80"));
+  firewall.failing = true;
+  await assert.rejects(openings.grant(link, list("10.0.0.0/8:80")), /made to fail/);
+  const lines = openings.forget(link);
+  assert.deepEqual(
+    lines.map((line) => line.match(/10\.[\d./]+/g)),
+    [
+      ["10.1.0.0/16", "10.1.0.0/16"],
+      ["10.0.0.0/8", "10.0.0.0/8"],
+    ],
+  );
+});
+
 const target = fc.constantFrom("20.0.0.1", "20.0.0.2", "10.0.0.5", "10.1.0.7");
 const step = fc.oneof(
   fc.record({ do: fc.constant("open" as const), to: target, ttl: fc.integer({ min: 0, max: 200 }) }),

@@ -154,9 +154,11 @@ export class Openings {
     const nowUs = clock.monotonicUs();
     const lines = grantSets.flatMap((set) => {
       const all = of.granted[set];
-      return all.size === 0
-        ? []
-        : [[...change("add", table, set, all), ...change("delete", table, set, all)].join("; ")];
+      // Of what may stand some may lie within other: each by itself, so that one that cannot be written hinders no other.
+      const lines = of.doubtful ? [...all].map((one) => new Set([one])) : [all];
+      return lines.flatMap((some) =>
+        some.size === 0 ? [] : [[...change("add", table, set, some), ...change("delete", table, set, some)].join("; ")],
+      );
     });
     const open = [...of.answered].filter(([, { endsUs }]) => endsUs > nowUs).map(([element]) => element);
     for (let at = 0; at < open.length; at += lineElements)
