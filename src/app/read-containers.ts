@@ -55,14 +55,14 @@ export function readContainers(
   if (entries === undefined) return [];
   if (entries.length === 0) at.problem("expected at least one container, found none");
   if (entries.length + others.length > deployLimits.functionsPerApp) {
-    at.problem(`expected at most ${deployLimits.functionsPerApp} functions and containers`);
+    at.problem(`expected at most ${deployLimits.functionsPerApp} functions, containers and jobs`);
     return [];
   }
   const taken = new Set(others.map(({ name }) => name));
   return entries.flatMap(({ key, value }) => {
     const refusal = refuseWorkloadName(key, project);
     if (refusal !== null) value.keyProblem(`${JSON.stringify(brief(key))} cannot name a container: ${refusal}`);
-    if (taken.has(key)) value.keyProblem(`"${brief(key)}" is a function as well; a name is one workload's`);
+    if (taken.has(key)) value.keyProblem(`"${brief(key)}" is a function or a job as well; a name is one workload's`);
     return readContainer(value, key) ?? [];
   });
 }

@@ -178,7 +178,7 @@ function readRoot(contents: Node | null, report: Report): AppFile | null {
     else unknownKey(value, key, ["project", "functions", "containers", "jobs"]);
   }
   if (functions === null && containers === null && jobs === null) {
-    root.problemAt("functions", "expected at least one function or container, found none");
+    root.problemAt("functions", "expected at least one function, container or job, found none");
     return null;
   }
   const named = { project: project ?? defaultProject, names: new Map<string, string>() };
