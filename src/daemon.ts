@@ -240,7 +240,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     fleet,
     meter,
     quotas: (project) => mirror.project(project)?.quotas ?? null,
-    isThere: ({ project, workload }) => mirror.workload(project, workload)?.workload.kind === "job",
+    isThere: ({ project, workload }) => mirror.workload(project, workload) !== null,
     directory: join(directory, "results"),
     clock,
     tell,

@@ -70,6 +70,8 @@ export const jobLimits = {
   /** Ended runs of a job that are kept, the newest. */
   endedRunsKept: 1_000,
   runsPerQuery: 1_000,
+  /** Of what one answer is made of; a list of runs that hold more ends there. */
+  queryBytes: 8 * MiB,
   /** What a run may say in the place of the job's own. */
   overrideBytes: 32 * KiB,
   /** Of what a task writes to /ebb/result; more is not kept. */

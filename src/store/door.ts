@@ -80,7 +80,7 @@ export interface Store {
   audits(query: { project: string | null; sinceMs: number; limit: number }): Promise<readonly AuditEntry[]>;
   /** Newest first. */
   revisions(key: WorkloadKey): Promise<readonly Revision[]>;
-  /** Newest first. */
+  /** Newest first; fewer than asked for where they hold more than `jobLimits.queryBytes`. */
   runs(query: RunQuery): Promise<readonly Run[]>;
   /** All that have not ended, oldest first. */
   openRuns(): Promise<readonly Run[]>;

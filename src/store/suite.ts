@@ -203,6 +203,16 @@ function following(under: () => StoreUnderTest): void {
     assert.deepEqual(await ids({ id: "unknown" }), []);
   });
 
+  it("ends a list of runs where it holds too many bytes, and answers one in any case", async () => {
+    const { store } = under();
+    const large = (id: string): Run => ({ ...run(id), message: "x".repeat(jobLimits.queryBytes / 2) });
+    await store.apply(change(...jobs, ...["a", "b", "c"].map((id) => put(large(id)))));
+    assert.deepEqual((await store.runs({ project: "p", limit: 10 })).map(({ id }) => id), ["c", "b"]); // prettier-ignore
+    const huge = { ...run("d"), message: "x".repeat(jobLimits.queryBytes + 1) };
+    await store.apply(change(put(huge)));
+    assert.deepEqual((await store.runs({ project: "p", limit: 10 })).map(({ id }) => id), ["d"]); // prettier-ignore
+  });
+
   it("names the code of runs that have not ended, though its revision is gone", async () => {
     const { store } = under();
     await store.apply(change(...jobs, put(run("a"))));

@@ -111,7 +111,14 @@ export function createMemoryDriver(): StoreDriver {
           (workload === undefined || run.revision.workload === workload) &&
           (id === undefined || run.id === id),
       );
-      return structuredClone(found.toSorted((a, b) => (a.id < b.id ? 1 : -1)).slice(0, limit));
+      const newest = found.toSorted((a, b) => (a.id < b.id ? 1 : -1)).slice(0, limit);
+      let bytes = 0;
+      const kept = newest.filter((run) => {
+        const before = bytes;
+        bytes += JSON.stringify(run).length;
+        return before < jobLimits.queryBytes;
+      });
+      return structuredClone(kept);
     },
     async openRuns() {
       const found = [...state.runs.values()].filter((run) => !hasEnded(run.state));

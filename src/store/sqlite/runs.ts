@@ -1,6 +1,6 @@
 // Runs of jobs, in SQL: accepted with the command that asks for them, followed until they have ended, and the newest kept.
 
-import type { Kysely, Transaction } from "kysely";
+import { sql, type Kysely, type Transaction } from "kysely";
 import { EbbError } from "#model/errors.ts";
 import { jobLimits, storeLimits } from "#model/limits.ts";
 import { hasEnded, type Run } from "#model/run.ts";
@@ -50,12 +50,20 @@ export async function update(db: Kysely<Schema>, runs: readonly Run[]): Promise<
   });
 }
 
-/** Newest first. */
+/** Newest first; what is behind so many bytes is left out. */
 export async function select(db: Kysely<Schema>, { project, workload, id, limit }: RunQuery): Promise<Run[]> {
-  let found = db.selectFrom("runs").select("body").where("project", "=", project).orderBy("id", "desc").limit(limit);
+  let found = db
+    .selectFrom("runs")
+    .select(["id", "body"])
+    .where("project", "=", project)
+    .orderBy("id", "desc")
+    .limit(limit);
   if (workload !== undefined) found = found.where("workload", "=", workload);
   if (id !== undefined) found = found.where("id", "=", id);
-  return (await found.execute()).map(({ body }) => JSON.parse(body) as Run);
+  const before = sql<number>`sum(length(body)) over (order by id desc) - length(body)`.as("before");
+  const newest = db.selectFrom(found.as("found")).select(["id", "body", before]).as("newest");
+  const rows = db.selectFrom(newest).select("body").where("before", "<", jobLimits.queryBytes).orderBy("id", "desc");
+  return (await rows.execute()).map(({ body }) => JSON.parse(body) as Run);
 }
 
 /** Oldest first. */
