@@ -26,9 +26,6 @@ test("a Dockerfile's bases are what its FROM and COPY --from name, but its own s
     "COPY --from=busybox:1 --chown=1:1 /a /b",
     "FROM ${UNKNOWN:-alpine}",
     "FROM scratch",
-    "COPY <<END /x",
-    "RUN is text here",
-    "END",
     "FROM node:22-slim",
   ].join("\n");
   assert.deepEqual(basesOf(text, "Dockerfile"), ["node:22-slim", "debian:12", "busybox:1", "alpine"]);

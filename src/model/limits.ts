@@ -193,6 +193,10 @@ export const imageLimits = {
   entries: 1_000_000,
   /** As many as overlayfs lays over each other with room for ebb's own. */
   layers: 120,
+  /** Of a build: what it stands on. */
+  bases: 32,
+  /** Files and folders of a fetch before they are unpacked: its blobs, and what is beside them. */
+  stagedFiles: 2_000,
   manifestBytes: 1 * MiB,
   configBytes: 4 * MiB,
   pathBytes: 4_095,
