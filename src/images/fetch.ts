@@ -180,7 +180,7 @@ export async function keep(
     const missing = new Map<string, string>();
     for (const [index, diffId] of diffIds.entries()) {
       const blob = manifest.layers[index]!.digest;
-      const found = here.get(blob) ?? store.layer(diffId);
+      const found = here.get(blob) ?? store.layer(diffId, project);
       if (found && found.diffId !== diffId) throw falseContent(subject.name, subject.registry);
       if (found) known.set(diffId, { ...found, digest: blob });
       else missing.set(diffId, blob);

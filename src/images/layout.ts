@@ -3,7 +3,7 @@
 
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
-import { copyFile, link, mkdir, open, readdir, chmod } from "node:fs/promises";
+import { chmod, copyFile, link, lstat, mkdir, open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf } from "#lib/errno.ts";
 import { EbbError } from "#model/errors.ts";
@@ -23,6 +23,11 @@ export interface Found {
 
 /** The image of a layout that runs here. */
 export async function readLayout(folder: string, here: Platform, name: string): Promise<Found> {
+  // What was unpacked from a tar may have links for folders, and whoever reads here is root.
+  for (const part of ["blobs", "blobs/sha256"]) {
+    const found = await lstat(join(folder, part)).catch(() => null);
+    if (found && !found.isDirectory()) throw new EbbError("image_refused", `${name} has no folder at ${part}`);
+  }
   let read = parseManifest(await readSmall(join(folder, "index.json"), imageLimits.manifestBytes, name));
   let digest = "";
   for (let depth = 0; read.kind === "index"; depth++) {

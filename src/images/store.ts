@@ -113,9 +113,13 @@ export class ImageStore {
     return null;
   }
 
-  /** A layer by what is in it, whoever fetched it. */
-  layer(diffId: string): LayerRecord | null {
-    for (const { layers } of this.#images.values()) {
+  /**
+   * A layer that this project has, by what is in it. Of others' it would be a claim alone that the image's own blob is the same: nobody
+   * has looked into that yet.
+   */
+  layer(diffId: string, project: string): LayerRecord | null {
+    for (const { layers, projects } of this.#images.values()) {
+      if (!projects.includes(project)) continue;
       const found = layers.find((layer) => layer.diffId === diffId);
       if (found) return found;
     }
