@@ -5,7 +5,6 @@ import { lstat, open, realpath, writeFile } from "node:fs/promises";
 import { constants, existsSync } from "node:fs";
 import { basename, join, relative, sep } from "node:path";
 import { errnoOf } from "#lib/errno.ts";
-import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import { imageLimits } from "#model/limits.ts";
 import type { Image } from "./door.ts";
@@ -14,7 +13,8 @@ import { storageFull } from "./failures.ts";
 import { digestNow, keep, pullWhole, withStaging, type FetchContext } from "./fetch.ts";
 import { digestOf, readLayout } from "./layout.ts";
 import { nameOf, parseReference } from "./reference.ts";
-import { hasRoom, type Run } from "./reader.ts";
+import type { Run } from "./reader.ts";
+import { RoomGuard } from "./room-guard.ts";
 
 const builtName = "localhost/built";
 const fileBytesMax = 1024 * 1024;
@@ -27,7 +27,6 @@ const fixed = [
   "--layers=false",
   "--format=oci",
 ];
-const lookEveryMs = 250;
 
 export async function fetchBuild(context: string, file: string | null, options: FetchContext): Promise<Image> {
   const subject = { name: basename(context), registry: null };
@@ -126,42 +125,6 @@ function wordsOf(stderr: string, folder: string): string {
       .replace(/[\u0000-\u001f\u007f]/g, " ")
       .slice(0, 400)
   );
-}
-
-/** Ends a build that fills the disk: what buildah writes has no other bound. */
-class RoomGuard {
-  readonly #controller = new AbortController();
-  readonly signal = this.#controller.signal;
-  readonly #run: Run;
-  readonly #clock: Clock;
-  readonly #stop = (): void => this.#controller.abort(this.#run.signal.reason);
-  #cancel: Cancel;
-  #over = false;
-
-  constructor(run: Run, clock: Clock) {
-    this.#run = run;
-    this.#clock = clock;
-    if (run.signal.aborted) this.#stop();
-    run.signal.addEventListener("abort", this.#stop);
-    this.#cancel = this.#later();
-  }
-
-  end(): void {
-    this.#over = true;
-    this.#cancel();
-    this.#run.signal.removeEventListener("abort", this.#stop);
-  }
-
-  #later(): Cancel {
-    return this.#clock.after(lookEveryMs, () => void this.#look());
-  }
-
-  async #look(): Promise<void> {
-    const room = await hasRoom(this.#run.staging.folder, 0);
-    if (this.#over) return;
-    if (room) this.#cancel = this.#later();
-    else this.#controller.abort(storageFull());
-  }
 }
 
 async function chooseFile(context: string, file: string | null): Promise<string> {

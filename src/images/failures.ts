@@ -67,6 +67,10 @@ export function tooMuch(name: string): EbbError {
   return new EbbError("image_refused", `${name} is larger than it says, or than ebb takes`);
 }
 
+export function tooManyFiles(name: string): EbbError {
+  return new EbbError("image_refused", `${name} has more files beside its layers than an image has`);
+}
+
 /** The message of its last line: without the signatures and keys that addresses of stores carry, and bounded. */
 function wordsOf(stderr: string): string {
   const lines = stderr.trim().split("\n");

@@ -14,7 +14,8 @@ import { falseContent, storageFull, type Subject } from "./failures.ts";
 import { blobPath, digestOf, readBlob, readLayout, takeFile, takeLayout, type Found } from "./layout.ts";
 import { choose, parseConfiguration, parseManifest, type Manifest, type Platform } from "./manifest.ts";
 import { nameOf, parseReference, type Reference } from "./reference.ts";
-import { hasRoom, type Run, type Reader, type Staging } from "./reader.ts";
+import type { Run, Reader, Staging } from "./reader.ts";
+import { hasRoom, RoomGuard } from "./room-guard.ts";
 import { type ImageStore, type LayerRecord } from "./store.ts";
 import type { Turns } from "./turns.ts";
 import { unpackLayers } from "./unpack.ts";
@@ -197,9 +198,15 @@ export async function keep(
         blob: blobPath(staging.layout, blob),
       }));
       await sizesFit(blobs, manifest, subject);
-      const unpacked = await context.unpacks.take(signal, () => {
+      const unpacked = await context.unpacks.take(signal, async () => {
         progress(`unpacking ${subject.name}: ${missing.size} ${missing.size === 1 ? "layer" : "layers"}`);
-        return unpackLayers({ ...context, subject, signal, folder: join(staging.folder, "unpacked"), blobs, left });
+        const folder = join(staging.folder, "unpacked");
+        const guard = new RoomGuard({ staging, subject, signal }, context.clock);
+        try {
+          return await unpackLayers({ ...context, subject, signal: guard.signal, folder, blobs, left });
+        } finally {
+          guard.end();
+        }
       });
       for (const layer of unpacked) {
         await store.addLayer(layer.folder, layer.record.diffId);

@@ -2,14 +2,15 @@
 // while they work.
 
 import { existsSync } from "node:fs";
-import { readdir, stat, statfs } from "node:fs/promises";
+import { opendir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import { imageLimits } from "#model/limits.ts";
 import type { Spawner } from "#spawner/door.ts";
-import { failureOf, storageFull, tooMuch, type Subject } from "./failures.ts";
+import { failureOf, storageFull, tooManyFiles, tooMuch, type Subject } from "./failures.ts";
 import { isOnThisMachine } from "./reference.ts";
+import { hasRoom } from "./room-guard.ts";
 
 /** A folder of one fetch; everything of it goes with it. */
 export interface Staging {
@@ -135,8 +136,9 @@ export class Reader {
     let most = -1;
     let moved = clock.monotonicUs();
     const look = async (): Promise<void> => {
-      const arrived = (await Promise.all([bytesIn(staging.layout), bytesIn(staging.scratch)])).reduce((a, b) => a + b);
+      const { bytes: arrived, entries } = await lookInto(staging.scratch, await lookInto(staging.layout));
       if (over) return;
+      if (entries > imageLimits.stagedFiles) return give(tooManyFiles(subject.name));
       bytes(arrived);
       if (arrived > bytesMax) return give(tooMuch(subject.name));
       if (!(await hasRoom(staging.folder, 0))) return give(storageFull());
@@ -162,27 +164,18 @@ function credentials({ staging, subject }: Run, prefix: "" | "src-"): string[] {
   return [...login, ...(isOnThisMachine(subject.registry) ? [`--${prefix}tls-verify=false`] : [])];
 }
 
-/** Whether so much may still be written: a share of the disk is left to everything else. */
-export async function hasRoom(folder: string, bytes: number): Promise<boolean> {
-  const found = await statfs(folder).catch(() => null);
-  // It has gone with its fetch meanwhile, or whoever writes there will hear it.
-  if (found === null) return true;
-  const { bavail, bsize, blocks } = found;
-  const kept = Math.max(imageLimits.diskKeptBytes, blocks * bsize * imageLimits.diskKeptShare);
-  return bavail * bsize - bytes > kept;
-}
-
-/** Of a folder's files, its own folders' too. What goes while it is looked at counts nothing. */
-async function bytesIn(folder: string): Promise<number> {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
-  const files = entries.filter((entry) => entry.isFile());
-  const sizes = await Promise.all(
-    files.map((file) =>
-      stat(join(file.parentPath, file.name)).then(
-        (found) => found.size,
-        () => 0,
-      ),
-    ),
-  );
-  return sizes.reduce((sum, size) => sum + size, 0);
+/** Of a folder and its own folders, as far as it may have entries. What goes while it is looked at counts nothing. */
+async function lookInto(folder: string, seen = { bytes: 0, entries: 0 }): Promise<{ bytes: number; entries: number }> {
+  try {
+    for await (const entry of await opendir(folder)) {
+      seen.entries += 1;
+      if (seen.entries > imageLimits.stagedFiles) return seen;
+      const path = join(folder, entry.name);
+      if (entry.isDirectory()) await lookInto(path, seen);
+      else if (entry.isFile()) seen.bytes += (await stat(path).catch(() => null))?.size ?? 0;
+    }
+  } catch {
+    // It has gone.
+  }
+  return seen;
 }

@@ -59,11 +59,11 @@ export async function unpackLayer(
   bounds: LayerBounds,
   system: System,
 ): Promise<Unpacked> {
-  const layer = new Layer(root, bounds, system);
+  const layer = new Layer(root, bounds, left, system);
   const tar = new LayerTar(source);
   const before = { ...left };
   for (let entry = await tar.next(); entry !== null; entry = await tar.next()) {
-    if (--left.entries < 0) throw new LayerRefused("the image has too many files");
+    layer.count();
     left.bytes -= entry.bytes;
     if (left.bytes < 0) throw new LayerRefused("the image is too large when it is unpacked");
     const fd = layer.place(entry);
@@ -85,15 +85,22 @@ class Layer {
   defused = 0;
   readonly #root: string;
   readonly #bounds: LayerBounds;
+  readonly #left: Allowance;
   readonly #system: System;
   /** Every path of this layer: nothing is ever written through what is not a folder that was made here. */
   readonly #kinds = new Map<string, Kind>();
   readonly #folderTimes = new Map<string, number>();
 
-  constructor(root: string, bounds: LayerBounds, system: System) {
+  constructor(root: string, bounds: LayerBounds, left: Allowance, system: System) {
     this.#root = root;
     this.#bounds = bounds;
+    this.#left = left;
     this.#system = system;
+  }
+
+  /** One more file or folder. */
+  count(): void {
+    if (--this.#left.entries < 0) throw new LayerRefused("the image has too many files");
   }
 
   /** The open file whose content comes next; null: there is none. */
@@ -164,6 +171,8 @@ class Layer {
         throw new LayerRefused(
           `${quote(parts.join("/"))} in a layer goes through ${quote(above)}, which is no folder of it`,
         );
+      // No entry of its own has counted it.
+      this.count();
       this.#newFolder(above, 0o755);
     }
   }
