@@ -40,3 +40,22 @@ test("names of nobody, and ids that a sandbox does not have, are refused in word
   assert.throws(() => readUser("70000", accounts), /70000/);
   assert.throws(() => readUser("1:70000", accounts), /70000/);
 });
+
+test("groups without members are nobody's, and what is no group's number is none", () => {
+  const odd = {
+    passwd: "app:x:1000:1001::/:\n:x:2000:0::/:\n",
+    group: "adm:x:4:\nlog:x:many:app\nbig:x:70000:app\nok:x:7:app\n",
+  };
+  assert.deepEqual(readUser("4711", odd).groups, []);
+  assert.deepEqual(readUser("2000", odd).groups, []);
+  assert.deepEqual(readUser("app", odd).groups, [7]);
+  const many = Array.from({ length: 70_000 }, (_, i) => `g${i}:x:${i % 60_000}:app`).join("\n");
+  assert.throws(() => readUser("app", { passwd: odd.passwd, group: many }), /more groups than there may be/);
+});
+
+test("what an image says of itself reaches no terminal", () => {
+  assert.throws(
+    () => readUser("\u001b[2Jx", nobody),
+    (error: Error) => !error.message.includes("\u001b"),
+  );
+});
