@@ -1,7 +1,8 @@
 // Programs that listen on $PORT themselves (runtime custom, images). There is no shim; a shell waits inside for its one order.
 
-import { open } from "node:fs/promises";
-import { constants } from "node:fs";
+import { constants, openSync } from "node:fs";
+import { Socket } from "node:net";
+import { errnoOf } from "#lib/errno.ts";
 import type { Assignment } from "../door.ts";
 
 /** Reads its order from a FIFO on stdin: secrets go through a pipe, never through a file or an argument. */
@@ -30,17 +31,20 @@ function quote(text: string): string {
 }
 
 /**
- * The shell holds the FIFO open, so this waits only when the order is larger than a pipe. `writing` is called before the first byte;
- * a shell that has gone is an error (ENXIO) before that.
+ * Waits only where the order is larger than a pipe, and in no thread: an image has its ways to keep the shell from reading.
+ * `writing` is called before the first byte; a shell that has gone is an error (ENXIO) before that, and tells by its end after.
  */
 export async function writeOrder(fifo: string, order: string, writing: () => void): Promise<void> {
-  // Without this look the open itself would wait for a reader, in one of the few threads that do such work.
-  await (await open(fifo, constants.O_WRONLY | constants.O_NONBLOCK)).close();
-  writing();
-  const file = await open(fifo, constants.O_WRONLY);
+  const fd = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK);
+  const pipe = new Socket({ fd, readable: false, writable: true });
   try {
-    await file.writeFile(order);
+    writing();
+    await new Promise<void>((resolve, reject) => {
+      const over = (error?: Error | null): void => (error && errnoOf(error) !== "EPIPE" ? reject(error) : resolve());
+      pipe.on("error", over);
+      pipe.write(order, over);
+    });
   } finally {
-    await file.close();
+    pipe.destroy();
   }
 }
