@@ -157,7 +157,7 @@ describe("a folder with a Dockerfile", { skip }, () => {
     const config = { OnBuild: [`RUN touch ${mark}`], Cmd: ["x"] };
     const base = imageOf([await layerOf([{ name: "bin/sh", content: "sh" }])], { config });
     const registry = await startOwnRegistry(base);
-    await refused(folder(`FROM ${registry.host}/base\n`), /cannot be built: .*(runtime|ONBUILD|RUN)/i);
+    await refused(folder(`FROM ${registry.host}/base\n`), /base cannot be built on: it says ONBUILD/);
     assert.ok(!existsSync(mark));
     await registry.stop();
   });

@@ -12,7 +12,7 @@ import type { Image, RegistryLogin } from "./door.ts";
 import type { RegistryEgress } from "./egress.ts";
 import { falseContent, storageFull, type Subject } from "./failures.ts";
 import { blobPath, digestOf, readBlob, readLayout, takeFile, takeLayout, type Found } from "./layout.ts";
-import { choose, parseConfiguration, parseManifest, type Manifest, type Platform } from "./manifest.ts";
+import { choose, parseConfiguration, parseManifest, saysOnBuild, type Manifest, type Platform } from "./manifest.ts";
 import { nameOf, parseReference, type Reference } from "./reference.ts";
 import type { Run, Reader, Staging } from "./reader.ts";
 import { hasRoom, RoomGuard } from "./room-guard.ts";
@@ -62,14 +62,19 @@ export async function digestNow(text: string, context: FetchContext): Promise<st
 }
 
 /**
- * Pulls an image with every layer, whatever is here, and leaves its layout at `folder` beside what is kept of it. `digest`: what its
- * name stood for.
+ * Pulls an image to build on with every layer, whatever is here, and leaves its layout at `folder` beside what is kept of it. `digest`:
+ * what its name stood for.
  */
 export async function pullWhole(text: string, digest: string, folder: string, context: FetchContext): Promise<void> {
   await asking(text, context, async (run, named) => {
     const reference = { ...named, digest };
     const found = await resolve(text, reference, run, context);
     await pull(found, reference, new Map(), run, context);
+    const { layout } = run.staging;
+    const { manifest } = await readLayout(layout, context.platform, text);
+    // buildah would do it, as far as it can: nothing of a base is to be heard but its files and settings.
+    if (saysOnBuild(await readBlob(layout, manifest.config.digest, imageLimits.configBytes, text)))
+      throw new EbbError("image_refused", `${text} cannot be built on: it says ONBUILD, which ebb does not take`);
     await keep(found, new Map(), run, context);
     await rename(run.staging.layout, folder);
   });

@@ -1,6 +1,5 @@
 // What manifests, indexes and configurations of images say, checked before anything else of the image is touched. Pure.
 
-import { posix } from "node:path";
 import { EbbError } from "#model/errors.ts";
 import { imageLimits } from "#model/limits.ts";
 import type { ImageConfig } from "./door.ts";
@@ -149,14 +148,27 @@ export function parseConfiguration(text: string, here: Platform): Configuration 
   return { platform, diffIds, config: runConfigOf(said) };
 }
 
+/**
+ * Whether a configuration asks something of whoever builds on it. By its text: Go takes names in any case, and of one that stands twice it
+ * merges both.
+ */
+export function saysOnBuild(text: string): boolean {
+  const plain = text.replace(/\\u00[4-7][0-9a-f]/gi, (escaped) => {
+    const character = String.fromCharCode(Number.parseInt(escaped.slice(2), 16));
+    return /[A-Za-z]/.test(character) ? character : escaped;
+  });
+  return /"onbuild"\s*:(?!\s*(?:null|\[\s*\]))/i.test(plain);
+}
+
 function wrongPlatform(there: string, here: Platform): EbbError {
   const [wanted] = [sayPlatform(here)];
   return refuse(`the image is for ${there}, and this machine is ${wanted}; build or push it for ${wanted}`);
 }
 
 function runConfigOf(said: Record<string, unknown>): ImageConfig {
-  const directory = textOf(said["WorkingDir"]) || "/";
-  if (!directory.startsWith("/") || directory.split("/").includes("..") || /^\/+proc(\/|$)/.test(directory))
+  const directory = cleanText(said["WorkingDir"], "WorkingDir") || "/";
+  const parts = directory.split("/").filter((part) => part !== "" && part !== ".");
+  if (!directory.startsWith("/") || parts.includes("..") || parts[0] === "proc" || !fitsPath(directory, parts))
     throw refuse(`the image's working directory ${quoted(directory)} is not an absolute path of its own`);
   const signal = textOf(said["StopSignal"]);
   if (signal !== "" && !/^(?:SIG)?[A-Z0-9+-]{1,12}$/.test(signal))
@@ -165,11 +177,19 @@ function runConfigOf(said: Record<string, unknown>): ImageConfig {
     entrypoint: textsOf(said["Entrypoint"], "Entrypoint"),
     command: textsOf(said["Cmd"], "Cmd"),
     env: environmentOf(textsOf(said["Env"], "Env")),
-    workingDirectory: posix.normalize(directory).replace(/(?<=.)\/$/, ""),
+    workingDirectory: `/${parts.join("/")}`,
     user: cleanText(said["User"], "User"),
     port: portOf(said["ExposedPorts"]),
     stopSignal: signal === "" ? null : signal,
   };
+}
+
+/** It is made where it is missing, below a folder of the machine's. */
+function fitsPath(path: string, parts: readonly string[]): boolean {
+  return (
+    Buffer.byteLength(path) <= imageLimits.workingDirectoryBytes &&
+    parts.every((part) => Buffer.byteLength(part) <= 255)
+  );
 }
 
 function environmentOf(pairs: readonly string[]): Record<string, string> {

@@ -201,6 +201,7 @@ export const imageLimits = {
   configBytes: 4 * MiB,
   pathBytes: 4_095,
   pathDepth: 128,
+  workingDirectoryBytes: 1_024,
   /** User and group ids below this: those that a sandbox has. */
   ids: 65_536,
   referenceChars: 512,

@@ -127,6 +127,13 @@ describe(
         );
       });
 
+    test("a folder in the place of a file that ebb writes is refused", () => {
+      assert.throws(
+        () => make([layer("only", { "etc/resolv.conf/x": "" })]),
+        /the image's \/etc\/resolv.conf is no file/,
+      );
+    });
+
     test("a link on the way to the working directory is left to the image", () => {
       const outside = join(folder, "outside");
       mkdirSync(outside);

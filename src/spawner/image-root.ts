@@ -62,6 +62,7 @@ function furnish({ folders, workingDirectory, files, ids }: ImageRoot, root: str
   makeFolders(root, workingDirectory, ids.first);
   for (const { path, text } of files) {
     const target = join(root, path);
+    if (lstatSync(target, { throwIfNoEntry: false })?.isDirectory()) throw new Error(`the image's /${path} is no file`);
     rmSync(target, { force: true });
     writeFileSync(target, text, { mode: 0o644, flag: "wx" });
     chownSync(target, ids.first, ids.first);

@@ -95,7 +95,7 @@ export class ImageStarts {
       return readUser(image.config.user, { passwd, group });
     } catch (error) {
       // Its own fault, found by whoever mounts it.
-      const words = error instanceof Error ? /the image's \/\S+ is no folder/.exec(error.message) : null;
+      const words = error instanceof Error ? /the image's \/\S+ is no (?:folder|file)/.exec(error.message) : null;
       throw words === null
         ? error
         : new EbbError("start_failed", `the image cannot be run: ${words[0]}`, { cause: error });
@@ -178,8 +178,9 @@ async function readPlain(root: string, path: readonly string[]): Promise<string 
   });
   if (file === null) return null;
   try {
-    const { size } = await file.stat();
-    if (size > sandboxLimits.accountsBytes)
+    const found = await file.stat();
+    if (!found.isFile()) return null;
+    if (found.size > sandboxLimits.accountsBytes)
       throw new EbbError("start_failed", `the image cannot be run: its /${path.join("/")} is too large`);
     const buffer = Buffer.alloc(sandboxLimits.accountsBytes);
     const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
