@@ -39,7 +39,7 @@ export async function fetchBuild(context: string, file: string | null, options: 
     const builtFrom = await sourceDigest(context, [chosen, bases, digests], run, spawner);
     // buildah writes the time into what it makes: the same folder would be another image each time.
     const known = store.builtFrom(builtFrom, project);
-    if (known) return store.add({ ...known, reference: subject.name }, project);
+    if (known) return store.addAgain(known, subject.name, project);
     const guard = new RoomGuard(run, clock);
     try {
       const buildah = await enclosed({ ...run, signal: guard.signal }, options);
@@ -101,7 +101,14 @@ async function enclosed(
     "env", `HOME=${scratch}`, `TMPDIR=${scratch}`, `XDG_RUNTIME_DIR=${scratch}`, `CONTAINERS_STORAGE_CONF=${conf}`, `CONTAINERS_REGISTRIES_CONF=${registries}`,
   ]; // prettier-ignore
   return async (program) => {
-    const { code, stderr } = await spawner.exec([...argv, ...program], { timeoutMs: imageLimits.buildMs, signal });
+    const timeoutMs = imageLimits.buildMs;
+    const ran = spawner.exec([...argv, ...program], { timeoutMs, signal }).catch((error: unknown) => {
+      signal.throwIfAborted();
+      if (!(error instanceof Error) || !/longer than/.test(error.message)) throw error;
+      const words = `cannot be built: it took longer than ${timeoutMs / 60_000} minutes, or said more than 1 MiB`;
+      throw new EbbError("image_refused", `${subject.name} ${words}`);
+    });
+    const { code, stderr } = await ran;
     if (code === 127) throw new EbbError("internal", `${program[0]} is missing: install it (ebb doctor says how)`);
     if (code === 0) return;
     if (/no space left on device/i.test(stderr)) throw storageFull();

@@ -40,7 +40,7 @@ export async function fetchRegistry(text: string, context: FetchContext): Promis
   return asking(text, context, async (run, reference) => {
     const found = await resolve(text, reference, run, context);
     const known = store.recordFor(found.digest, project);
-    if (known) return store.add({ ...known, reference: text }, project);
+    if (known) return store.addAgain(known, text, project);
     const here = new Map<string, LayerRecord>();
     for (const layer of found.manifest.layers) {
       const had = store.layerFor(layer.digest, project);

@@ -88,25 +88,31 @@ export async function takeLayout(from: string, folder: string, name: string): Pr
   }
 }
 
+async function linked(from: string, to: string): Promise<boolean> {
+  return link(from, to).then(
+    () => true,
+    () => false,
+  );
+}
+
 /** Links or copies one regular file. */
 export async function takeFile(from: string, to: string, name: string): Promise<void> {
   const refuse = (): EbbError => new EbbError("image_refused", `${name} has no file where it should have one`);
   try {
+    let readable: boolean;
     const file = await open(from, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     try {
       const stat = await file.stat();
       if (!stat.isFile()) throw refuse();
+      readable = (stat.mode & 0o004) !== 0;
       if (stat.size > imageLimits.compressedBytes)
         throw new EbbError("image_refused", `${name} is larger than ebb takes`);
     } finally {
       await file.close();
     }
-    try {
-      await link(from, to);
-    } catch {
-      await copyFile(from, to, constants.COPYFILE_EXCL);
-    }
-    // Read by one who is nobody here.
+    // Read by one who is nobody here. What is linked is somebody else's too, who wants its mode as it is.
+    if (readable && (await linked(from, to))) return;
+    await copyFile(from, to, constants.COPYFILE_EXCL);
     await chmod(to, 0o644);
   } catch (error) {
     const code = errnoOf(error);

@@ -1,17 +1,18 @@
 // What one project has fetched is nothing to another one that merely knows its name.
 
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { systemClock } from "#model/clock.ts";
+import { imageLimits } from "#model/limits.ts";
 import type { Spawner } from "#spawner/door.ts";
 import { RegistryEgress } from "./egress.ts";
 import { keep, type FetchContext } from "./fetch.ts";
 import { failure, imageOf, type Layer, layerOf, writeLayout } from "./images.testing.ts";
-import { readLayout } from "./layout.ts";
-import { platformOf } from "./manifest.ts";
+import { readLayout, takeFile } from "./layout.ts";
+import { parseConfiguration, platformOf } from "./manifest.ts";
 import { Reader } from "./reader.ts";
 import { folderName, ImageStore } from "./store.ts";
 import { Turns } from "./turns.ts";
@@ -91,6 +92,43 @@ test("a layer of another project's is unpacked from the image's own blob, which 
   assert.equal(asked.length, 2);
   assert.ok(existsSync(join(folder, "images", "layers", folderName(secret.diffId))));
   await store.stop();
+});
+
+test("what is fetched again as it is collected is there, in memory and on the disk", async () => {
+  const { spawner } = unpacker();
+  const jumped = { now: Date.now() };
+  const clock = { ...systemClock, wallMs: () => jumped.now };
+  const place = join(folder, "collected");
+  const store = new ImageStore(place, spawner, clock);
+  await store.start();
+  const layer = await layerOf([{ name: "x" }]);
+  const image = imageOf([layer]);
+  const { digest } = image.manifest;
+  mkdirSync(join(place, "layers", folderName(layer.diffId)));
+  const config = parseConfiguration(image.config.bytes.toString(), platform).config;
+  const record = { digest: layer.digest, diffId: layer.diffId, bytes: 1, entries: 1 };
+  await store.add({ digest, reference: "x", config, layers: [record], builtFrom: null }, "a");
+  jumped.now += imageLimits.collectAfterMs + 1;
+  const known = store.recordFor(digest, "a")!;
+  const collected = store.collect(new Set());
+  await Promise.all([collected, store.addAgain(known, "x", "a"), store.addAgain(known, "x", "b")]);
+  const [there] = store.image(digest)!.layers;
+  assert.ok(existsSync(there!));
+  await store.stop();
+  const next = new ImageStore(place, spawner, clock);
+  await next.start();
+  assert.ok(next.recordFor(digest, "a"));
+  await next.stop();
+});
+
+test("a file that is taken keeps its mode where it is somebody else's as well", async () => {
+  const [from, to] = [join(folder, "from"), join(folder, "to")];
+  writeFileSync(from, "x", { mode: 0o755 });
+  await takeFile(from, to, "x");
+  assert.equal(statSync(from).mode & 0o777, 0o755);
+  chmodSync(from, 0o700);
+  await takeFile(from, `${to}2`, "x");
+  assert.deepEqual([statSync(from).mode & 0o777, statSync(`${to}2`).mode & 0o777], [0o700, 0o644]);
 });
 
 test("a layout whose folders are links is refused, wherever they lead", async () => {

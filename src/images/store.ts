@@ -1,7 +1,7 @@
 // What is kept: folders of layers, named by what is in them, and a record of each image. A record is written when all its layers
 // are there, so that whatever is found without one was left by a fetch that did not end.
 
-import { mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { errnoOf } from "#lib/errno.ts";
@@ -53,6 +53,7 @@ export class ImageStore {
   readonly #pinned = new Map<string, number>();
   readonly #ending = new AbortController();
   #syncing: Promise<void> = Promise.resolve();
+  #writing: Promise<void> = Promise.resolve();
 
   constructor(folder: string, spawner: Pick<Spawner, "exec">, clock: Clock) {
     this.folder = folder;
@@ -83,6 +84,7 @@ export class ImageStore {
   async stop(): Promise<void> {
     this.#ending.abort(new Error("ebb is stopping"));
     await this.#syncing;
+    await this.#writing;
   }
 
   image(digest: string): Image | null {
@@ -162,10 +164,27 @@ export class ImageStore {
       boot: this.#boot,
       synced: known?.synced ?? false,
     };
-    await this.#write(record);
+    // Known at once: whoever adds, collects or forgets meanwhile goes by it.
     this.#images.set(record.digest, record);
+    try {
+      await this.#write(record.digest);
+    } catch (error) {
+      if (known) this.#images.set(record.digest, known);
+      else this.#images.delete(record.digest);
+      throw error;
+    }
     if (!record.synced) this.#sync(record);
     return this.#imageOf(record);
+  }
+
+  /** One that is here: no collector takes it in between. */
+  async addAgain(known: ImageRecord, reference: string, project: string): Promise<Image> {
+    const unpin = this.pin(known.layers.map(({ diffId }) => diffId));
+    try {
+      return await this.add({ ...known, reference }, project);
+    } finally {
+      unpin();
+    }
   }
 
   async collect(keep: ReadonlySet<string>): Promise<number> {
@@ -176,7 +195,7 @@ export class ImageStore {
       const age = now - record.fetchedMs;
       if (keep.has(record.digest) || (age >= 0 && age < imageLimits.collectAfterMs)) continue;
       this.#images.delete(record.digest);
-      await this.remove(join(this.#records, recordName(record.digest)));
+      await this.#write(record.digest);
       removed += 1;
     }
     await this.#removeUnneeded();
@@ -188,7 +207,7 @@ export class ImageStore {
       if (!record.projects.includes(project)) continue;
       const without = { ...record, projects: record.projects.filter((one) => one !== project) };
       this.#images.set(record.digest, without);
-      await this.#write(without);
+      await this.#write(record.digest);
     }
   }
 
@@ -229,17 +248,25 @@ export class ImageStore {
         const now = known();
         if (!now || now.synced) return;
         this.#images.set(now.digest, { ...now, synced: true });
-        await this.#write({ ...now, synced: true });
+        await this.#write(now.digest);
       } catch {
         // Tried again at the next start.
       }
     })();
   }
 
-  async #write(record: ImageRecord): Promise<void> {
-    const half = join(this.staging, randomHex(8));
-    await writeFile(half, JSON.stringify(record), { mode: 0o600 });
-    await rename(half, join(this.#records, recordName(record.digest)));
+  /** Makes the disk what memory is, one change after the other. */
+  #write(digest: string): Promise<void> {
+    const written = this.#writing.then(async () => {
+      const path = join(this.#records, recordName(digest));
+      const record = this.#images.get(digest);
+      if (!record) return rm(path, { force: true });
+      const half = join(this.staging, randomHex(8));
+      await writeFile(half, JSON.stringify(record), { mode: 0o600 });
+      await rename(half, path);
+    });
+    this.#writing = written.catch(() => {});
+    return written;
   }
 
   async #read(path: string): Promise<ImageRecord | null> {
