@@ -1,6 +1,6 @@
 // The steps of a fetch: what is it, may it come here, bring it, look at it again, unpack it, keep it. Whatever goes wrong, nothing stays.
 
-import { chmod, chown, lstat, mkdir, open, rename, writeFile } from "node:fs/promises";
+import { chmod, chown, lstat, mkdir, open, rename, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { EbbError } from "#model/errors.ts";
 import type { Clock } from "#model/clock.ts";
@@ -31,6 +31,8 @@ export interface FetchContext {
   readonly unpacks: Turns;
   readonly project: string;
   readonly login: RegistryLogin | null;
+  /** Where logins lie while a fetch needs them: it goes with this daemon, however that ends. */
+  readonly logins: string;
   readonly progress: (line: string) => void;
   readonly signal: AbortSignal;
 }
@@ -289,7 +291,7 @@ export async function withStaging<T>(
     folder,
     layout: join(folder, "layout"),
     scratch: join(folder, "scratch"),
-    authFile: login === null || subject.registry === null ? null : join(folder, "auth.json"),
+    authFile: login === null || subject.registry === null ? null : join(context.logins, `${randomHex(8)}.json`),
   };
   try {
     await mkdir(folder);
@@ -305,6 +307,7 @@ export async function withStaging<T>(
     if (code === "ENOSPC" || code === "EDQUOT") throw storageFull();
     throw error;
   } finally {
+    if (staging.authFile !== null) await rm(staging.authFile, { force: true });
     await store.remove(folder);
   }
 }

@@ -1,5 +1,6 @@
 // The room: brings images from where they are onto this machine, keeps their layers, and throws away what nobody needs.
 
+import { chmod, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { createHash } from "node:crypto";
 import type { Clock } from "#model/clock.ts";
@@ -22,7 +23,7 @@ export interface ImagesOptions {
   /** The pinned Node: it unpacks. */
   readonly node: string;
   readonly spawner: Pick<Spawner, "exec" | "nft" | "owe" | "onReplaced">;
-  readonly allocator: Pick<Allocator, "take" | "free">;
+  readonly allocator: Pick<Allocator, "take" | "free" | "runDir">;
   readonly clock: Clock;
   /** What images may come from though it is not public: HOST or HOST:PORT, of the operator. */
   readonly registries: readonly string[];
@@ -42,6 +43,7 @@ export function createImages(options: ImagesOptions): Images {
 
 class ImagesRoom implements Images {
   readonly #options: ImagesOptions;
+  readonly #logins: string;
   readonly #store: ImageStore;
   readonly #turns = new Turns(imageLimits.fetchesAtOnce, imageLimits.fetchesWaiting);
   readonly #unpacks = new Turns(imageLimits.unpacksAtOnce, imageLimits.fetchesAtOnce);
@@ -54,6 +56,7 @@ class ImagesRoom implements Images {
 
   constructor(options: ImagesOptions) {
     this.#options = options;
+    this.#logins = join(options.allocator.runDir, "logins");
     this.#store = new ImageStore(join(options.directory, "images"), options.spawner, options.clock);
   }
 
@@ -66,6 +69,9 @@ class ImagesRoom implements Images {
     const { registries, resolvers } = this.#options;
     this.#egress = new RegistryEgress({ spawner, uid, name: `ebbi${this.#readerNumber}`, registries, resolvers });
     await this.#egress.start();
+    await mkdir(this.#logins, { recursive: true });
+    // Each of them is its reader's own, who passes through to it.
+    await chmod(this.#logins, 0o711);
     await this.#store.start();
   }
 
@@ -117,6 +123,7 @@ class ImagesRoom implements Images {
           unpacks: this.#unpacks,
           project: options.project,
           login: options.login,
+          logins: this.#logins,
           progress,
           signal,
         };

@@ -71,6 +71,7 @@ test("a layer of another project's is unpacked from the image's own blob, which 
       unpacks: new Turns(1, 1),
       project,
       login: null,
+      logins: folder,
       progress: () => {},
       signal,
     };
