@@ -257,14 +257,16 @@ export class ImageStore {
 
   /** Makes the disk what memory is, one change after the other. */
   #write(digest: string): Promise<void> {
-    const written = this.#writing.then(async () => {
+    const before = this.#writing;
+    const written = (async () => {
+      await before;
       const path = join(this.#records, recordName(digest));
       const record = this.#images.get(digest);
       if (!record) return rm(path, { force: true });
       const half = join(this.staging, randomHex(8));
       await writeFile(half, JSON.stringify(record), { mode: 0o600 });
-      await rename(half, path);
-    });
+      return rename(half, path);
+    })();
     this.#writing = written.catch(() => {});
     return written;
   }
