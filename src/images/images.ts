@@ -45,7 +45,7 @@ class ImagesRoom implements Images {
   readonly #options: ImagesOptions;
   readonly #logins: string;
   readonly #store: ImageStore;
-  readonly #turns = new Turns(imageLimits.fetchesAtOnce, imageLimits.fetchesWaiting);
+  readonly #turns = new Turns(imageLimits.fetchesAtOnce, imageLimits.fetchesWaiting, imageLimits.fetchesAtOnce - 1);
   readonly #unpacks = new Turns(imageLimits.unpacksAtOnce, imageLimits.fetchesAtOnce);
   readonly #pulls = new Map<string, Joined<Image>>();
   readonly #underWay = new Set<Joined<Image>>();
@@ -111,27 +111,31 @@ class ImagesRoom implements Images {
 
   #begin(source: ImageSource, options: FetchOptions, key: string | null): Joined<Image> {
     const joined = new Joined<Image>((progress, signal) =>
-      this.#turns.take(signal, async () => {
-        const context: FetchContext = {
-          store: this.#store,
-          reader: this.#reader!,
-          egress: this.#egress!,
-          spawner: this.#options.spawner,
-          node: this.#options.node,
-          clock: this.#options.clock,
-          platform: this.#options.platform ?? platformOf(process.arch),
-          unpacks: this.#unpacks,
-          project: options.project,
-          login: options.login,
-          logins: this.#logins,
-          progress,
-          signal,
-        };
-        if (source.kind === "registry") return fetchRegistry(source.reference, context);
-        if (source.kind === "archive") return fetchArchive(source.path, context);
-        if (source.kind === "layout") return fetchLayout(source.path, context);
-        return fetchBuild(source.context, source.file, context);
-      }),
+      this.#turns.take(
+        signal,
+        async () => {
+          const context: FetchContext = {
+            store: this.#store,
+            reader: this.#reader!,
+            egress: this.#egress!,
+            spawner: this.#options.spawner,
+            node: this.#options.node,
+            clock: this.#options.clock,
+            platform: this.#options.platform ?? platformOf(process.arch),
+            unpacks: this.#unpacks,
+            project: options.project,
+            login: options.login,
+            logins: this.#logins,
+            progress,
+            signal,
+          };
+          if (source.kind === "registry") return fetchRegistry(source.reference, context);
+          if (source.kind === "archive") return fetchArchive(source.path, context);
+          if (source.kind === "layout") return fetchLayout(source.path, context);
+          return fetchBuild(source.context, source.file, context);
+        },
+        options.project,
+      ),
     );
     this.#underWay.add(joined);
     if (key !== null) this.#pulls.set(key, joined);
