@@ -377,6 +377,13 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
     rmSync(canary, { recursive: true });
   });
 
+  test("an image whose code would be loaded into the shell that waits is no start", async () => {
+    for (const text of ["/lib/own.so", "-> /lib/list"]) {
+      const sandbox = prepare(driver, poolOf(image({ ...serve, "etc/ld.so.preload": text })));
+      await assert.rejects(sandbox, /it has \/etc\/ld\.so\.preload/);
+    }
+  });
+
   test("a user whom the image does not know, and an image that is not there, are told in words", async () => {
     await assert.rejects(prepare(driver, poolOf(image(serve, { user: "www" }))), /user "www", who is not in its/);
     await assert.rejects(prepare(driver, poolOf(imageOf([base]))), /is not on this machine any more/);

@@ -91,6 +91,7 @@ export class ImageStarts {
         undo: [...undoOf(folder), { kind: "remove", path: folder }],
       });
       const at = rootPathIn(folder);
+      await refusePreload(at);
       const [passwd, group] = [await readPlain(at, ["etc", "passwd"]), await readPlain(at, ["etc", "group"])];
       return readUser(image.config.user, { passwd, group });
     } catch (error) {
@@ -161,6 +162,16 @@ export function wordsOfExit(code: number | null, { command }: Assignment, { imag
   if (code !== 126) return null;
   const folder = image.config.workingDirectory;
   return `It exited with code 126: "${program}", or a program that it calls, cannot be run in ${folder} by the image's user.`;
+}
+
+/** It would be loaded into the shell that waits for its order: an image's code would run before anybody has called it. */
+async function refusePreload(root: string): Promise<void> {
+  const found = await lstat(join(root, "etc", "ld.so.preload")).catch(() => null);
+  if (found === null || (found.isFile() && found.size === 0)) return;
+  throw new EbbError(
+    "start_failed",
+    "the image cannot be run: it has /etc/ld.so.preload, which every program would load; name it in LD_PRELOAD instead",
+  );
 }
 
 /** A file of an image, by no link and with a bound; null: there is none, or something else. */
