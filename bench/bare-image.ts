@@ -19,7 +19,8 @@ export interface BareImage {
 
 /**
  * `layers`: tar archives, not compressed, the lowest first. On the host's network, since nobody makes it one of its own; besides that as
- * bare-engine.ts has it: none of what ebb adds.
+ * bare-engine.ts has it: none of what ebb adds. Too high by what the fork of a process takes that holds images in its memory, some tens of
+ * milliseconds: compare ebb's own times with each other, and with a start by hand.
  */
 export function createBareImage(
   engine: string,
