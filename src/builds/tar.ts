@@ -1,5 +1,6 @@
 // Reads a tar archive that may be hostile, entry by entry: ustar, GNU long names and pax (POSIX.1-2024, pax), every length bounded.
 
+import { paxRecords } from "#lib/pax-records.ts";
 import { EbbError } from "#model/errors.ts";
 
 export interface TarEntry {
@@ -244,12 +245,12 @@ function extend(extension: Extension, flag: string, body: Uint8Array): void {
     else extension.linkTarget = name;
     return;
   }
-  for (const [key, value] of paxRecords(body)) {
+  for (const [key, value] of paxRecords(body, damaged)) {
     // A global name or size would be that of every entry: nobody means that.
     if (flag === "g") continue;
-    if (key === "path") extension.name = value;
-    else if (key === "linkpath") extension.linkTarget = value;
-    else if (key === "size") extension.bytes = paxSize(value);
+    if (key === "path") extension.name = text(value);
+    else if (key === "linkpath") extension.linkTarget = text(value);
+    else if (key === "size") extension.bytes = paxSize(text(value));
     else if (key.startsWith("GNU.sparse."))
       throw refuseArchive("a sparse file is in the archive; send files, folders and links");
   }
@@ -260,24 +261,8 @@ function paxSize(value: string): number {
   return Number(value);
 }
 
-/** Records are "LENGTH KEY=VALUE\n", LENGTH in bytes and counting itself. */
-function* paxRecords(body: Uint8Array): Generator<[string, string]> {
-  for (let at = 0; at < body.length;) {
-    const space = body.indexOf(0x20, at);
-    const digits = space < 0 || space - at > 7 ? "" : String.fromCharCode(...body.subarray(at, space));
-    const length = /^[1-9][0-9]*$/.test(digits) ? Number(digits) : 0;
-    const end = at + length;
-    if (length < digits.length + 3 || end > body.length || body[end - 1] !== 0x0a)
-      throw refuseArchive("an extended header of the archive is damaged");
-    const record = body.subarray(space + 1, end - 1);
-    const equals = record.indexOf(0x3d);
-    if (equals < 1) throw refuseArchive("an extended header of the archive is damaged");
-    const key = String.fromCharCode(...record.subarray(0, Math.min(equals, 64)));
-    // Others (times, owners, extended attributes) may be any bytes, and nobody asks.
-    if (key === "path" || key === "linkpath" || key === "size") yield [key, text(record.subarray(equals + 1))];
-    else yield [key, ""];
-    at = end;
-  }
+function damaged(): Error {
+  return refuseArchive("an extended header of the archive is damaged");
 }
 
 function isZero(bytes: Uint8Array): boolean {

@@ -1,6 +1,8 @@
 // Reads the tar of a layer, which may be hostile, entry by entry: ustar, GNU and pax, every length bounded. What it does not
 // understand it refuses: two readers of one archive must not see two different things.
 
+import { paxRecords } from "#lib/pax-records.ts";
+
 export type LayerEntryType = "file" | "folder" | "symlink" | "hardlink" | "device" | "fifo";
 
 export interface LayerEntry {
@@ -82,7 +84,8 @@ export class LayerTar {
       if (flag === "L") extension.name = cString(body);
       else if (flag === "K") extension.linkTarget = cString(body);
       // A global name or size would be that of every entry: nobody means that.
-      else if (flag === "x") for (const [key, value] of paxRecords(body)) extend(extension, key, value);
+      else if (flag === "x")
+        for (const [key, value] of paxRecords(body, damaged)) extend(extension, key, named.has(key) ? text(value) : "");
     }
   }
 
@@ -214,24 +217,11 @@ function whole(key: string, value: string): number {
   return Number(value);
 }
 
-/** Records are "LENGTH KEY=VALUE\n", LENGTH in bytes and counting itself. */
-function* paxRecords(body: Uint8Array): Generator<[string, string]> {
-  for (let at = 0; at < body.length;) {
-    const space = body.indexOf(0x20, at);
-    const digits = space < 0 || space - at > 8 ? "" : String.fromCharCode(...body.subarray(at, space));
-    const length = /^[1-9][0-9]*$/.test(digits) ? Number(digits) : 0;
-    const end = at + length;
-    if (length < digits.length + 3 || end > body.length || body[end - 1] !== 0x0a)
-      throw new LayerRefused("an extended header of a layer is damaged");
-    const record = body.subarray(space + 1, end - 1);
-    const equals = record.indexOf(0x3d);
-    if (equals < 1) throw new LayerRefused("an extended header of a layer is damaged");
-    const key = Buffer.from(record.subarray(0, equals)).toString("latin1");
-    // Attributes and comments may be any bytes, and nobody asks.
-    yield [key, named.has(key) ? text(record.subarray(equals + 1)) : ""];
-    at = end;
-  }
+function damaged(): LayerRefused {
+  return new LayerRefused("an extended header of a layer is damaged");
 }
+
+/** Attributes and comments may be any bytes, and nobody asks. */
 const named = new Set(["path", "linkpath", "size", "uid", "gid", "mtime"]);
 
 function cString(bytes: Uint8Array): string {
