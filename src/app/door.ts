@@ -2,9 +2,30 @@
 
 import type { DeclaredSignature, Egress, HttpProbe, Isolation, Probe, RuntimeName } from "#model/workload.ts";
 
-/** One function as written: only what was written. */
-export interface FunctionDeclaration {
+/** What any workload may say of itself: only what was written. */
+interface WorkloadDeclaration {
   readonly name: string;
+  readonly memoryMb?: number;
+  readonly cpu?: number;
+  readonly cpuStrict?: boolean;
+  readonly timeoutSeconds?: number;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly secrets?: readonly string[];
+  readonly egress?: Egress;
+  readonly isolation?: Isolation;
+}
+
+/** What is called and scales by its calls. */
+interface ServingDeclaration extends WorkloadDeclaration {
+  readonly concurrency?: number;
+  readonly min?: number;
+  readonly max?: number;
+  readonly idleSeconds?: number;
+  readonly public?: boolean;
+}
+
+/** One function as written. */
+export interface FunctionDeclaration extends ServingDeclaration {
   /** Relative to the app file's folder. */
   readonly source: string;
   readonly runtime?: RuntimeName;
@@ -13,19 +34,6 @@ export interface FunctionDeclaration {
   readonly command?: readonly string[];
   /** Node: the entry becomes one file with its dependencies. */
   readonly bundle?: boolean;
-  readonly memoryMb?: number;
-  readonly cpu?: number;
-  readonly cpuStrict?: boolean;
-  readonly timeoutSeconds?: number;
-  readonly concurrency?: number;
-  readonly min?: number;
-  readonly max?: number;
-  readonly idleSeconds?: number;
-  readonly public?: boolean;
-  readonly env?: Readonly<Record<string, string>>;
-  readonly secrets?: readonly string[];
-  readonly egress?: Egress;
-  readonly isolation?: Isolation;
 }
 
 /** Where an image is to come from. */
@@ -37,9 +45,8 @@ export type ImageDeclaration =
   /** A folder with a Dockerfile or Containerfile. */
   | { readonly kind: "build"; readonly path: string };
 
-/** One container as written: only what was written. */
-export interface ContainerDeclaration {
-  readonly name: string;
+/** One container as written. */
+export interface ContainerDeclaration extends ServingDeclaration {
   readonly from: ImageDeclaration;
   /** Name of the secret that opens the registry, whose value is `username:password`. */
   readonly pullSecret?: string;
@@ -51,40 +58,18 @@ export interface ContainerDeclaration {
   readonly probe?: Probe;
   readonly liveness?: HttpProbe;
   readonly writableMb?: number;
-  readonly memoryMb?: number;
-  readonly cpu?: number;
-  readonly cpuStrict?: boolean;
-  readonly timeoutSeconds?: number;
-  readonly concurrency?: number;
-  readonly min?: number;
-  readonly max?: number;
-  readonly idleSeconds?: number;
-  readonly public?: boolean;
-  readonly env?: Readonly<Record<string, string>>;
-  readonly secrets?: readonly string[];
-  readonly egress?: Egress;
-  readonly isolation?: Isolation;
 }
 
 /** One job as written. */
-export interface JobDeclaration {
-  readonly name: string;
+export interface JobDeclaration extends WorkloadDeclaration {
   /** Relative to the app file's folder. */
   readonly source: string;
   readonly runtime?: RuntimeName;
   readonly command: readonly string[];
   readonly args?: readonly string[];
-  readonly memoryMb?: number;
-  readonly cpu?: number;
-  readonly cpuStrict?: boolean;
-  readonly timeoutSeconds?: number;
   readonly retries?: number;
   readonly parallelism?: number;
   readonly rerunOnInterrupt?: boolean;
-  readonly env?: Readonly<Record<string, string>>;
-  readonly secrets?: readonly string[];
-  readonly egress?: Egress;
-  readonly isolation?: Isolation;
 }
 
 export interface AppFile {

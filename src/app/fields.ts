@@ -204,3 +204,20 @@ export function isolation(at: Place): "container" | undefined {
     return at.problem("expected container; nothing is isolated only where ebb was started with --isolation none");
   return word(at, ["container"], laterIsolations);
 }
+
+/** What functions and containers say alike, in the order in which problems name what is known. */
+export const servingReaders = {
+  memoryMb: (at: Place) => wholeNumber(at, functionBounds.memoryMb),
+  cpu: (at: Place) => decimal(at, functionBounds.cpu),
+  cpuStrict: truth,
+  timeoutSeconds: (at: Place) => wholeNumber(at, functionBounds.timeoutSeconds),
+  concurrency: (at: Place) => wholeNumber(at, functionBounds.concurrency),
+  min: (at: Place) => wholeNumber(at, functionBounds.instances),
+  max: (at: Place) => wholeNumber(at, { min: 1, max: functionBounds.instances.max }),
+  idleSeconds: (at: Place) => wholeNumber(at, functionBounds.idleSeconds),
+  public: truth,
+  env: environment,
+  secrets: secretNames,
+  egress,
+  isolation,
+} as const;

@@ -1,20 +1,15 @@
 // Reads the containers of ebb.yaml: as functions are read, every problem at once.
 
-import { containerBounds, containerDefaults, deployLimits, functionBounds } from "#model/limits.ts";
+import { containerBounds, containerDefaults, deployLimits } from "#model/limits.ts";
 import { refuseEnvName, refuseWorkloadName } from "#model/names.ts";
 import type { HttpProbe, Probe } from "#model/workload.ts";
 import type { ContainerDeclaration, ImageDeclaration } from "./door.ts";
 import {
   canonicalPath,
   commandWords,
-  decimal,
-  egress,
-  environment,
-  isolation,
   refusePath,
   relativePath,
-  secretNames,
-  truth,
+  servingReaders,
   unknownKey,
   wholeNumber,
 } from "./fields.ts";
@@ -28,19 +23,7 @@ const readers = {
   probe,
   liveness: (at: Place) => httpProbe(at, "{ http: /path }"),
   writableMb: (at: Place) => wholeNumber(at, containerBounds.writableMb),
-  memoryMb: (at: Place) => wholeNumber(at, functionBounds.memoryMb),
-  cpu: (at: Place) => decimal(at, functionBounds.cpu),
-  cpuStrict: truth,
-  timeoutSeconds: (at: Place) => wholeNumber(at, functionBounds.timeoutSeconds),
-  concurrency: (at: Place) => wholeNumber(at, functionBounds.concurrency),
-  min: (at: Place) => wholeNumber(at, functionBounds.instances),
-  max: (at: Place) => wholeNumber(at, { min: 1, max: functionBounds.instances.max }),
-  idleSeconds: (at: Place) => wholeNumber(at, functionBounds.idleSeconds),
-  public: truth,
-  env: environment,
-  secrets: secretNames,
-  egress,
-  isolation,
+  ...servingReaders,
 } as const;
 
 const known = ["image", "build", ...Object.keys(readers)];

@@ -1,19 +1,17 @@
 // Reads ebb.yaml: every problem at once, each with its line, its path and what was expected.
 
 import { type Document, LineCounter, type Node, parseDocument } from "yaml";
-import { deployLimits, functionBounds, functionDefaults, jobBounds } from "#model/limits.ts";
+import { deployLimits, functionDefaults, jobBounds } from "#model/limits.ts";
 import { defaultProject, refuseProjectName, refuseWorkloadName } from "#model/names.ts";
 import type { RuntimeName } from "#model/workload.ts";
 import type { AppFile, AppProblem, FunctionDeclaration, JobDeclaration, ReadApp } from "./door.ts";
 import {
   commandWords,
-  decimal,
   egress,
-  environment,
   handlerName,
   isolation,
   relativePath,
-  secretNames,
+  servingReaders,
   truth,
   unknownKey,
   wholeNumber,
@@ -40,19 +38,7 @@ const readers = {
   signature: (at: Place) => word(at, ["web", "event", "node"]),
   command: (at: Place) => commandWords(at),
   bundle: truth,
-  memoryMb: (at: Place) => wholeNumber(at, functionBounds.memoryMb),
-  cpu: (at: Place) => decimal(at, functionBounds.cpu),
-  cpuStrict: truth,
-  timeoutSeconds: (at: Place) => wholeNumber(at, functionBounds.timeoutSeconds),
-  concurrency: (at: Place) => wholeNumber(at, functionBounds.concurrency),
-  min: (at: Place) => wholeNumber(at, functionBounds.instances),
-  max: (at: Place) => wholeNumber(at, { min: 1, max: functionBounds.instances.max }),
-  idleSeconds: (at: Place) => wholeNumber(at, functionBounds.idleSeconds),
-  public: truth,
-  env: environment,
-  secrets: secretNames,
-  egress,
-  isolation,
+  ...servingReaders,
 } as const;
 
 const { source, runtime, command, memoryMb, cpu, cpuStrict, env, secrets } = readers;
