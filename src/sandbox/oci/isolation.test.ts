@@ -8,6 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { openGround, ociOn, plainLinks, whyNot, type Ground } from "../fixtures/harness.ts";
 import { callsByNumber, dangerous, evaluates, otherAbis } from "../fixtures/probes.ts";
 import { assignmentOf, get, poolOf, prepare, startAhead, type Started } from "../suite.ts";
+import type { Assignment } from "../door.ts";
 import type { OciDriver } from "./oci.ts";
 
 const EPERM = 1;
@@ -26,11 +27,11 @@ describe("from inside an oci sandbox", { skip: whyNot(["/usr/sbin/ip"]) ?? false
     await driver.start();
     const js = await startAhead(driver, poolOf("node26", 128));
     const env = { SECRET: "s3cr3t-of-the-revision" };
-    assert.ok((await driver.assign(js.id, assignmentOf(await ground.code(evaluates), { env }))).ok);
+    await assignReady(js, assignmentOf(await ground.code(evaluates), { env }));
     node = js.id;
     const py = await startAhead(driver, poolOf("python3", 128));
     const digest = await ground.code(callsByNumber, "main.py");
-    assert.ok((await driver.assign(py.id, assignmentOf(digest, { entry: "main.py" }))).ok);
+    await assignReady(py, assignmentOf(digest, { entry: "main.py" }));
     python = py.id;
   });
   after(async () => {
@@ -38,6 +39,11 @@ describe("from inside an oci sandbox", { skip: whyNot(["/usr/sbin/ip"]) ?? false
     await ground.close();
     links.close();
   });
+
+  async function assignReady({ id }: Started, assignment: Assignment): Promise<void> {
+    const answer = await driver.assign(id, assignment);
+    assert.ok(answer.ok, JSON.stringify(answer));
+  }
 
   async function ask<T>(script: string, sandbox = node): Promise<T> {
     const { status, body } = await get(driver, sandbox, `/${encodeURIComponent(script)}`);
@@ -49,7 +55,7 @@ describe("from inside an oci sandbox", { skip: whyNot(["/usr/sbin/ip"]) ?? false
   /** For tests that hurt their sandbox. */
   async function spare(): Promise<Started> {
     const sandbox = await prepare(driver, poolOf("node26", 128));
-    assert.ok((await driver.assign(sandbox.id, assignmentOf(await ground.code(evaluates)))).ok);
+    await assignReady(sandbox, assignmentOf(await ground.code(evaluates)));
     return sandbox;
   }
 
@@ -189,7 +195,7 @@ describe("from inside an oci sandbox", { skip: whyNot(["/usr/sbin/ip"]) ?? false
     // Each kills whoever tries: a child each, so that the sandbox lives on.
     const digest = await ground.code(otherAbis, "main.py");
     const sandbox = await prepare(driver, poolOf("python3", 128));
-    assert.ok((await driver.assign(sandbox.id, assignmentOf(digest, { entry: "main.py" }))).ok);
+    await assignReady(sandbox, assignmentOf(digest, { entry: "main.py" }));
     const { body } = await get(driver, sandbox.id);
     const ends: Record<string, number> = JSON.parse(body);
     for (const [way, end] of Object.entries(ends)) assert.equal(end, 31, `${way} ended with ${end}, not SIGSYS`);
