@@ -205,7 +205,8 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   // --- the path of a call
   // One function has all turns but the last.
   const machine = { concurrentStarts: concurrentStarts - 1, typicalStartMs: machineLimits.typicalStartMs };
-  const autoscaler = createAutoscaler({ fleet, clock, tell, machine, keepAlive: config.keepAlive });
+  const scaling = { machine, cpus: config.machineCores, keepAlive: config.keepAlive };
+  const autoscaler = createAutoscaler({ fleet, clock, tell, ...scaling });
   const activator = createActivator({
     fleet,
     autoscaler,
@@ -263,7 +264,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     tell,
   });
   const version = config.ebbVersion;
-  const rooms = { control, access, mirror, store, telemetry, fleet, activator, jobs };
+  const rooms = { control, access, mirror, store, telemetry, fleet, autoscaler, activator, jobs };
   if (images) await bindImageFolder({ directory, runDir: allocator.runDir, spawner });
   // Put together, which takes a while, while the network's commands run.
   const [api] = await Promise.all([

@@ -78,7 +78,7 @@ class SlotActivator implements Activator, InvocationKeeper {
       this.#refuse(invocation, problem);
       return invocation;
     }
-    const live = lane.slots.take();
+    const live = lane.takeSlot();
     if (live === undefined) this.#wait(lane, invocation);
     else this.#run(lane, invocation, live, noStart);
     return invocation;
@@ -125,7 +125,7 @@ class SlotActivator implements Activator, InvocationKeeper {
   /** Those who have waited longest take what slots are free. */
   #dispatch(lane: Lane, start: StartUp = noStart): void {
     while (lane.line.length > 0) {
-      const live = lane.slots.take();
+      const live = lane.takeSlot();
       if (live === undefined) return;
       const invocation = this.#room.take(lane.line)!;
       const us = Math.min(start.us, this.clock.monotonicUs() - invocation.arrivedUs);

@@ -3,7 +3,7 @@
 import type { Load } from "#autoscaler/door.ts";
 import type { Cancel } from "#model/clock.ts";
 import type { Failure } from "#model/instance.ts";
-import type { ServingRevision } from "#model/workload.ts";
+import { requestsEach, type ServingRevision } from "#model/workload.ts";
 import { smooth, type Obstacle } from "./decide.ts";
 import type { ActiveInvocation } from "./invocation.ts";
 import type { LiveInstance } from "./live-instance.ts";
@@ -59,6 +59,10 @@ export class Lane {
     this.#executionMs = smooth(this.#executionMs, ms);
   }
 
+  takeSlot(): LiveInstance | undefined {
+    return this.slots.take(this.revision.settings.scaling !== undefined);
+  }
+
   /** Another revision serves: what was learned of the last one's failures says nothing about it. */
   serve(revision: ServingRevision): void {
     this.revision = revision;
@@ -97,7 +101,7 @@ export class Lane {
       active += live.active;
     }
     const waiting = this.line.length;
-    const inUse = Math.ceil(active / this.revision.settings.concurrency);
+    const inUse = Math.ceil(active / requestsEach(this.revision.settings));
     const told = this.#told;
     const same = ready === told.ready && busy === told.busy && inUse === told.inUse && told.revision === this.revision;
     if (same && waiting === 0 && told.waiting === 0) return false;

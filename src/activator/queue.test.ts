@@ -114,3 +114,20 @@ test("one that is paused is filled only when all that have room are", () => {
   };
   assert.deepEqual([take(), take(), take(), take(), take(), take(), take()], ["a", "a", "c", "c", "b", "b", null]);
 });
+
+test("slots that are spread: the next goes where least runs, to one that rests before one at work, and last of all to a paused one as idle", () => {
+  const slots = new Slots<{ name: string; capacity: number; active: number; paused: boolean }>();
+  const made = (name: string, paused = false) => ({ name, capacity: 4, active: 0, paused });
+  const [a, b, c] = [made("a"), made("b", true), made("c")];
+  for (const one of [a, b, c]) slots.offer(one);
+  const taken = Array.from({ length: 12 }, () => {
+    const one = slots.take(true)!;
+    one.active++;
+    one.paused = false;
+    return one.name;
+  });
+  assert.deepEqual(taken.slice(0, 3).toSorted(), ["a", "b", "c"]);
+  assert.equal(taken[2], "b", "the paused one after those that are awake");
+  for (const round of [3, 6, 9]) assert.deepEqual(taken.slice(round, round + 3).toSorted(), ["a", "b", "c"]);
+  assert.equal(slots.take(true), undefined);
+});

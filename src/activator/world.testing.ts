@@ -119,6 +119,7 @@ export class World {
         draining: 0,
         state: "ready",
         lastFailure: null,
+        nextStartMs: null,
       }),
     };
   }

@@ -2,6 +2,7 @@
 
 import type { Access } from "#access/door.ts";
 import type { Activator } from "#activator/door.ts";
+import type { Autoscaler } from "#autoscaler/door.ts";
 import type { Control } from "#control/door.ts";
 import type { Fleet } from "#fleet/door.ts";
 import type { Jobs } from "#jobs/door.ts";
@@ -27,6 +28,7 @@ export interface ApiRooms {
   readonly store: Pick<Store, "audit" | "audits" | "invocations" | "retention" | "revisions" | "runs" | "usage">;
   readonly telemetry: Pick<Telemetry, "logs" | "follow" | "metrics">;
   readonly fleet: Pick<Fleet, "instances" | "workloadState" | "state">;
+  readonly autoscaler: Pick<Autoscaler, "scaled">;
   readonly activator: Pick<Activator, "load">;
   readonly jobs: Pick<Jobs, "ended" | "latest" | "result" | "running">;
   readonly clock: Clock;

@@ -183,6 +183,24 @@ export const WorkloadRow = Type.Object({
   triggers: Type.Array(Type.Unknown()),
   public: Type.Boolean(),
   max: Count,
+  nextStart: Nullable(Type.String({ description: "no start is tried before, since the last ones failed" })),
+  scaling: Nullable(
+    Type.Object({
+      by: Type.String({ description: "requests, cpu or memory" }),
+      target: Type.Integer({
+        description: "requests in flight that an instance is for, or percent of what it may use",
+      }),
+      percent: Nullable(Type.Number({ description: "used on average when it was looked at last" })),
+      last: Nullable(
+        Type.Object(
+          { time: Time, from: Count, to: Count, reasons: Type.Array(Type.String()) },
+          {
+            description: "the last change of how many are wanted, and why",
+          },
+        ),
+      ),
+    }),
+  ),
   lastActive: Nullable(Time),
   errorsLastHour: Type.Integer({ description: "a sliding hour, estimated from hourly totals" }),
 });

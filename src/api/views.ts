@@ -3,10 +3,11 @@
 import type { LogLine } from "#telemetry/door.ts";
 import type { WorkloadLoad } from "#activator/door.ts";
 import type { WorkloadFleetState } from "#fleet/door.ts";
+import type { Scaled } from "#autoscaler/door.ts";
 import type { AuditEntry, Secret, Token } from "#model/access.ts";
 import type { InstanceView } from "#model/instance.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
-import { servingOf, type Isolation, type Revision, type Workload } from "#model/workload.ts";
+import { requestsEach, scalesByUse, servingOf, type Isolation, type Revision, type Workload } from "#model/workload.ts";
 import type { DayTotal } from "./usage.ts";
 
 export function timeOf(ms: number): string {
@@ -30,10 +31,24 @@ export interface WorkloadFacts {
   readonly urls: { readonly url: string | null; readonly pathUrl: string | null };
   /** Tasks of a job that run. */
   readonly running: number;
+  readonly scaled: Scaled;
   readonly errorsLastHour: number;
 }
 
-export function workloadRow({ workload, revision, fleet, load, urls, running, errorsLastHour }: WorkloadFacts) {
+/** null: a job, which does not scale. */
+function scalingOf(revision: Revision, { percent, last }: Scaled) {
+  const settings = servingOf(revision)?.settings;
+  if (settings === undefined) return null;
+  const { scaling } = settings;
+  let [by, target] = ["requests", requestsEach(settings)];
+  if (scalesByUse(scaling))
+    [by, target] = "cpuPercent" in scaling ? ["cpu", scaling.cpuPercent] : ["memory", scaling.memoryPercent];
+  const why = last && { time: timeOf(last.timeMs), from: last.from, to: last.to, reasons: [...last.reasons] };
+  return { by, target, percent, last: why };
+}
+
+export function workloadRow(facts: WorkloadFacts) {
+  const { workload, revision, fleet, load, urls, running, errorsLastHour } = facts;
   const serving = servingOf(revision);
   return {
     project: workload.project,
@@ -48,6 +63,8 @@ export function workloadRow({ workload, revision, fleet, load, urls, running, er
     triggers: [],
     public: serving?.settings.public ?? false,
     max: revision.kind === "job" ? revision.settings.parallelism : revision.settings.max,
+    nextStart: timeOrNull(fleet.nextStartMs),
+    scaling: scalingOf(revision, facts.scaled),
     lastActive: timeOrNull(load.lastActiveMs),
     errorsLastHour,
   };

@@ -31,6 +31,7 @@ export async function createApiWorld(): Promise<ApiWorld> {
     clock: world.clock,
     tell: world.tell,
     urlsOf: world.urlsOf,
+    autoscaler: { scaled: () => ({ percent: null, last: null }) },
     activator: { load: () => ({ waiting: 0, active: 0, ready: 0, lastActiveMs: world.clock.nowMs - 180_000 }) },
     fleet: {
       instances: () => [],
@@ -41,7 +42,15 @@ export async function createApiWorld(): Promise<ApiWorld> {
         memoryLimitBytes: 2,
         pool: { sandboxes: 0, memoryBytes: 0 },
       }),
-      workloadState: () => ({ ready: 0, paused: 0, starting: 0, draining: 0, state: "ready", lastFailure: null }),
+      workloadState: () => ({
+        ready: 0,
+        paused: 0,
+        starting: 0,
+        draining: 0,
+        state: "ready",
+        lastFailure: null,
+        nextStartMs: null,
+      }),
     },
     store: {
       revisions: world.store.revisions,

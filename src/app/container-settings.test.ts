@@ -79,3 +79,9 @@ test("flags stand over the app file, and the writable layer follows the memory",
     /A is both in env and in secrets/,
   );
 });
+
+test("by what it scales is a setting where it was said, and none otherwise", () => {
+  const { settings, sources } = settled({ scaling: { memoryPercent: 70 } });
+  assert.deepEqual([settings.scaling, sources.scaling], [{ memoryPercent: 70 }, "app file"]);
+  assert.equal("scaling" in settled().settings, false);
+});

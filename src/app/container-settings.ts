@@ -57,6 +57,7 @@ export function settleContainer({ declaration, flags, config, isolation }: Settl
     concurrency: or("concurrency", containerDefaults.concurrency),
     min: or("min", containerDefaults.min),
     max: or("max", containerDefaults.max),
+    ...(declaration.scaling === undefined ? {} : { scaling: or("scaling", declaration.scaling) }),
     idleSeconds: or("idleSeconds", containerDefaults.idleSeconds),
     public: flagged("public", flags.public, false),
     env: mergedEnv(declaration, flags, sources),

@@ -1,6 +1,6 @@
 // ebb.yaml and plain folders: what a user wrote, read with line numbers. Used by the command line and by the API.
 
-import type { DeclaredSignature, Egress, HttpProbe, Isolation, Probe, RuntimeName } from "#model/workload.ts";
+import type { DeclaredSignature, Egress, HttpProbe, Isolation, Probe, RuntimeName, Scaling } from "#model/workload.ts";
 
 /** What any workload may say of itself: only what was written. */
 interface WorkloadDeclaration {
@@ -18,6 +18,7 @@ interface WorkloadDeclaration {
 /** What is called and scales by its calls. */
 interface ServingDeclaration extends WorkloadDeclaration {
   readonly concurrency?: number;
+  readonly scaling?: Scaling;
   readonly min?: number;
   readonly max?: number;
   readonly idleSeconds?: number;

@@ -3,7 +3,7 @@
 import { entryForm, readEntry } from "#model/egress.ts";
 import { functionBounds } from "#model/limits.ts";
 import { refuseEnvName } from "#model/names.ts";
-import type { Egress, EgressClass } from "#model/workload.ts";
+import type { Egress, EgressClass, Scaling, ServingSettings } from "#model/workload.ts";
 import { laterIsolations } from "./later.ts";
 import { brief, type Place } from "./place.ts";
 import { suggest } from "./suggest.ts";
@@ -205,6 +205,42 @@ export function isolation(at: Place): "container" | undefined {
   return word(at, ["container"], laterIsolations);
 }
 
+/** By what it scales, one of three. */
+export function scaling(at: Place): Scaling | undefined {
+  const what = "one of requests, cpuPercent and memoryPercent, such as { cpuPercent: 60 }";
+  const entries = at.entries(what);
+  if (entries === undefined) return undefined;
+  const [first, second] = entries;
+  for (const { key, value } of entries)
+    if (!Object.hasOwn(scalings, key)) unknownKey(value, key, Object.keys(scalings));
+  if (first === undefined || second !== undefined)
+    return at.problem(`expected ${what}, found ${entries.length || "none"}`);
+  const range = scalings[first.key as keyof typeof scalings] as Range | undefined;
+  const value = range && wholeNumber(first.value, range);
+  return value === undefined ? undefined : ({ [first.key]: value } as unknown as Scaling);
+}
+
+const scalings = {
+  requests: functionBounds.concurrency,
+  cpuPercent: functionBounds.scalingPercent,
+  memoryPercent: functionBounds.scalingPercent,
+} as const;
+
+/** What an instance is for is no more than it may get. `otherwise`: its concurrency where it says none. */
+export function refuseScaling(
+  { scaling, concurrency }: Pick<ServingSettings, "scaling"> & { readonly concurrency?: number },
+  otherwise: number,
+  places: ReadonlyMap<string, Place>,
+): void {
+  const most = concurrency ?? otherwise;
+  if (scaling !== undefined && "requests" in scaling && scaling.requests > most)
+    places
+      .get("scaling")
+      ?.problem(
+        `requests ${scaling.requests} is above concurrency ${most}${concurrency === undefined ? ", the default" : ""}`,
+      );
+}
+
 /** What functions and containers say alike, in the order in which problems name what is known. */
 export const servingReaders = {
   memoryMb: (at: Place) => wholeNumber(at, functionBounds.memoryMb),
@@ -212,6 +248,7 @@ export const servingReaders = {
   cpuStrict: truth,
   timeoutSeconds: (at: Place) => wholeNumber(at, functionBounds.timeoutSeconds),
   concurrency: (at: Place) => wholeNumber(at, functionBounds.concurrency),
+  scaling,
   min: (at: Place) => wholeNumber(at, functionBounds.instances),
   max: (at: Place) => wholeNumber(at, { min: 1, max: functionBounds.instances.max }),
   idleSeconds: (at: Place) => wholeNumber(at, functionBounds.idleSeconds),

@@ -8,6 +8,7 @@ import {
   canonicalPath,
   commandWords,
   refusePath,
+  refuseScaling,
   relativePath,
   servingReaders,
   unknownKey,
@@ -82,12 +83,13 @@ function readContainer(at: Place, name: string): ContainerDeclaration | undefine
 
 /** What is right by itself and wrong together. */
 function crossCheck(
-  { min, max, secrets, env }: Partial<ContainerDeclaration>,
+  { min, max, secrets, env, ...declared }: Partial<ContainerDeclaration>,
   places: ReadonlyMap<string, Place>,
 ): void {
   const ceiling = max ?? containerDefaults.max;
   if (min !== undefined && min > ceiling)
     places.get("min")?.problem(`min ${min} is above max ${ceiling}${max === undefined ? ", the default" : ""}`);
+  refuseScaling(declared, containerDefaults.concurrency, places);
   for (const secret of secrets ?? [])
     if (env && Object.hasOwn(env, secret))
       places.get("secrets")?.problem(`"${secret}" is in env too; one name has one value`);

@@ -10,6 +10,7 @@ import {
   egress,
   handlerName,
   isolation,
+  refuseScaling,
   relativePath,
   servingReaders,
   truth,
@@ -272,6 +273,7 @@ function crossCheck(declared: FunctionDeclaration, at: Place, places: ReadonlyMa
   const ceiling = max ?? functionDefaults.max;
   if (min !== undefined && min > ceiling)
     places.get("min")?.problem(`min ${min} is above max ${ceiling}${max === undefined ? ", the default" : ""}`);
+  refuseScaling(declared, functionDefaults.concurrency, places);
   secretsApart(declared, places);
 }
 

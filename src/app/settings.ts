@@ -84,6 +84,7 @@ export function settle(options: SettleOptions): {
     concurrency: or("concurrency", functionDefaults.concurrency),
     min: or("min", functionDefaults.min),
     max: or("max", functionDefaults.max),
+    ...(declaration.scaling === undefined ? {} : { scaling: or("scaling", declaration.scaling) }),
     idleSeconds: or("idleSeconds", functionDefaults.idleSeconds),
     public: flagged("public", flags.public, false),
     env: mergedEnv(declaration, flags, sources),

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { VirtualClock } from "#lib/virtual-clock.ts";
 import type { Fact } from "#model/fact.ts";
 import type { ServingRevision } from "#model/workload.ts";
-import type { WorkloadFleetState } from "#fleet/door.ts";
+import type { InstanceUse, WorkloadFleetState } from "#fleet/door.ts";
 import { revisionOf } from "../../test/simulation/world.ts";
 import { createAutoscaler } from "./autoscaler.ts";
 import type { Load } from "./door.ts";
@@ -16,20 +16,23 @@ function setup(): {
   facts: Fact[];
   state: { starting: number };
   /** How often the fleet was asked, and what it expects. */
-  asked: { states: number; expects: string[] };
+  asked: { looks: number; states: number; expects: string[] };
   autoscaler: ReturnType<typeof createAutoscaler>;
   onWant: { run: (() => void) | null };
+  samples: { awake: number; of: InstanceUse[] };
 } {
   const clock = new VirtualClock();
   const wants: string[] = [];
   const facts: Fact[] = [];
   const state = { starting: 0 };
   const onWant: { run: (() => void) | null } = { run: null };
-  const asked = { states: 0, expects: [] as string[] };
+  const samples: { awake: number; of: InstanceUse[] } = { awake: 0, of: [] };
+  const asked = { looks: 0, states: 0, expects: [] as string[] };
   const name = (revision: ServingRevision | null): string => (revision ? `r${revision.number}` : "none");
   const autoscaler = createAutoscaler({
     machine: { concurrentStarts: 4, typicalStartMs: 150 },
     clock,
+    cpus: 8,
     tell: (fact) => facts.push(fact),
     fleet: {
       want: (revision, count) => {
@@ -37,16 +40,28 @@ function setup(): {
         onWant.run?.();
       },
       eased: () => undefined,
+      samples: () => {
+        asked.looks++;
+        return samples;
+      },
       roomFor: () => true,
       expect: (before, after) => void asked.expects.push(`${name(before)} -> ${name(after)}`),
       workloadState: (): WorkloadFleetState => {
         asked.states++;
-        return { ready: 0, starting: state.starting, draining: 0, paused: 0, state: "ready", lastFailure: null };
+        return {
+          ready: 0,
+          starting: state.starting,
+          draining: 0,
+          paused: 0,
+          state: "ready",
+          lastFailure: null,
+          nextStartMs: null,
+        };
       },
     },
   });
   autoscaler.start();
-  return { clock, wants, facts, state, asked, autoscaler, onWant };
+  return { clock, wants, facts, state, asked, autoscaler, onWant, samples };
 }
 
 function load(revision: ServingRevision, seen: Partial<Load> = {}): Load {
@@ -192,4 +207,35 @@ test("the first report of all may be of a revision that is not the current one y
   assert.deepEqual(wants, []);
   autoscaler.changed(first.project, first.workload, second);
   assert.deepEqual(wants, ["a@r2 1"]);
+});
+
+test("what instances use is looked at each second while something runs in them, never of others, and is in the reasons", async () => {
+  const { clock, wants, facts, asked, autoscaler, samples } = setup();
+  const revision = revisionOf("burns", { concurrency: 80, scaling: { cpuPercent: 50 } });
+  const plain = revisionOf("plain", { concurrency: 80, scaling: { requests: 40 } });
+  const first = { instance: "i1", cpuNs: 0, memoryBytes: null };
+  autoscaler.report(load(plain, { active: 1, ready: 1 }));
+  autoscaler.report(load(revision, { waiting: 1 }));
+  Object.assign(samples, { awake: 1, of: [first] });
+  autoscaler.report(load(revision, { active: 1, ready: 1, startMs: 100 }));
+  assert.deepEqual(wants, ["plain@r1 1", "burns@r1 1"]);
+  for (let second = 1; second <= 3; second++) {
+    samples.of = [{ ...first, cpuNs: second * 0.9e9 }];
+    await clock.advance(1_000);
+  }
+  assert.deepEqual(wants.slice(2), ["burns@r1 2"]);
+  assert.deepEqual(autoscaler.scaled(revision).last?.reasons, ["68% of CPU used in 1 instance, 50% is aimed at"]);
+  assert.deepEqual(
+    facts.map((fact) => fact.kind === "scaled" && fact.to),
+    [1, 1, 2],
+  );
+  const looks = asked.looks;
+  autoscaler.report(load(revision, { ready: 2, startMs: 100 }));
+  await clock.advance(2_500);
+  assert.ok(asked.looks <= looks + 1, "nothing runs, nobody looks");
+  await clock.advance(60_000);
+  assert.deepEqual(wants.slice(3), ["burns@r1 0"], "and it is gone, whatever it used last");
+  autoscaler.report(load(plain, {}));
+  await clock.advance(60_000);
+  assert.equal(clock.pending(), 0);
 });

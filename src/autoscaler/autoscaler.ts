@@ -5,8 +5,9 @@ import type { Tell } from "#model/fact.ts";
 import { WorkloadMap, type ServingRevision, type WorkloadKey } from "#model/workload.ts";
 import type { Fleet } from "#fleet/door.ts";
 import { decide, freshMemory, type MachineView, type ScalingMemory, type ScalingSettings } from "./decide.ts";
-import type { Autoscaler, KeepAlive, Load } from "./door.ts";
+import type { Autoscaler, KeepAlive, Load, ScaledLast } from "./door.ts";
 import { isAdaptable, newPauses, pauseScaling, RememberedPauses, type Pauses } from "./pauses.ts";
+import { Looks, Sampling } from "./sampling.ts";
 
 interface State {
   revision: ServingRevision;
@@ -23,15 +24,20 @@ interface State {
   early: Load | null;
   /** Of a workload that leaves its idle time to ebb, from its first call on. */
   pauses: Pauses | null;
+  /** What its instances use; of one that scales by that. */
+  readonly looks: Looks;
+  last: ScaledLast | null;
 }
 
 export interface AutoscalerOptions {
-  readonly fleet: Pick<Fleet, "want" | "expect" | "workloadState" | "eased" | "roomFor">;
+  readonly fleet: Pick<Fleet, "want" | "expect" | "workloadState" | "eased" | "roomFor" | "samples">;
   readonly clock: Clock;
   readonly tell: Tell;
   readonly machine: MachineView;
   /** Of workloads that do not say how long they are kept. */
   readonly keepAlive?: KeepAlive;
+  /** CPUs of the machine: no instance gets more. */
+  readonly cpus: number;
 }
 
 /** A report inside a report (the fleet drains, the activator reports) is decided after it; more often than this is a defect. */
@@ -45,6 +51,7 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   /** Of what has been called or has a `min`: the rest is not decided about, and costs no more than its revision. */
   const states = new WorkloadMap<State>();
   const remembered = new RememberedPauses();
+  const sampling = new Sampling({ fleet, clock, cpus: options.cpus });
   let running = false;
   let draining = false;
 
@@ -80,6 +87,7 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     }
     if (before) {
       cancel(before);
+      sampling.stop(before.looks);
       states.delete(key);
       if (before.wanted > 0) fleet.want(before.revision, 0, [revision ? "another revision serves" : "removed"]);
     }
@@ -134,7 +142,9 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     state.wanted = wanted;
     if (wanted !== before) {
       const { project, workload } = state.revision;
-      tell({ kind: "scaled", project, workload, from: before, to: wanted, reasons: decision.reasons });
+      const { reasons } = decision;
+      state.last = { timeMs: clock.wallMs(), from: before, to: wanted, reasons };
+      tell({ kind: "scaled", project, workload, from: before, to: wanted, reasons });
     }
     fleet.want(state.revision, wanted, decision.reasons);
   }
@@ -142,10 +152,14 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
   /** Its settings, but for what is made of its pauses. */
   function scalingOf(state: State, load: Load, nowUs: number): { scaling: ScalingSettings; againAtUs: number | null } {
     const { revision } = state;
-    const { settings } = revision;
-    if (draining) return { scaling: { ...settings, min: 0, idleSeconds: 0 }, againAtUs: null };
-    if (!learns || !isAdaptable(revision)) return { scaling: settings, againAtUs: null };
+    if (draining) return { scaling: { ...revision.settings, min: 0, idleSeconds: 0 }, againAtUs: null };
     const busy = load.waiting + load.active > 0;
+    sampling.settle(state.looks, revision, busy, () => {
+      if (running && states.get(revision) === state) settle(revision, state);
+    });
+    const { pressed } = state.looks;
+    const settings = pressed === null ? revision.settings : { ...revision.settings, pressed };
+    if (!learns || !isAdaptable(revision)) return { scaling: settings, againAtUs: null };
     if (state.pauses === null && !busy) return { scaling: settings, againAtUs: null };
     state.pauses ??= newPauses();
     remembered.seen(state.pauses, busy, nowUs);
@@ -153,9 +167,8 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     const mayStart = (): boolean => fleet.workloadState(revision).state === "ready" && fleet.roomFor(revision);
     const pause = pauseScaling(state.pauses, settings.idleSeconds, load.ready + load.starting, leadUs, nowUs, mayStart);
     if (pause === null) return { scaling: settings, againAtUs: null };
-    const { concurrency, min, max } = settings;
     const { idleSeconds, expecting, againAtUs } = pause;
-    return { scaling: { concurrency, min, max, idleSeconds, expecting }, againAtUs };
+    return { scaling: { ...settings, idleSeconds, expecting }, againAtUs };
   }
 
   /** An armed timer that is too early only decides once more; one for each request would cost more than it. */
@@ -186,12 +199,19 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     },
     stop() {
       running = false;
-      for (const state of states.values()) cancel(state);
+      for (const state of states.values()) {
+        cancel(state);
+        sampling.stop(state.looks);
+      }
       states.clear();
       serving.clear();
     },
     report,
     changed,
+    scaled(key) {
+      const state = states.get(key);
+      return { percent: state?.looks.percent ?? null, last: state?.last ?? null };
+    },
   };
 }
 
@@ -220,5 +240,7 @@ function fresh(revision: ServingRevision): State {
     again: false,
     early: null,
     pauses: null,
+    looks: new Looks(),
+    last: null,
   };
 }

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { decide, freshMemory, type ScalingMemory, type ScalingSettings } from "./decide.ts";
+import { requestsEach } from "#model/workload.ts";
 import type { Load } from "./door.ts";
 
 const machine = { concurrentStarts: 4, typicalStartMs: 150 };
@@ -95,6 +96,34 @@ timeline("slots are counted, not requests, above concurrency 1", { concurrency: 
   [2, { active: 100, waiting: 0, ready: 2 }, 2],
 ]);
 
+const wide = { concurrency: 80, scaling: { requests: 40 } } as const;
+
+timeline("more in flight than an instance is for gets another one when it lasts as long as a start takes", wide, [
+  [0, { waiting: 1, startMs: 200 }, 1],
+  [1, { active: 41, ready: 1, startMs: 200 }, 1, 1.2],
+  [1.1, { active: 40, ready: 1, startMs: 200 }, 1, null],
+  [2, { active: 41, ready: 1, startMs: 200 }, 1, 2.2],
+  [2.2, { active: 60, ready: 1, startMs: 200 }, 2],
+  [2.3, { active: 79, ready: 1, starting: 1, startMs: 200 }, 2],
+  [2.4, { active: 80, waiting: 1, ready: 1, starting: 1, startMs: 200 }, 3],
+  [3, { active: 60, ready: 3, startMs: 200 }, 3],
+  [70, { active: 0, ready: 2, startMs: 200 }, 2],
+  [130, { active: 0, ready: 2, startMs: 200 }, 0, null],
+]);
+
+const pressed = { needed: 3, reason: "70% of CPU used" };
+timeline(
+  "what instances use adds some while something runs, within max, and keeps none when nothing does",
+  { pressed, max: 2, concurrency: 80 },
+  [
+    [0, { ready: 0 }, 0, null],
+    [1, { waiting: 1 }, 2],
+    [2, { active: 1, ready: 1, starting: 1 }, 2],
+    [3, { ready: 2 }, 2, 63],
+    [63, { ready: 2 }, 0, null],
+  ],
+);
+
 timeline(
   "an instance on its way that will drain the queue before another could be ready is waited for",
   { concurrency: 100 },
@@ -142,6 +171,10 @@ const settingsOf = fc.record({
   max: fc.integer({ min: 5, max: 200 }),
   idleSeconds: fc.integer({ min: 0, max: 600 }),
   expecting: fc.option(fc.constant("a call is expected"), { freq: 4 }),
+  scaling: fc.record({ requests: fc.integer({ min: 1, max: 150 }) }),
+  pressed: fc.option(fc.record({ needed: fc.integer({ min: 0, max: 300 }), reason: fc.constant("it is used") }), {
+    freq: 2,
+  }),
 });
 const seenOf = fc.record({
   waiting: fc.integer({ min: 0, max: 1000 }),
@@ -163,7 +196,10 @@ test("whatever is reported: within min and max, room for what is active, somebod
         const { wanted, decideAgainAtUs, memory: next } = decide(loadOf(seen), settings, machine, memory, nowUs);
         memory = next;
         const current = seen.ready + seen.starting;
-        const slots = Math.ceil((seen.active + seen.waiting) / settings.concurrency);
+        const busy = seen.active + seen.waiting > 0;
+        const aimed = Math.ceil((seen.active + seen.waiting) / requestsEach(settings));
+        const slots = Math.max(aimed, busy ? Math.min(settings.max, settings.pressed?.needed ?? 0) : 0);
+        assert.ok(wanted >= Math.min(settings.max, busy ? (settings.pressed?.needed ?? 0) : 0), "what they use counts");
         assert.ok(Number.isInteger(wanted) && wanted >= settings.min && wanted <= settings.max);
         assert.ok(wanted >= Math.min(settings.max, Math.ceil(seen.active / settings.concurrency)));
         assert.ok(seen.waiting === 0 || wanted > 0 || settings.max === 0);

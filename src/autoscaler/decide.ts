@@ -1,11 +1,21 @@
 // Decides how many instances a workload shall have: pure; no I/O, clock or chance.
 
-import type { FunctionSettings } from "#model/workload.ts";
+import { requestsEach, type ServingSettings } from "#model/workload.ts";
 import type { Load } from "./door.ts";
 
-export interface ScalingSettings extends Pick<FunctionSettings, "concurrency" | "min" | "max" | "idleSeconds"> {
+export interface ScalingSettings extends Pick<
+  ServingSettings,
+  "concurrency" | "scaling" | "min" | "max" | "idleSeconds"
+> {
+  /** What its instances use asks for so many (pressure.ts), as long as anything runs or waits; left out: they are not looked at. */
+  readonly pressed?: Pressed | null;
   /** Why one instance is held, or started, for a call that is expected; left out: none is. */
   readonly expecting?: string | null;
+}
+
+export interface Pressed {
+  readonly needed: number;
+  readonly reason: string;
 }
 
 /** What the machine can do, as far as scaling is concerned. */
@@ -36,6 +46,8 @@ export interface ScalingMemory {
   readonly drainByUs: number | null;
   /** Since when each start that is on its way is known of; the oldest first. */
   readonly startsUs: readonly number[];
+  /** Since when more is in flight than instances are for, though it has room in them; null: it is not. */
+  readonly aboveSinceUs: number | null;
 }
 
 export const freshMemory: ScalingMemory = {
@@ -45,6 +57,7 @@ export const freshMemory: ScalingMemory = {
   stalledSinceUs: null,
   drainByUs: null,
   startsUs: [],
+  aboveSinceUs: null,
 };
 
 export interface Decision {
@@ -72,8 +85,8 @@ export function decide(
   const current = load.ready + load.starting;
   const stalledSinceUs = stalled(load, memory, nowUs);
   const startsUs = underway(memory.startsUs, load.starting, nowUs);
-  const past = { stalledSinceUs, drainByUs: memory.drainByUs, startsUs };
-  const demand = demandOf(load, settings, machine, past, nowUs);
+  const past = { stalledSinceUs, drainByUs: memory.drainByUs, startsUs, aboveSinceUs: memory.aboveSinceUs };
+  const demand = pressedBy(settings, load, demandOf(load, settings, machine, past, nowUs));
   const idleUs = settings.idleSeconds * 1e6;
   const peaks = expire(remember(memory, demand.needed, nowUs), demand.needed, idleUs, current, nowUs);
 
@@ -85,11 +98,13 @@ export function decide(
   if (demand.needed >= max && demand.unbounded > max) reasons.push(`max is ${max}, ${demand.unbounded} would be used`);
   else if (wanted === demand.needed && demand.needed > 0) reasons.push(...demand.reasons);
   else if (wanted === kept && kept > min)
-    reasons.push(`${kept - demand.needed} idle, kept for ${Number(settings.idleSeconds.toPrecision(3))} s`);
+    reasons.push(
+      `${kept - demand.needed} ${settings.scaling ? "spare" : "idle"}, kept for ${Number(settings.idleSeconds.toPrecision(3))} s`,
+    );
   if (wanted === min && min > demand.needed) reasons.push(settings.min === min ? `min is ${min}` : (expecting ?? ""));
   if (wanted === 0) reasons.push("nothing to do");
 
-  let decideAgainAtUs = demand.drainByUs;
+  let decideAgainAtUs = demand.againAtUs;
   const oldest = peaks[0];
   // A peak that ends changes nothing where `min` or what is in use holds as many.
   if (oldest && kept > Math.max(min, demand.needed)) {
@@ -107,6 +122,7 @@ export function decide(
       stalledSinceUs,
       drainByUs: demand.drainByUs,
       startsUs,
+      aboveSinceUs: demand.aboveSinceUs,
     },
   };
 }
@@ -132,6 +148,16 @@ interface Demand {
   readonly unbounded: number;
   readonly reasons: readonly string[];
   readonly drainByUs: number | null;
+  readonly aboveSinceUs: number | null;
+  /** Monotonic us when it may be another one without any report. */
+  readonly againAtUs: number | null;
+}
+
+/** Nothing is kept, and nothing started, for what idle instances use. */
+function pressedBy({ pressed = null, max }: ScalingSettings, load: Load, demand: Demand): Demand {
+  if (pressed === null || load.active + load.waiting === 0 || pressed.needed <= demand.needed) return demand;
+  const needed = Math.min(max, pressed.needed);
+  return { ...demand, needed, unbounded: Math.max(demand.unbounded, pressed.needed), reasons: [pressed.reason] };
 }
 
 /**
@@ -143,25 +169,26 @@ function demandOf(
   load: Load,
   settings: ScalingSettings,
   machine: MachineView,
-  past: Pick<ScalingMemory, "stalledSinceUs" | "drainByUs" | "startsUs">,
+  past: Pick<ScalingMemory, "stalledSinceUs" | "drainByUs" | "startsUs" | "aboveSinceUs">,
   nowUs: number,
 ): Demand {
   const { concurrency, max } = settings;
+  const each = requestsEach(settings);
   const slots = load.active + load.waiting;
-  const unbounded = Math.ceil(slots / concurrency);
-  const inUse = Math.ceil(load.active / concurrency);
-  if (load.waiting === 0)
-    return { needed: Math.min(max, inUse), unbounded, reasons: [`${load.active} active`], drainByUs: null };
-
-  const reasons = [`${load.waiting} waiting, ${load.active} active, ${concurrency} at a time in an instance`];
+  const unbounded = Math.ceil(slots / each);
   const current = load.ready + load.starting;
+  const startMs = Math.max(1, load.startMs ?? machine.typicalStartMs);
+  if (load.waiting === 0) return roomy(load, settings, startMs, past.aboveSinceUs, nowUs);
+
+  const inUse = Math.ceil(load.active / concurrency);
+  const reasons = [`${load.waiting} waiting, ${load.active} active, ${each} at a time in an instance`];
   const ceiling = Math.min(max, unbounded);
+  const none = { unbounded, reasons, drainByUs: null, aboveSinceUs: null, againAtUs: null };
   // The estimate is of the past: what has not moved for longer than that takes at least as long as it has not moved.
   const stalledMs = past.stalledSinceUs === null ? 0 : (nowUs - past.stalledSinceUs) / 1000;
   const executionMs = load.executionMs === null ? null : Math.max(load.executionMs, stalledMs, 0.001);
-  if (executionMs === null || ceiling <= current) return { needed: ceiling, unbounded, reasons, drainByUs: null };
+  if (executionMs === null || ceiling <= current) return { ...none, needed: ceiling };
 
-  const startMs = Math.max(1, load.startMs ?? machine.typicalStartMs);
   const queue = drain(
     load,
     concurrency,
@@ -180,7 +207,29 @@ function demandOf(
       drainByUs = promisedUs;
     } else drainByUs = past.drainByUs ?? promisedUs;
   }
-  return { needed: Math.max(needed, Math.min(max, inUse)), unbounded, reasons, drainByUs };
+  return { ...none, needed: Math.max(needed, Math.min(max, inUse)), drainByUs, againAtUs: drainByUs };
+}
+
+/** Nobody waits. Above what instances are for there is another one, unless it is over before one could be ready. */
+function roomy(
+  load: Load,
+  settings: ScalingSettings,
+  startMs: number,
+  aboveSinceUs: number | null,
+  nowUs: number,
+): Demand {
+  const { concurrency, max } = settings;
+  const each = requestsEach(settings);
+  const [inUse, unbounded] = [Math.ceil(load.active / concurrency), Math.ceil(load.active / each)];
+  const reasons = [each < concurrency ? `${load.active} active, ${each} for each instance` : `${load.active} active`];
+  const none = { unbounded, reasons, drainByUs: null, aboveSinceUs: null, againAtUs: null };
+  const current = load.ready + load.starting;
+  const aimed = Math.min(max, unbounded);
+  if (each === concurrency || aimed <= current) return { ...none, needed: aimed };
+  const sinceUs = aboveSinceUs ?? nowUs;
+  const untilUs = sinceUs + Math.ceil(startMs * 1000);
+  if (untilUs <= nowUs) return { ...none, needed: aimed, aboveSinceUs: sinceUs };
+  return { ...none, needed: Math.min(max, Math.max(inUse, current)), aboveSinceUs: sinceUs, againAtUs: untilUs };
 }
 
 /** When instances become ready, ms from now: those that are on their way, then (without end) further ones, each in its turn. */

@@ -1,6 +1,6 @@
 // Says how many instances; the only caller of fleet.want.
 
-import type { ServingRevision } from "#model/workload.ts";
+import type { ServingRevision, WorkloadKey } from "#model/workload.ts";
 
 /** What the activator sees of one workload, reported at once whenever it changes. */
 export interface Load {
@@ -22,6 +22,20 @@ export interface Load {
 /** Of workloads that leave their idle time to ebb. fixed: the default time; histogram: as the pauses between their calls suggest. */
 export type KeepAlive = "fixed" | "histogram";
 
+/** How many were wanted of a workload before and after the last decision that changed it, and why. */
+export interface ScaledLast {
+  readonly timeMs: number;
+  readonly from: number;
+  readonly to: number;
+  readonly reasons: readonly string[];
+}
+
+export interface Scaled {
+  /** What its instances use on average, of what they may, where it scales by that; null: it was not looked at. */
+  readonly percent: number | null;
+  readonly last: ScaledLast | null;
+}
+
 export interface Autoscaler {
   start(): void;
   /** ebb is stopping: what waits and runs has instances still, and nothing is kept idle, neither for `min` nor for a while. */
@@ -31,4 +45,5 @@ export interface Autoscaler {
   report(load: Load): void;
   /** The workload's current revision changed, appeared or (null) is gone: `min` is held from here. */
   changed(project: string, workload: string, revision: ServingRevision | null): void;
+  scaled(key: WorkloadKey): Scaled;
 }

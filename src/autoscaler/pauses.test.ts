@@ -36,6 +36,7 @@ class Scene {
       clock: this.clock,
       keepAlive,
       tell: () => undefined,
+      cpus: 8,
       fleet: {
         want: (_, count, reasons) => {
           this.wants.push(`${((this.clock.monotonicUs() - this.#lastUs) / 1e6).toFixed(1)}: ${count}`);
@@ -47,6 +48,7 @@ class Scene {
         },
         expect: () => undefined,
         eased: () => undefined,
+        samples: () => ({ awake: 0, of: [] }),
         roomFor: () => {
           this.asked++;
           return this.room;
@@ -58,6 +60,7 @@ class Scene {
           paused: 0,
           state: "ready",
           lastFailure: null,
+          nextStartMs: null,
         }),
       },
     });

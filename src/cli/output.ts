@@ -1,5 +1,7 @@
 // What goes to stdout and stderr: JSON or words, tables, and nothing that drives a terminal unless it is ours.
 
+import type { ScalingRow } from "#client/client.ts";
+
 /** Control characters but tab and newline: an escape sequence in a log line could retitle, rewrite or paste into a terminal. */
 // oxlint-disable-next-line no-control-regex -- they are what is looked for
 const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
@@ -81,16 +83,29 @@ export function createOutput(options: { json: boolean; color: boolean; rewrites:
 }
 
 /** Zero instances are asleep, not broken; paused: there are some, and all of them are held still until somebody calls. */
-export function stateWord(row: {
-  readonly kind: string;
-  readonly state: string;
-  readonly instances: number;
-  readonly paused: number;
-}): string {
+export function stateWord(
+  row: {
+    readonly kind: string;
+    readonly state: string;
+    readonly instances: number;
+    readonly paused: number;
+    readonly nextStart: string | null;
+  },
+  nowMs = Date.now(),
+): string {
+  const waitMs = row.nextStart === null ? 0 : Date.parse(row.nextStart) - nowMs;
+  if (row.state === "crash_loop" && waitMs > 0) return `crash_loop, next start in ${Math.ceil(waitMs / 1_000)} s`;
   if (row.state !== "ready") return row.state;
   if (row.kind === "job") return row.instances === 0 ? "idle" : "running";
   if (row.instances === 0) return "asleep";
   return row.paused === row.instances ? "paused" : "ready";
+}
+
+/** "cpu 72/60%": by what it scales, what was used and what is aimed at; "80 requests". */
+export function scalingWord(scaling: ScalingRow | null): string {
+  if (scaling === null) return "-";
+  if (scaling.by === "requests") return scaling.target === 1 ? "1 request" : `${scaling.target} requests`;
+  return `${scaling.by} ${scaling.percent === null ? "" : `${scaling.percent}/`}${scaling.target}%`;
 }
 
 /** "3m", "2h", "5d": how long ago; "-": never. */

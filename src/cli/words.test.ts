@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { referenceMarkdown } from "./help.ts";
-import { ago, figure, sanitized, stateWord } from "./output.ts";
+import { ago, figure, sanitized, scalingWord, stateWord } from "./output.ts";
 import { findCommand, parseCommand, usageLine } from "./parse.ts";
 import { commands } from "./table.ts";
 import { ahead, past } from "./time.ts";
@@ -16,9 +16,20 @@ test("nothing that drives a terminal gets through", () => {
 
 test("ready, paused and none are told apart, and what is wrong goes before them", () => {
   const word = (instances: number, paused: number, state = "ready") =>
-    stateWord({ kind: "function", state, instances, paused });
+    stateWord({ kind: "function", state, instances, paused, nextStart: null });
   assert.deepEqual([word(0, 0), word(2, 0), word(2, 1), word(2, 2)], ["asleep", "ready", "ready", "paused"]);
   assert.equal(word(1, 1, "crash_loop"), "crash_loop");
+  const loop = { kind: "container", state: "crash_loop", instances: 0, paused: 0, nextStart: "2026-01-01T00:01:00Z" };
+  assert.equal(stateWord(loop, Date.parse("2026-01-01T00:00:48Z")), "crash_loop, next start in 12 s");
+  assert.equal(stateWord(loop, Date.parse("2026-01-01T00:01:00Z")), "crash_loop");
+});
+
+test("by what a workload scales is a word or two", () => {
+  const word = (by: string, target: number, percent: number | null = null) =>
+    scalingWord({ by, target, percent, last: null });
+  assert.deepEqual([word("requests", 80), word("requests", 1)], ["80 requests", "1 request"]);
+  assert.deepEqual([word("cpu", 60), word("memory", 70, 81)], ["cpu 60%", "memory 81/70%"]);
+  assert.equal(scalingWord(null), "-");
 });
 
 test("times go back for records and ahead for tokens", () => {

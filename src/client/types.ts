@@ -28,6 +28,19 @@ export interface NewProjectSettings extends Partial<Quotas> {
   readonly egressPermit?: readonly string[] | null;
 }
 
+/** By what it scales, what is aimed at, and the last change of how many instances are wanted. */
+export interface ScalingRow {
+  readonly by: string;
+  readonly target: number;
+  readonly percent: number | null;
+  readonly last: {
+    readonly time: string;
+    readonly from: number;
+    readonly to: number;
+    readonly reasons: readonly string[];
+  } | null;
+}
+
 export interface WorkloadRow {
   readonly project: string;
   readonly kind: string;
@@ -43,6 +56,10 @@ export interface WorkloadRow {
   readonly triggers: readonly unknown[];
   readonly public: boolean;
   readonly max: number;
+  /** After starts that failed: none is tried before. */
+  readonly nextStart: string | null;
+  /** null: a job, which does not scale. */
+  readonly scaling: ScalingRow | null;
   readonly lastActive: string | null;
   readonly errorsLastHour: number;
 }

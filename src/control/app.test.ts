@@ -66,6 +66,30 @@ test("a folder in which nothing is recognised is refused with what was looked fo
   await assert.rejects(world.deploy({ "README.md": "# hi" }, { name: "docs" }), { code: "deploy_refused" });
 });
 
+test("what nothing holds or measures without isolation is refused, for functions and jobs alike", async () => {
+  const app = { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob };
+  const bare = await createWorld({ app, isolation: "process" });
+  const refused = async (kind: string, setting: string, words: RegExp): Promise<void> => {
+    const yaml = `${kind}:\n  a: { source: ./a${kind === "jobs" ? ", command: [node, index.js]" : ""}, ${setting} }\n`;
+    const files = { "ebb.yaml": yaml, "a/index.js": "export default () => {}" };
+    await assert.rejects(
+      bare.deploy(files),
+      (error) => error instanceof EbbError && words.test(error.message),
+      setting,
+    );
+  };
+  try {
+    for (const kind of ["functions", "jobs"]) {
+      await refused(kind, 'egress: ["example.com:443"]', /a: egress cannot be held .*--isolation none/);
+      await refused(kind, "egress: none", /a: egress cannot be held .*--isolation none/);
+      await refused(kind, "isolation: container", /isolation: container cannot be given: .*--isolation none/);
+    }
+    await refused("functions", "scaling: { cpuPercent: 60 }", /a: what an instance uses is not measured; .*none/);
+  } finally {
+    await bare.stop();
+  }
+});
+
 test("a private entry of an egress list is refused at deploy until the operator permits it, and the audit says what he did", async () => {
   const listed =
     "project: lists\nfunctions:\n  a:\n    source: ./a\n    egress: [api.example.com:443, 10.1.0.0/16:6379]\n";

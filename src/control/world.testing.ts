@@ -30,6 +30,7 @@ import {
   type RuntimeName,
   type Revision,
   type Workload,
+  type Isolation,
 } from "#model/workload.ts";
 import type { Change, Mirror, Mutation, RunQuery } from "#store/door.ts";
 import type { AppTools, SettledFunction } from "./app-tools.ts";
@@ -230,6 +231,7 @@ export async function createWorld(
     readonly app?: AppTools;
     readonly forget?: (project: string) => Promise<void>;
     readonly images?: null;
+    readonly isolation?: Isolation;
   } = {},
 ): Promise<World> {
   const folder = await mkdtemp(join(tmpdir(), "ebb-world-"));
@@ -284,7 +286,7 @@ export async function createWorld(
     mirror,
     access,
     clock,
-    isolation: "container",
+    isolation: given.isolation ?? "container",
     urlsOf,
     tell,
     changed: ({ workload }, revision) =>

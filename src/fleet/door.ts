@@ -68,6 +68,13 @@ export interface Execution {
   stop(graceMs: number): Promise<void>;
 }
 
+/** What one instance has used, and holds; null: nobody knows. */
+export interface InstanceUse {
+  readonly instance: InstanceId;
+  readonly cpuNs: number | null;
+  readonly memoryBytes: number | null;
+}
+
 export interface FleetState {
   readonly running: number;
   readonly starting: number;
@@ -85,6 +92,8 @@ export interface WorkloadFleetState {
   readonly draining: number;
   readonly state: "ready" | "crash_loop" | "capacity" | "over_quota";
   readonly lastFailure: (Failure & { readonly timeMs: number }) | null;
+  /** After starts that failed: none is tried before then. null: nothing holds one up. */
+  readonly nextStartMs: number | null;
 }
 
 export interface Fleet {
@@ -101,6 +110,8 @@ export interface Fleet {
   eased(): void;
   /** The autoscaler: one more would start at once, and nothing would go for it. */
   roomFor(revision: ServingRevision): boolean;
+  /** The autoscaler: what the instances of a revision use that are awake, of the oldest ones, at most `count`. Costs a read or two each. */
+  samples(revision: ServingRevision, count: number): { readonly awake: number; readonly of: readonly InstanceUse[] };
   /** The activator: nothing runs in a released instance any more. */
   idle(instance: InstanceId): void;
   /** The activator has released it by itself (a timeout above concurrency 1): no longer counted as live, and so replaced. */

@@ -30,6 +30,7 @@ import { Pool } from "./pool.ts";
 import { Programs } from "./programs.ts";
 import { Registry, stateOf } from "./registry.ts";
 import { stopSandbox } from "./stop-sandbox.ts";
+import { usesOf } from "./use.ts";
 
 const noQuotas: ProjectQuotas = { memoryMb: null, instances: null, ratePerSecond: null };
 
@@ -174,6 +175,10 @@ class SandboxFleet implements Fleet {
     this.#admission.eased();
   }
 
+  samples(revision: ServingRevision, count: number): ReturnType<Fleet["samples"]> {
+    return usesOf(this.#registry.group(revision), this.#options.driver, count);
+  }
+
   roomFor(revision: ServingRevision): boolean {
     return this.#admission.roomFor(revision);
   }
@@ -219,14 +224,13 @@ class SandboxFleet implements Fleet {
 
   instances(workload?: WorkloadKey): readonly InstanceView[] {
     const isolation = this.#options.driver.capabilities().isolation === "none" ? "process" : "container";
-    const user = this.#options.user();
-    const activeIn = (id: InstanceId): number => user.activeIn(id);
+    const activeIn = (id: InstanceId): number => this.#options.user().activeIn(id);
     const groups = workload ? (this.#registry.workload(workload)?.groups ?? []) : this.#registry.groups();
     return [...groups].flatMap((group) => [...group.members].map((member) => viewOf(member, isolation, activeIn)));
   }
 
   workloadState(workload: WorkloadKey): WorkloadFleetState {
-    return stateOf(this.#registry.workload(workload));
+    return stateOf(this.#registry.workload(workload), this.#options.clock);
   }
 
   state(): FleetState {

@@ -106,7 +106,7 @@ export class Registry {
   }
 }
 
-export function stateOf(entry: WorkloadEntry | null): WorkloadFleetState {
+export function stateOf(entry: WorkloadEntry | null, clock: Clock): WorkloadFleetState {
   let [ready, paused, starting, draining] = [0, 0, 0, 0];
   let state: WorkloadFleetState["state"] = "ready";
   for (const group of entry?.groups ?? []) {
@@ -119,5 +119,7 @@ export function stateOf(entry: WorkloadEntry | null): WorkloadFleetState {
     if (group.refused) state = group.refused;
   }
   if ((entry?.crash?.failures ?? 0) >= crashLoopFailures) state = "crash_loop";
-  return { ready, paused, starting, draining, state, lastFailure: entry?.lastFailure ?? null };
+  const leftUs = entry?.crash ? entry.crash.untilUs - clock.monotonicUs() : 0;
+  const nextStartMs = leftUs > 0 ? clock.wallMs() + Math.ceil(leftUs / 1_000) : null;
+  return { ready, paused, starting, draining, state, lastFailure: entry?.lastFailure ?? null, nextStartMs };
 }

@@ -41,6 +41,8 @@ export const functionBounds = {
   concurrency: { min: 1, max: 1_000 },
   instances: { min: 0, max: 1_000 },
   idleSeconds: { min: 0, max: 86_400 },
+  /** Of `scaling`: cpuPercent and memoryPercent. At 100 it would never be asked for more. */
+  scalingPercent: { min: 5, max: 95 },
   envCount: 256,
   envBytes: 32 * 1024,
   secretsCount: 64,
@@ -88,6 +90,16 @@ export const jobLimits = {
   platformTries: 10,
   /** An answer about a run waits so long for its end. */
   waitMaxSeconds: 60,
+} as const;
+
+/** Of workloads that scale by what their instances use. */
+export const samplingLimits = {
+  /** How often what they use is looked at, while something runs in them. */
+  everyMs: 1_000,
+  /** Instances of a workload that are looked at, the oldest; they stand for the others. */
+  instancesEach: 32,
+  /** Of all workloads together; those that find none left are looked at a second later. */
+  instancesPerSecond: 1_000,
 } as const;
 
 export const httpLimits = {

@@ -29,9 +29,18 @@ export interface WorkloadSettings {
   readonly isolation: Isolation;
 }
 
+/** What another instance is added for before all slots are taken: requests in flight, or what an instance may use, on average. */
+export type Scaling =
+  | { readonly requests: number }
+  | { readonly cpuPercent: number }
+  | { readonly memoryPercent: number };
+
 /** What is called and scales by its calls: functions and containers. */
 export interface ServingSettings {
+  /** Never more at a time in one instance, by whatever it scales. */
   readonly concurrency: number;
+  /** Left out: by its slots alone, which is what `concurrency` says. */
+  readonly scaling?: Scaling;
   readonly min: number;
   readonly max: number;
   readonly idleSeconds: number;
@@ -135,6 +144,16 @@ export type Revision = ServingRevision | JobRevision;
 /** null: it is no workload that is called. */
 export function servingOf(revision: Revision): ServingRevision | null {
   return revision.kind === "job" ? null : revision;
+}
+
+/** Requests in flight that one instance is for. */
+export function requestsEach({ concurrency, scaling }: Pick<ServingSettings, "concurrency" | "scaling">): number {
+  return scaling !== undefined && "requests" in scaling ? Math.min(scaling.requests, concurrency) : concurrency;
+}
+
+/** Only the driver knows by how much it is used; else the activator does. */
+export function scalesByUse(scaling: Scaling | undefined): scaling is Exclude<Scaling, { readonly requests: number }> {
+  return scaling !== undefined && !("requests" in scaling);
 }
 
 /** What it is made of, by its content: code or image. What some revision names is kept. */

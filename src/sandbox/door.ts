@@ -99,6 +99,8 @@ export interface SandboxUsage {
   /** CPU time so far; null: unknown. */
   readonly cpuNs: number | null;
   readonly memoryPeakBytes: number | null;
+  /** What it holds now and could not give back at once; left out: not known. */
+  readonly memoryBytes?: number | null;
 }
 
 /** Where the output can be read, in the words of telemetry's reader of that kind; cloneable. */

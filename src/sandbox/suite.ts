@@ -335,6 +335,7 @@ function controlTests(it: It, harness: () => Harness, started: StartedOf): void 
     const second = driver.usage(sandbox.id);
     assert.ok(first !== null && second.cpuNs !== null && second.cpuNs > first);
     assert.ok(second.memoryPeakBytes !== null && second.memoryPeakBytes > 0);
+    assert.ok((second.memoryBytes ?? 0) > 0, "and what it holds");
     await driver.stopSandbox(sandbox.id, 0);
   });
 

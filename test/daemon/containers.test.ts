@@ -39,6 +39,13 @@ const entry = `[ "$MODE" = die ] && echo "no mood" && exit 3
 echo "serving on $PORT"
 exec httpd -f -p $PORT -h /srv`;
 
+/** Busy until nobody listens any more. */
+const burn = `#!/bin/sh
+printf 'content-type: text/plain\\r\\n\\r\\n'
+i=0
+while :; do i=$((i+1)); [ $((i % 10000)) = 0 ] && echo $i; done
+`;
+
 /** Answers an upgrade with the accept of RFC 6455's own example, and then says what it hears. */
 const echo = `#!/bin/sh
 while read -r line; do [ "\${#line}" -le 1 ] && break; done
@@ -76,6 +83,7 @@ describe("containers", { skip: whyNot() }, () => {
   async function image(words: string, config: Record<string, unknown> = {}): Promise<TestImage> {
     const layer = await layerOf([
       { name: "srv/cgi-bin/who", mode: 0o755, content: script(words) },
+      { name: "srv/cgi-bin/burn", mode: 0o755, content: burn },
       { name: "entry", mode: 0o755, content: `#!/bin/sh\n${entry}\n` },
     ]);
     const said = { User: "web", Env: ["FROM_IMAGE=yes"], WorkingDir: "/srv", Entrypoint: ["/entry"] };
@@ -226,8 +234,29 @@ describe("containers", { skip: whyNot() }, () => {
     const { status, text } = await daemon.fetch("loop.localhost", "/");
     assert.equal(status, 503, text);
     assert.match(text, /crash_loop/);
-    assert.match((await daemon.ebb(["ls"])).stdout, /^loop +container +r1 +crash_loop/m);
+    assert.match((await daemon.ebb(["ls"])).stdout, /^loop +container +r1 +crash_loop, next start in \d+ s/m);
     assert.match((await daemon.ebb(["show", "loop"])).stdout, /last error.*code 3/);
+  });
+
+  test("one that scales by CPU gets another instance while it is busy, says why, and goes back to zero", async () => {
+    const container = `{ image: "${registry.host}/team/web:1", public: true, memoryMb: 64, idleSeconds: 0, max: 2, scaling: { cpuPercent: 10 } }`;
+    await deploy(appOf(`  burn: ${container}\n`));
+    assert.match((await daemon.ebb(["ls"])).stdout, /^burn +container +r1 +asleep +0\/2 +cpu 10% /m);
+    const caller = new AbortController();
+    const burning = daemon.fetch("burn.localhost", "/cgi-bin/burn", { signal: caller.signal });
+    burning.catch(() => undefined);
+    await eventually("it is two", async () => (await row("burn")).instances === 2);
+    const { by, target, percent, last } = (await row("burn")).scaling!;
+    assert.deepEqual([by, target, last?.to], ["cpu", 10, 2]);
+    assert.ok(percent !== null && percent > 10 && last !== null);
+    assert.match(
+      last.reasons.join(),
+      /^(max is 2, \d+ would be used|\d+% of CPU used in 1 instance, 10% is aimed at)$/,
+    );
+    assert.match((await daemon.ebb(["show", "burn"])).stdout, /scales by cpu \d+\/10%; 1 -> 2 \d+s ago: /);
+    caller.abort();
+    await assert.rejects(burning);
+    await eventually("they are gone", async () => (await row("burn")).instances === 0);
   });
 
   test("removed, stopped: nothing of them is left", async () => {

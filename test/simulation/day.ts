@@ -97,6 +97,7 @@ export function runDay(functions: readonly TracedFunction[], options: DayOptions
     clock,
     keepAlive,
     tell: () => undefined,
+    cpus: 8,
     fleet: {
       want: (revision, wanted) => {
         const row = rows.get(revision)!;
@@ -109,10 +110,11 @@ export function runDay(functions: readonly TracedFunction[], options: DayOptions
       },
       expect: () => undefined,
       eased: () => undefined,
+      samples: () => ({ awake: 0, of: [] }),
       roomFor: () => true,
       workloadState: (workload) => {
         const { ready = 0, starting = 0 } = rows.get(workload) ?? {};
-        return { ready, starting, draining: 0, paused: 0, state: "ready", lastFailure: null };
+        return { ready, starting, draining: 0, paused: 0, state: "ready", lastFailure: null, nextStartMs: null };
       },
     },
   });

@@ -78,7 +78,7 @@ export class Stack {
       pauseAfterMs: 200,
     });
     const machine = { concurrentStarts: concurrentStarts - 1, typicalStartMs: 150 };
-    this.autoscaler = createAutoscaler({ fleet: this.fleet, clock, tell, machine, keepAlive });
+    this.autoscaler = createAutoscaler({ fleet: this.fleet, clock, tell, machine, cpus: 8, keepAlive });
     this.autoscaler.start();
     this.activator = createActivator({
       clock,

@@ -163,7 +163,14 @@ export class World {
     void this.fleet.start();
     const { fleet } = this;
     const machine = { concurrentStarts: (options.concurrentStarts ?? 4) - 1, typicalStartMs: 150 };
-    this.autoscaler = createAutoscaler({ fleet, clock, tell, machine, keepAlive: options.keepAlive ?? "fixed" });
+    this.autoscaler = createAutoscaler({
+      fleet,
+      clock,
+      tell,
+      machine,
+      cpus: 8,
+      keepAlive: options.keepAlive ?? "fixed",
+    });
     this.autoscaler.start();
   }
 

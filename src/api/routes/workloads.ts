@@ -31,6 +31,7 @@ export function workloadRoutes(app: Api, rooms: ApiRooms): void {
       fleet: rooms.fleet.workloadState(workload),
       load: rooms.activator.load(workload),
       urls: revision.kind === "job" ? { url: null, pathUrl: null } : rooms.urlsOf(workload),
+      scaled: rooms.autoscaler.scaled(workload),
       running: rooms.jobs.running(workload),
       errorsLastHour: errors.get(workload.workload) ?? 0,
     };

@@ -1,7 +1,7 @@
 // ebb show NAME
 
 import type { CommandContext } from "../context.ts";
-import { ago, stateWord, sanitized } from "../output.ts";
+import { ago, scalingWord, stateWord, sanitized } from "../output.ts";
 
 export async function run({ arguments: [name = ""], output, project, client }: CommandContext): Promise<void> {
   const view = await (await client()).workloads.show(project, name);
@@ -11,6 +11,11 @@ export async function run({ arguments: [name = ""], output, project, client }: C
   output.line(`${output.style("bold", view.name)}  ${view.kind}  r${view.revision}  ${stateWord(view)}`);
   if (view.url !== null) output.line(`  ${view.url}   ${view.public ? "public" : "private"}`);
   output.line(sanitized(`  deployed ${ago(view.deployed, nowMs)} ago by ${view.deployedBy}${commit}`));
+  if (view.scaling !== null) {
+    const { last } = view.scaling;
+    const why = last && `; ${last.from} -> ${last.to} ${ago(last.time, nowMs)} ago: ${last.reasons.join("; ")}`;
+    output.line(sanitized(`  scales by ${scalingWord(view.scaling)}${why ?? ""}`));
+  }
   output.line();
   output.table(
     ["SETTING", "VALUE", "FROM"],

@@ -3,7 +3,13 @@
 import { entriesOf, permitsOf, refuseEntry } from "#model/egress.ts";
 import { EbbError } from "#model/errors.ts";
 import { refuseWorkloadName } from "#model/names.ts";
-import type { Egress, Project, ServingSettings, WorkloadSettings } from "#model/workload.ts";
+import {
+  scalesByUse,
+  type Egress,
+  type Project,
+  type ServingSettings,
+  type WorkloadSettings,
+} from "#model/workload.ts";
 import type { Context } from "../context.ts";
 import { missingSecrets } from "../secrets/missing.ts";
 
@@ -36,6 +42,21 @@ export function checkQuota(
       "over_quota",
       `${memoryMb} MiB${min > 1 ? ` x min ${min}` : ""} is more than the ${quota} MiB of project "${name}"`,
     );
+}
+
+/** Where nothing is isolated, what a sandbox alone could hold or measure is refused: it is never accepted and not held. */
+export function checkIsolation(
+  { isolation }: Pick<Context, "isolation">,
+  workload: string,
+  wanted: Pick<WorkloadSettings, "isolation" | "egress"> & Pick<ServingSettings, "scaling">,
+): void {
+  if (isolation !== "process") return;
+  const refuse = (what: string): never => {
+    throw new EbbError("deploy_refused", `${what}: ebb runs with --isolation none`);
+  };
+  if (wanted.isolation === "container") refuse("isolation: container cannot be given");
+  if (wanted.egress !== "internet") refuse(`${workload}: egress cannot be held to what it says; leave it out`);
+  if (scalesByUse(wanted.scaling)) refuse(`${workload}: what an instance uses is not measured; leave scaling out`);
 }
 
 /** What is private is reached where the operator permits it to the project: whoever wrote the list cannot know. */

@@ -8,7 +8,7 @@ import type { JobRevision } from "#model/workload.ts";
 import type { SettledJob } from "../app-tools.ts";
 import type { Context } from "../context.ts";
 import { jobDigest } from "./digest.ts";
-import { checkEgress, checkName, checkQuota, checkSecrets } from "./plan-checks.ts";
+import { checkEgress, checkIsolation, checkName, checkQuota, checkSecrets } from "./plan-checks.ts";
 import type { DeployFrame } from "./plan.ts";
 
 export interface SettledJobDeclaration {
@@ -25,10 +25,9 @@ export async function settleJob(
   const { name } = declaration;
   checkName(name, project.name);
   const settled = context.app.settleJob({ declaration, flags: frame.flags, isolation: context.isolation });
-  const { secrets, egress, isolation, memoryMb, command } = settled.settings;
+  const { secrets, egress, memoryMb, command } = settled.settings;
   checkSecrets(context, project.name, name, secrets);
-  if (isolation === "container" && context.isolation === "process")
-    throw new EbbError("deploy_refused", "isolation: container cannot be given: ebb runs with --isolation none");
+  checkIsolation(context, name, settled.settings);
   checkEgress(name, egress, project);
   checkQuota(project, { memoryMb, min: 0 });
   await checkProgram(join(frame.upload.folder, declaration.source), command[0] ?? "", name);

@@ -12,7 +12,7 @@ import type { Context } from "../context.ts";
 import type { DeployProgress } from "../door.ts";
 import { declared as isDeclared, functionDigest } from "./digest.ts";
 import { checkContainer, planContainer } from "./plan-container.ts";
-import { checkEgress, checkName, checkQuota, checkSecrets } from "./plan-checks.ts";
+import { checkEgress, checkIsolation, checkName, checkQuota, checkSecrets } from "./plan-checks.ts";
 import { loadJob, settleJob } from "./plan-job.ts";
 import type { Declared } from "./read-upload.ts";
 import { problemOfCheck, problemOfError, refusal, type DeployProblem } from "./refusal.ts";
@@ -107,8 +107,7 @@ async function settle(context: Context, frame: DeployFrame, declaration: Functio
   const settled = context.app.settle({ declaration, flags: frame.flags, recognised, isolation: context.isolation });
   const { settings } = settled;
   checkSecrets(context, project, declaration.name, settings.secrets);
-  if (settings.isolation === "container" && context.isolation === "process")
-    throw new EbbError("deploy_refused", "isolation: container cannot be given: ebb runs with --isolation none");
+  checkIsolation(context, declaration.name, settings);
   checkEgress(declaration.name, settings.egress, frame.project);
   checkQuota(frame.project, settings);
   return { declaration, settled };

@@ -264,7 +264,11 @@ export class FakeDriver implements SandboxDriver {
 
   usage(id: SandboxId): SandboxUsage {
     const fake = this.#fakes.get(id);
-    return { cpuNs: fake?.cpuNs ?? null, memoryPeakBytes: fake ? 1024 * 1024 : null };
+    return {
+      cpuNs: fake?.cpuNs ?? null,
+      memoryPeakBytes: fake ? 1024 * 1024 : null,
+      memoryBytes: fake ? 1024 * 1024 : null,
+    };
   }
 
   credentialAt(): string | null {

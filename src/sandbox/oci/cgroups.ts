@@ -47,6 +47,9 @@ export interface Cgroups {
   cpuFile(id: string): string;
   cpuNs(text: string): number | null;
   peakFile(id: string): string;
+  /** Of what is in a sandbox's memory by kind; and of that what it holds: all but files that the kernel gives back first. */
+  memoryFile(id: string): string;
+  heldBytes(text: string): number | null;
   freeze(id: string, frozen: boolean): FileValue;
 }
 
@@ -197,6 +200,15 @@ class CgroupsV1 implements Cgroups {
     return this.#path("memory", id, "memory.max_usage_in_bytes");
   }
 
+  memoryFile(id: string): string {
+    return this.#path("memory", id, "memory.stat");
+  }
+
+  heldBytes(text: string): number | null {
+    // Its files' pages, those in memory alone (tmpfs) too, are its cache.
+    return held([fieldOf(text, "total_rss"), fieldOf(text, "total_cache")], fieldOf(text, "total_inactive_file"));
+  }
+
   freeze(id: string, frozen: boolean): FileValue {
     return { kind: "write", path: this.#path("freezer", id, "freezer.state"), value: frozen ? "FROZEN" : "THAWED" };
   }
@@ -288,9 +300,28 @@ class CgroupsV2 implements Cgroups {
     return this.#path(id, "memory.peak");
   }
 
+  memoryFile(id: string): string {
+    return this.#path(id, "memory.stat");
+  }
+
+  heldBytes(text: string): number | null {
+    // All of the kernel's own is told since Linux 5.18.
+    const kernel = fieldOf(text, "kernel") ?? fieldOf(text, "slab") ?? 0;
+    return held([fieldOf(text, "anon"), fieldOf(text, "file"), kernel], fieldOf(text, "inactive_file"));
+  }
+
   freeze(id: string, frozen: boolean): FileValue {
     return { kind: "write", path: this.#path(id, "cgroup.freeze"), value: frozen ? "1" : "0" };
   }
+}
+
+function held(parts: ReadonlyArray<number | null>, inactive: number | null): number | null {
+  let sum = 0;
+  for (const part of parts) {
+    if (part === null) return null;
+    sum += part;
+  }
+  return Math.max(0, sum - (inactive ?? 0));
 }
 
 function numberOf(text: string | undefined): number | null {

@@ -33,6 +33,9 @@ test("cgroup v2: every limit is written, and what its kernel counted decides abo
   assert.equal(cgroups.cpuLimits("s1", { cpu: 0.25, cpuStrict: false }).at(-1)?.value, "100000 100000");
   assert.equal(cgroups.cpuLimits("s1", { cpu: 2, cpuStrict: false }).at(-1)?.value, "200000 100000");
   assert.equal(cgroups.cpuNs("usage_usec 1500\nuser_usec 1000\n"), 1_500_000);
+  assert.equal(cgroups.heldBytes("anon 100\nfile 50\nkernel 7\ninactive_file 30\nslab 5\n"), 127);
+  assert.equal(cgroups.heldBytes("anon 100\nfile 50\ninactive_file 30\nslab 5\n"), 125);
+  assert.equal(cgroups.heldBytes("nonsense"), null);
   const files = {
     "/sys/fs/cgroup/ebb-x/s1/memory.events": "oom 1\noom_kill 2\n",
     "/sys/fs/cgroup/ebb-x/s1/memory.peak": "99\n",
@@ -49,6 +52,8 @@ test("cgroup v1: controllers that are mounted together are one folder", () => {
     ["memory", "cpu,cpuacct", "pids"].map((name) => `/sys/fs/cgroup/${name}/ebb-x/s1`),
   );
   assert.equal(cgroups.leftovers("s1").length, 4);
+  const own = "cache 1\nrss 2\ninactive_file 3\n";
+  assert.equal(cgroups.heldBytes(`${own}total_cache 50\ntotal_rss 100\ntotal_inactive_file 30\n`), 120);
   assert.equal(cgroups.cpuLimits("s1", { cpu: 0.001, cpuStrict: true })[0]?.value, "2");
 });
 

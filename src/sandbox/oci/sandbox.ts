@@ -23,7 +23,7 @@ interface End {
 }
 
 const MiB = 1024 * 1024;
-const counterBytes = 1_024;
+const counterBytes = 4_096;
 /** The call that an instance was started for comes at once. */
 const earlyMs = 1_000;
 
@@ -75,6 +75,7 @@ export class OciSandbox {
   readonly #gone = new AbortController();
   /** The counters of its cgroup, opened at their first use: read twice an invocation, and opening one costs more than reading it. */
   #counters: { readonly cpu: number; readonly peak: number } | null = null;
+  #memoryStat: number | null = null;
   #lastCpuNs: number | null = null;
   #lastPeakBytes: number | null = null;
 
@@ -274,11 +275,15 @@ export class OciSandbox {
   usage(): SandboxUsage {
     const cpuNs = this.#readCpuNs();
     const readPeakBytes = (): number | null => this.#readPeakBytes();
+    const readHeldBytes = (): number | null => this.#readHeldBytes();
     return {
       cpuNs,
       // Read when it is asked for: a call's marks want the CPU alone.
       get memoryPeakBytes() {
         return readPeakBytes();
+      },
+      get memoryBytes() {
+        return readHeldBytes();
       },
     };
   }
@@ -302,12 +307,26 @@ export class OciSandbox {
     return this.#lastPeakBytes;
   }
 
+  #readHeldBytes(): number | null {
+    if (this.#ended) return null;
+    const { cgroups } = this.#options;
+    try {
+      this.#memoryStat ??= openSync(cgroups.memoryFile(this.id), "r");
+      return cgroups.heldBytes(readCounter(this.#memoryStat));
+    } catch {
+      // It is being removed.
+      return null;
+    }
+  }
+
   #open(): { readonly cpu: number; readonly peak: number } {
     const { cgroups } = this.#options;
     return (this.#counters ??= openCounters(cgroups.cpuFile(this.id), cgroups.peakFile(this.id)));
   }
 
   #closeCounters(): void {
+    if (this.#memoryStat !== null) closeSync(this.#memoryStat);
+    this.#memoryStat = null;
     if (this.#counters === null) return;
     this.#readCpuNs();
     this.#readPeakBytes();
