@@ -1,6 +1,8 @@
 // The room over the real fleet and a fake driver: what users see of runs, whatever happens to tasks, room and ebb itself.
 
 import assert from "node:assert/strict";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { afterEach, test } from "node:test";
 import { EbbError } from "#model/errors.ts";
 import { jobLimits } from "#model/limits.ts";
@@ -19,6 +21,12 @@ afterEach(async () => {
   await world?.end();
   world = null;
 });
+
+/** The disk is no part of the clock that is moved by hand. */
+async function eventually(holds: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 10_000 && !holds(); turn++) await new Promise((resolve) => void setImmediate(resolve));
+  assert.ok(holds());
+}
 
 const attemptOf = ({ env }: Assignment): number => Number(env["EBB_JOB_ATTEMPT"]);
 
@@ -199,6 +207,31 @@ test("the runs of a job that is removed end", async () => {
   await w.clock.advance(jobLimits.stopGraceMs);
   assert.deepEqual([w.driver.living, w.jobs.running(job)], [0, 0]);
   assert.deepEqual(await w.store.runs({ project: "default", id, limit: 1 }), []);
+});
+
+test("a job that is removed takes what its own runs left, and not what a new one of its name has by then", async () => {
+  const w = await begin({ script: () => ({ ...lasts, stopMs: 3_000 }) });
+  const job = jobOf("report");
+  const left = (id: string): string => join(w.directory, "default", "report", `${id}.0`);
+  const old = await w.run(job);
+  mkdirSync(dirname(left(old)), { recursive: true });
+  writeFileSync(left(old), "old");
+  await w.clock.advance(500);
+  w.jobs.removed(job);
+  await w.clock.advance(500);
+  const fresh = await w.run(job);
+  writeFileSync(left(fresh), "new");
+  await w.clock.advance(jobLimits.stopGraceMs);
+  await eventually(() => !existsSync(left(old)));
+  assert.ok(existsSync(left(fresh)));
+});
+
+test("a run that is told of as accepted when its job is gone already is not begun", async () => {
+  const w = await begin({ script: () => lasts });
+  w.isThere = () => false;
+  await w.run(jobOf("report"));
+  await w.clock.advance(500);
+  assert.deepEqual([w.assigned.length, w.jobs.running(jobOf("report"))], [0, 0]);
 });
 
 test("whoever waits for a run hears of its end at once, or of its time being up", async () => {

@@ -130,7 +130,8 @@ class JobsRoom implements Jobs {
   }
 
   accepted(run: Run): void {
-    if (this.#open.has(run.id)) return;
+    // Its job may have been removed between its commit and the word of that: it is in no store then, and nobody's to stop.
+    if (this.#open.has(run.id) || !this.#options.isThere(run.revision)) return;
     this.#add(run);
     this.#pump(run.revision.project);
   }
@@ -164,11 +165,12 @@ class JobsRoom implements Jobs {
   }
 
   removed(job: WorkloadKey): void {
+    const nowMs = this.#options.clock.wallMs();
     const its = [...(this.#queues.get(job.project)?.runs.values() ?? [])].filter(
       ({ run }) => run.revision.workload === job.workload,
     );
     const gone = Promise.all(its.map((open) => this.#end(open, "removed").then(() => open.ended.promise)));
-    this.#work(gone.then(() => this.#results.remove(job)));
+    this.#work(gone.then(() => this.#results.remove(job, nowMs)));
   }
 
   async ended(id: RunId, withinMs: number): Promise<void> {

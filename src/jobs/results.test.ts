@@ -88,7 +88,7 @@ test("a project's oldest results go first when it has too many, and a job's with
   const there = await Promise.all(runs.map((run) => textOf(results, run)));
   assert.deepEqual(there, [null, "12345", "12345"]);
   assert.equal(readdirSync(join(folder, "c", "photos", "report")).length, 2);
-  await results.remove(job);
+  await results.remove(job, Infinity);
   assert.equal(existsSync(join(folder, "c", "photos", "report")), false);
 });
 

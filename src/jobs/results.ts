@@ -3,7 +3,9 @@
 import { mkdir, open, readdir, rename, rm, rmdir, stat, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Readable } from "node:stream";
+import { errnoOf } from "#lib/errno.ts";
 import { Fifo } from "#lib/fifo.ts";
+import { timeOfId } from "#model/ids.ts";
 import { jobLimits } from "#model/limits.ts";
 import type { RunId } from "#model/run.ts";
 import type { WorkloadKey } from "#model/workload.ts";
@@ -52,7 +54,7 @@ export class Results {
     for (const project of await names(this.#folder)) {
       for (const workload of await names(join(this.#folder, project))) {
         const job = { project, workload };
-        if (!isThere(job)) await this.remove(job);
+        if (!isThere(job)) await this.remove(job, Infinity);
         else
           for (const name of await names(this.#folderOf(job)))
             if (name.endsWith(unfinished)) await rm(join(this.#folderOf(job), name), { force: true });
@@ -100,12 +102,18 @@ export class Results {
     return { bytes: size, content: file.createReadStream({ start: 0 }) };
   }
 
-  async remove(job: WorkloadKey): Promise<void> {
-    await rm(this.#folderOf(job), { recursive: true, force: true });
-    // It may have others of the project in it.
-    await rmdir(join(this.#folder, job.project)).catch(() => undefined);
+  /** Of the runs that were made until then: a new job may have its name by now, and runs of its own. */
+  async remove(job: WorkloadKey, untilMs: number): Promise<void> {
+    const folder = this.#folderOf(job);
     const kept = await this.#kept.get(job.project);
-    for (const path of kept?.bytesByPath.keys() ?? []) if (dirname(path) === this.#folderOf(job)) count(kept!, path, 0);
+    for (const name of await names(folder)) {
+      if ((timeOfId(name.split(".")[0]!) ?? 0) > untilMs) continue;
+      await rm(join(folder, name), { force: true });
+      if (kept) count(kept, join(folder, name), 0);
+    }
+    // They may have others in them.
+    await rmdir(folder).catch(() => undefined);
+    await rmdir(join(this.#folder, job.project)).catch(() => undefined);
     if (kept?.bytesByPath.size === 0) this.#kept.delete(job.project);
   }
 
@@ -173,11 +181,20 @@ class Unfinished {
   }
 
   async #write(bytes: Buffer): Promise<void> {
-    if (this.#file === null) {
-      await mkdir(dirname(this.#path), { recursive: true, mode: 0o700 });
-      this.#file = await open(this.#path, "w", 0o600);
-    }
+    this.#file ??= await this.#open();
     await this.#file.writeFile(bytes);
+  }
+
+  async #open(): Promise<FileHandle> {
+    for (let tries = 1; ; tries++) {
+      await mkdir(dirname(this.#path), { recursive: true, mode: 0o700 });
+      try {
+        return await open(this.#path, "w", 0o600);
+      } catch (error) {
+        // An earlier job of its name is removed just now, and its empty folder with it.
+        if (errnoOf(error) !== "ENOENT" || tries === 3) throw error;
+      }
+    }
   }
 
   async close(): Promise<void> {

@@ -10,7 +10,7 @@ import type { BeginMark, EndMark } from "#metering/door.ts";
 import type { EbbError } from "#model/errors.ts";
 import type { Fact } from "#model/fact.ts";
 import type { Run, RunOverrides } from "#model/run.ts";
-import type { JobRevision, ProjectQuotas } from "#model/workload.ts";
+import type { JobRevision, ProjectQuotas, WorkloadKey } from "#model/workload.ts";
 import type { Assignment } from "#sandbox/door.ts";
 import { createFakeDriver, type FakeDriver, type Script } from "#sandbox/fake/fake.ts";
 import type { Mutation, Store } from "#store/door.ts";
@@ -47,6 +47,7 @@ export class World {
   readonly assigned: Assignment[] = [];
   /** Why nothing can be metered; null: it can. */
   noRoom: EbbError | null = null;
+  isThere: (job: WorkloadKey) => boolean = () => true;
   readonly #options: WorldOptions;
   store: Store;
   #storeDriver: StoreDriver;
@@ -114,7 +115,7 @@ export class World {
         }),
       },
       quotas: (project) => this.#options.quotas?.[project] ?? null,
-      isThere: () => true,
+      isThere: (job) => this.isThere(job),
       directory: this.directory,
       clock,
       tell,
