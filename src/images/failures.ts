@@ -36,8 +36,9 @@ export function failureOf(stderr: string, { name, registry }: Subject): EbbError
     )
   )
     return falseContent(name, registry);
-  if (/no such host|server misbehaving|lookup .* on /i.test(words))
-    return new EbbError("registry_failed", `the registry ${registry} has no address: check its name`);
+  if (/no such host/i.test(words)) return noAddress(name, registry);
+  if (/server misbehaving|lookup .* on /i.test(words))
+    return new EbbError("registry_failed", `the registry ${registry} cannot be looked up: no name server answers`);
   if (
     /connection refused|network is unreachable|no route to host|i\/o timeout|timeout|connection reset|EOF|broken pipe/i.test(
       words,
@@ -48,6 +49,15 @@ export function failureOf(stderr: string, { name, registry }: Subject): EbbError
     return new EbbError("registry_failed", `the registry ${registry} cannot be trusted (${words})`);
   if (/file too large/i.test(words)) return tooMuch(name);
   return new EbbError("registry_failed", `the registry ${registry} does not give ${name}: ${words}`);
+}
+
+/** Whoever wrote the name can mend it, and often meant no registry at all. */
+function noAddress(name: string, registry: string): EbbError {
+  const named = name.toLowerCase().startsWith(`${registry}/`) || /^(?:index\.)?docker\.io\//i.test(name);
+  const words = named
+    ? `the registry ${registry} has no address here: check its name, and whether this machine can look it up`
+    : `${name} names no registry, and ${registry}, which is asked then, has no address here; name its registry, or send the image along (docker save, image: ./${(/[^/:@]+/.exec(name) ?? ["web"])[0]}.tar)`;
+  return new EbbError("image_not_found", words);
 }
 
 export function falseContent(name: string, registry: string | null): EbbError {

@@ -21,6 +21,7 @@ import {
   tarOf,
   writeLayout,
   type Registry,
+  type TestImage,
 } from "./images.testing.ts";
 
 const skip = process.platform !== "linux" || process.getuid?.() !== 0 ? "not root on Linux" : false;
@@ -310,6 +311,28 @@ describe("images", { skip }, () => {
       room.images.fetch(registered("127.0.0.1:1/none"), asked()),
       failure("registry_failed", /127\.0\.0\.1:1 cannot be reached/),
     );
+  });
+
+  test("a configuration is read up to its bound, and one that is larger is the image's own fault", async (t) => {
+    const layer = await layerOf([{ name: "worded" }]);
+    const fetchFrom = async (image: TestImage) => {
+      const own = await startOwnRegistry(image);
+      t.after(() => own.stop());
+      return room.images.fetch(registered(`${own.host}/x`), asked({ project: "worded" }));
+    };
+    const worded = (bytes: number) => imageOf([layer], { config: { ...config, Labels: { words: "w".repeat(bytes) } } });
+    const fetched = await fetchFrom(worded(2 * 1024 * 1024));
+    assert.deepEqual(fetched.config.command, ["serve"]);
+    await assert.rejects(
+      fetchFrom(worded(imageLimits.configBytes)),
+      failure("image_refused", /configuration is larger than 4 MiB/),
+    );
+    const annotations = { words: "w".repeat(imageLimits.manifestBytes) };
+    await assert.rejects(
+      fetchFrom(imageOf([layer], { manifest: { annotations } })),
+      failure("image_refused", /a manifest of 127\S+\/x is .*larger than 1048576 bytes/),
+    );
+    assert.deepEqual(left(), []);
   });
 
   test("a registry that lies is told, and nothing of what it sent stays", async () => {

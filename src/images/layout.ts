@@ -55,14 +55,14 @@ export function digestOf(text: string): string {
   return `sha256:${createHash("sha256").update(text).digest("hex")}`;
 }
 
-async function readSmall(path: string, bytesMax: number, name: string): Promise<string> {
+export async function readSmall(path: string, bytesMax: number, name: string, what = "a file"): Promise<string> {
   try {
     // A named pipe or a device would be waited for.
     const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     try {
       const stat = await file.stat();
       if (!stat.isFile() || stat.size > bytesMax)
-        throw new EbbError("image_refused", `a file of ${name} is no file, or larger than ${bytesMax} bytes`);
+        throw new EbbError("image_refused", `${what} of ${name} is no file, or larger than ${bytesMax} bytes`);
       return await file.readFile("utf8");
     } finally {
       await file.close();

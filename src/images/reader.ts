@@ -9,6 +9,7 @@ import { EbbError } from "#model/errors.ts";
 import { imageLimits } from "#model/limits.ts";
 import type { Spawner } from "#spawner/door.ts";
 import { failureOf, storageFull, tooManyFiles, tooMuch, type Subject } from "./failures.ts";
+import { readSmall } from "./layout.ts";
 import { isOnThisMachine } from "./reference.ts";
 import { hasRoom } from "./room-guard.ts";
 
@@ -56,12 +57,13 @@ export class Reader {
 
   /** What the registry has under a name, byte by byte. */
   async manifest(source: string, run: Run): Promise<string> {
-    return this.#skopeo(["inspect", "--raw", ...credentials(run, ""), source], run, imageLimits.inspectMs);
+    return this.#inspected(["--raw"], source, run, { what: "a manifest", bytesMax: imageLimits.manifestBytes });
   }
 
   /** The configuration of an image. */
   async configuration(source: string, run: Run): Promise<string> {
-    return this.#skopeo(["inspect", "--config", "--raw", ...credentials(run, ""), source], run, imageLimits.inspectMs);
+    const bounds = { what: "a configuration", bytesMax: imageLimits.configBytes };
+    return this.#inspected(["--config", "--raw"], source, run, bounds);
   }
 
   /** Copies an image into the staging's layout. */
@@ -76,6 +78,19 @@ export class Reader {
     const argv = ["tar", "--extract", "--no-same-owner", "--no-same-permissions", `--file=${archive}`];
     const to = `--directory=${run.staging.layout}`;
     await this.#watched(run, bounds, (watched) => this.#run([...argv, to], watched, imageLimits.fetchMs));
+  }
+
+  /** By way of a file: what programs say at once has a smaller bound, and a fault of theirs is not told from too much of it. */
+  async #inspected(
+    options: readonly string[],
+    source: string,
+    run: Run,
+    { what, bytesMax }: { readonly what: string; readonly bytesMax: number },
+  ): Promise<string> {
+    const said = join(run.staging.scratch, "said");
+    const into = ["sh", "-c", 'exec "$@" >"$0"', said];
+    await this.#skopeo(["inspect", ...options, ...credentials(run, ""), source], run, imageLimits.inspectMs, into);
+    return readSmall(said, bytesMax, run.subject.name, what);
   }
 
   async #watched(run: Run, bounds: Bounds, work: (run: Run) => Promise<unknown>): Promise<void> {
@@ -93,9 +108,9 @@ export class Reader {
     }
   }
 
-  #skopeo(args: readonly string[], run: Run, timeoutMs: number): Promise<string> {
+  #skopeo(args: readonly string[], run: Run, timeoutMs: number, by: readonly string[] = []): Promise<string> {
     const policy = existsSync(policyFile) ? [] : ["--insecure-policy"];
-    return this.#run(["skopeo", `--tmpdir=${run.staging.scratch}`, ...policy, ...args], run, timeoutMs);
+    return this.#run([...by, "skopeo", `--tmpdir=${run.staging.scratch}`, ...policy, ...args], run, timeoutMs);
   }
 
   async #run(program: readonly string[], run: Run, timeoutMs: number): Promise<string> {
@@ -124,7 +139,10 @@ export class Reader {
       throw error;
     }
     if (result.code === 127)
-      throw new EbbError("internal", `${program[0]} is missing: install it (ebb doctor says how)`);
+      throw new EbbError(
+        "internal",
+        `${program.includes("skopeo") ? "skopeo" : program[0]} is missing: install it (ebb doctor says how)`,
+      );
     if (result.code !== 0) throw failureOf(result.stderr, run.subject);
     return result.stdout;
   }
