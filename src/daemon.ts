@@ -10,7 +10,7 @@ import { recogniseFolder } from "#app/list-folder.ts";
 import { readApp } from "#app/read.ts";
 import { settle } from "#app/settings.ts";
 import { settleContainer } from "#app/container-settings.ts";
-import { settleJob } from "#app/settle-job.ts";
+import { settleImageJob, settleJob } from "#app/settle-job.ts";
 import { createAutoscaler } from "#autoscaler/autoscaler.ts";
 import { createBuilds } from "#builds/builds.ts";
 import { createInterpreters } from "#builds/interpreters.ts";
@@ -27,7 +27,14 @@ import { systemClock as clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
 import { newErrorId } from "#model/ids.ts";
 import { lifecycle, machineLimits } from "#model/limits.ts";
-import { servingOf, type JobRevision, type Revision, type ServingRevision, type WorkloadKey } from "#model/workload.ts";
+import {
+  isOfImage,
+  servingOf,
+  type JobRevision,
+  type Revision,
+  type ServingRevision,
+  type WorkloadKey,
+} from "#model/workload.ts";
 import { createNetwork } from "#network/network.ts";
 import { createOciDriver } from "#sandbox/oci/oci.ts";
 import { createProcessDriver } from "#sandbox/process/process.ts";
@@ -221,8 +228,9 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   const urls = createUrls(config.baseUrl);
   const urlsOf = (key: WorkloadKey): ReturnType<typeof urls.of> => urls.of(key);
   let ending = false;
-  const warmTools = ({ settings }: JobRevision): void => {
-    oci?.warmTools(settings.runtime).catch((error: unknown) => ending || defect("sandbox.warm", error));
+  const warmTools = (revision: JobRevision): void => {
+    if (isOfImage(revision)) return;
+    oci?.warmTools(revision.settings.runtime).catch((error: unknown) => ending || defect("sandbox.warm", error));
   };
   const changed = (key: WorkloadKey, deployed: Revision | null, reason: string): void => {
     const revision = serving(deployed);
@@ -255,7 +263,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     interpreters,
     fleet,
     jobs,
-    app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob },
+    app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob, settleImageJob },
     isolation: isolated ? "container" : "process",
     urlsOf,
     changed,

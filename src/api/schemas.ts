@@ -124,7 +124,8 @@ const RunStateName = Type.String({
 });
 const RunReasonName = Nullable(
   Type.String({
-    description: "error, timeout, memory, stopped, interrupted, not_started, capacity or over_quota",
+    description:
+      "error, timeout, memory, stopped, interrupted, not_started, image_not_found, invalid_image, capacity or over_quota",
   }),
 );
 export const TaskRow = Type.Object({

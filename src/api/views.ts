@@ -7,7 +7,15 @@ import type { Scaled } from "#autoscaler/door.ts";
 import type { AuditEntry, Secret, Token } from "#model/access.ts";
 import type { InstanceView } from "#model/instance.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
-import { requestsEach, scalesByUse, servingOf, type Isolation, type Revision, type Workload } from "#model/workload.ts";
+import {
+  isOfImage,
+  requestsEach,
+  scalesByUse,
+  servingOf,
+  type Isolation,
+  type Revision,
+  type Workload,
+} from "#model/workload.ts";
 import type { DayTotal } from "./usage.ts";
 
 export function timeOf(ms: number): string {
@@ -120,13 +128,13 @@ export function revisionRow(revision: Revision, current: number) {
 
 /** What runs it: a runtime, or an image by the name that it was asked for. */
 function rootOf(revision: Revision) {
-  return revision.kind === "container"
+  return isOfImage(revision)
     ? { runtime: null, image: revision.settings.image }
     : { runtime: revision.settings.runtime, image: null };
 }
 
 function contentOf(revision: Revision) {
-  return revision.kind === "container"
+  return isOfImage(revision)
     ? { codeDigest: null, imageDigest: revision.imageDigest }
     : { codeDigest: revision.codeDigest, imageDigest: null };
 }

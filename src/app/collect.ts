@@ -110,10 +110,12 @@ async function collectApp(folder: string, app: AppFile, into: Collection): Promi
   const file = await stat(join(folder, appFile));
   into.add({ kind: "file", path: appFile, at: join(folder, appFile), executable: false, bytes: file.size });
   const project = await projectOf(folder);
-  const images = (app.containers ?? []).flatMap(({ name, from }) =>
-    from.kind === "registry" ? [] : [{ name, source: from.path }],
-  );
-  for (const { name, source } of [...app.functions, ...(app.jobs ?? []), ...images]) {
+  const sources = [...app.functions, ...(app.jobs ?? []), ...(app.containers ?? [])].flatMap((declaration) => {
+    const { name } = declaration;
+    if ("source" in declaration) return [{ name, source: declaration.source }];
+    return declaration.from.kind === "registry" ? [] : [{ name, source: declaration.from.path }];
+  });
+  for (const { name, source } of sources) {
     const at = join(folder, source);
     const found = await lstat(at).catch((error: unknown) => {
       if (["ENOENT", "ENOTDIR"].includes(errnoOf(error) ?? "")) return null;

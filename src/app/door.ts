@@ -61,17 +61,27 @@ export interface ContainerDeclaration extends ServingDeclaration {
   readonly writableMb?: number;
 }
 
-/** One job as written. */
-export interface JobDeclaration extends WorkloadDeclaration {
-  /** Relative to the app file's folder. */
-  readonly source: string;
-  readonly runtime?: RuntimeName;
-  readonly command: readonly string[];
+/** What any job may say of itself. */
+interface AnyJobDeclaration extends WorkloadDeclaration {
   readonly args?: readonly string[];
   readonly retries?: number;
   readonly parallelism?: number;
   readonly rerunOnInterrupt?: boolean;
 }
+
+/** One job of code as written. */
+export interface CodeJobDeclaration extends AnyJobDeclaration {
+  /** Relative to the app file's folder. */
+  readonly source: string;
+  readonly runtime?: RuntimeName;
+  readonly command: readonly string[];
+}
+
+/** One job of an image as written. */
+export interface ImageJobDeclaration
+  extends AnyJobDeclaration, Pick<ContainerDeclaration, "from" | "pullSecret" | "command" | "writableMb"> {}
+
+export type JobDeclaration = CodeJobDeclaration | ImageJobDeclaration;
 
 export interface AppFile {
   readonly project: string | null;

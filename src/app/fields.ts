@@ -1,10 +1,10 @@
 // The readers of single settings: what is expected of each, and the sentence where it is something else.
 
 import { entryForm, readEntry } from "#model/egress.ts";
-import { functionBounds } from "#model/limits.ts";
+import { deployLimits, functionBounds } from "#model/limits.ts";
 import { refuseEnvName } from "#model/names.ts";
-import type { Egress, EgressClass, Scaling, ServingSettings } from "#model/workload.ts";
-import { laterIsolations } from "./later.ts";
+import type { Egress, EgressClass, RuntimeName, Scaling, ServingSettings } from "#model/workload.ts";
+import { laterIsolations, laterRuntimes } from "./later.ts";
 import { brief, type Place } from "./place.ts";
 import { suggest } from "./suggest.ts";
 
@@ -258,3 +258,48 @@ export const servingReaders = {
   egress,
   isolation,
 } as const;
+
+export const runtimeNames: readonly RuntimeName[] = ["node22", "node24", "node26", "python3", "custom"];
+
+/** What functions and jobs of code say alike. */
+export const codeReaders = {
+  source: (at: Place) => relativePath(at, deployLimits.pathBytes),
+  runtime: (at: Place) => word(at, runtimeNames, laterRuntimes),
+} as const;
+
+/** What was written, read into `declared`, and where it stands; null: it is no mapping. */
+export function readFields(
+  at: Place,
+  declared: object,
+  {
+    what,
+    readers,
+    later,
+  }: {
+    readonly what: string;
+    readonly readers: Readonly<Record<string, (at: Place) => unknown>>;
+    readonly later: Readonly<Record<string, string>>;
+  },
+): ReadonlyMap<string, Place> | null {
+  const entries = at.entries(what);
+  if (entries === undefined) return null;
+  const places = new Map<string, Place>();
+  for (const { key, value } of entries) {
+    places.set(key, value);
+    if (Object.hasOwn(readers, key)) {
+      const read = readers[key]!(value);
+      if (read !== undefined) Object.assign(declared, { [key]: read });
+    } else if (Object.hasOwn(later, key)) value.keyProblem(later[key]!);
+    else unknownKey(value, key, Object.keys(readers));
+  }
+  return places;
+}
+
+export function secretsApart(
+  { env, secrets }: { readonly env?: Readonly<Record<string, string>>; readonly secrets?: readonly string[] },
+  places: ReadonlyMap<string, Place>,
+): void {
+  for (const secret of secrets ?? [])
+    if (env && Object.hasOwn(env, secret))
+      places.get("secrets")?.problem(`"${secret}" is in env too; one name has one value`);
+}

@@ -14,8 +14,6 @@ export const laterFunctionKeys: Readonly<Record<string, string>> = {
 
 /** Keys of a job. */
 export const laterJobKeys: Readonly<Record<string, string>> = {
-  image: "jobs from images come with a later version of ebb; until then source and command",
-  build: "jobs from images come with a later version of ebb; until then source and command",
   triggers: "triggers come with a later version of ebb",
 };
 

@@ -16,18 +16,26 @@ import {
 } from "./fields.ts";
 import { brief, type Place } from "./place.ts";
 
-const readers = {
+/** What is said of an image, whatever runs it. */
+export const imageReaders = {
   pullSecret: secretName,
-  command: commandWords,
+  command: (at: Place) => commandWords(at),
   args: (at: Place) => commandWords(at, "a list of arguments, such as [--verbose]", true),
+  writableMb: (at: Place) => wholeNumber(at, containerBounds.writableMb),
+} as const;
+
+const readers = {
+  ...imageReaders,
   port: (at: Place) => wholeNumber(at, containerBounds.port),
   probe,
   liveness: (at: Place) => httpProbe(at, "{ http: /path }"),
-  writableMb: (at: Place) => wholeNumber(at, containerBounds.writableMb),
   ...servingReaders,
 } as const;
 
-const known = ["image", "build", ...Object.keys(readers)];
+/** Where it is to come from. */
+export const fromReaders = { image, build } as const;
+
+const known = [...Object.keys(fromReaders), ...Object.keys(readers)];
 const later: Readonly<Record<string, string>> = { triggers: "triggers come with a later version of ebb" };
 
 export function readContainers(
@@ -60,18 +68,14 @@ function readContainer(at: Place, name: string): ContainerDeclaration | undefine
   let from: ImageDeclaration | undefined;
   for (const { key, value } of entries) {
     places.set(key, value);
-    if (key === "image") from = image(value);
-    else if (key === "build") {
-      const path = relativePath(value, deployLimits.pathBytes);
-      if (path !== undefined) from = { kind: "build", path };
-    } else if (isField(key)) {
+    if (key === "image" || key === "build") from = fromReaders[key](value);
+    else if (isField(key)) {
       const read = readers[key](value);
       if (read !== undefined) Object.assign(settings, { [key]: read });
     } else if (Object.hasOwn(later, key)) value.keyProblem(later[key]!);
     else unknownKey(value, key, known);
   }
-  if (places.has("image") && places.has("build"))
-    places.get("build")!.keyProblem("an image is named or built; leave one of them out");
+  oneImage(places);
   if (!places.has("image") && !places.has("build"))
     at.problemAt(
       "image",
@@ -79,6 +83,10 @@ function readContainer(at: Place, name: string): ContainerDeclaration | undefine
     );
   crossCheck(settings, places);
   return from && { name, from, ...settings };
+}
+
+export function oneImage(places: ReadonlyMap<string, Place>): void {
+  if (places.has("image")) places.get("build")?.keyProblem("an image is named or built; leave one of them out");
 }
 
 /** What is right by itself and wrong together. */
@@ -112,6 +120,11 @@ function image(at: Place): ImageDeclaration | undefined {
   }
   if (text.length > containerBounds.imageChars || !/^[!-~]+$/.test(text)) return at.expected(what);
   return { kind: "registry", reference: text };
+}
+
+function build(at: Place): ImageDeclaration | undefined {
+  const path = relativePath(at, deployLimits.pathBytes);
+  return path === undefined ? undefined : { kind: "build", path };
 }
 
 function secretName(at: Place): string | undefined {

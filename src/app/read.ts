@@ -1,28 +1,25 @@
 // Reads ebb.yaml: every problem at once, each with its line, its path and what was expected.
 
 import { type Document, LineCounter, type Node, parseDocument } from "yaml";
-import { deployLimits, functionDefaults, jobBounds } from "#model/limits.ts";
+import { deployLimits, functionDefaults } from "#model/limits.ts";
 import { defaultProject, refuseProjectName, refuseWorkloadName } from "#model/names.ts";
-import type { RuntimeName } from "#model/workload.ts";
-import type { AppFile, AppProblem, FunctionDeclaration, JobDeclaration, ReadApp } from "./door.ts";
+import type { AppFile, AppProblem, FunctionDeclaration, ReadApp } from "./door.ts";
 import {
+  codeReaders,
   commandWords,
-  egress,
   handlerName,
-  isolation,
+  readFields,
   refuseScaling,
-  relativePath,
+  secretsApart,
   servingReaders,
   truth,
   unknownKey,
-  wholeNumber,
   word,
 } from "./fields.ts";
-import { laterFunctionKeys, laterJobKeys, laterKeys, laterRuntimes } from "./later.ts";
+import { laterFunctionKeys, laterKeys } from "./later.ts";
 import { anchorsOf, brief, Place, Report } from "./place.ts";
 import { readContainers } from "./read-containers.ts";
-
-export const runtimeNames: readonly RuntimeName[] = ["node22", "node24", "node26", "python3", "custom"];
+import { readJob } from "./read-jobs.ts";
 
 /** Nesting that is read; the app file needs five. Deeper would cost the parser its stack. */
 const nestingMax = 64;
@@ -33,32 +30,12 @@ const marksMax = 60_000;
 const marksOfYaml = new Set(Array.from("[]{},:&*!\"'#-?|>").map((char) => char.charCodeAt(0)));
 
 const readers = {
-  source: (at: Place) => relativePath(at, deployLimits.pathBytes),
-  runtime: (at: Place) => word(at, runtimeNames, laterRuntimes),
+  ...codeReaders,
   handler: handlerName,
   signature: (at: Place) => word(at, ["web", "event", "node"]),
   command: (at: Place) => commandWords(at),
   bundle: truth,
   ...servingReaders,
-} as const;
-
-const { source, runtime, command, memoryMb, cpu, cpuStrict, env, secrets } = readers;
-const jobReaders = {
-  source,
-  runtime,
-  command,
-  args: (at: Place) => commandWords(at, "a list of arguments, such as [--all]", true),
-  memoryMb,
-  cpu,
-  cpuStrict,
-  timeoutSeconds: (at: Place) => wholeNumber(at, jobBounds.timeoutSeconds),
-  retries: (at: Place) => wholeNumber(at, jobBounds.retries),
-  parallelism: (at: Place) => wholeNumber(at, jobBounds.parallelism),
-  rerunOnInterrupt: truth,
-  env,
-  secrets,
-  egress,
-  isolation,
 } as const;
 
 export const readApp: ReadApp = (text, file) => {
@@ -218,41 +195,12 @@ function readAll<Declaration>(
 
 function readFunction(at: Place, name: string): FunctionDeclaration {
   const declared: { -readonly [K in keyof FunctionDeclaration]: FunctionDeclaration[K] } = { name, source: "." };
-  const places = readFields(at, declared, readers, laterFunctionKeys);
-  if (places !== null) crossCheck(declared, at, places);
-  return declared;
-}
-
-function readJob(at: Place, name: string): JobDeclaration {
-  const declared: { -readonly [K in keyof JobDeclaration]: JobDeclaration[K] } = { name, source: ".", command: [] };
-  const places = readFields(at, declared, jobReaders, laterJobKeys);
+  const places = readFields(at, declared, { what: "a mapping with source", readers, later: laterFunctionKeys });
   if (places === null) return declared;
-  if (!places.has("command")) at.problemAt("command", "a job needs a command, such as [node, report.js]");
-  secretsApart(declared, places);
-  return declared;
-}
-
-/** What was written, read into `declared`, and where it stands; null: it is no mapping. */
-function readFields(
-  at: Place,
-  declared: object,
-  readers: Readonly<Record<string, (at: Place) => unknown>>,
-  later: Readonly<Record<string, string>>,
-): ReadonlyMap<string, Place> | null {
-  const entries = at.entries("a mapping with source");
-  if (entries === undefined) return null;
-  const places = new Map<string, Place>();
-  for (const { key, value } of entries) {
-    places.set(key, value);
-    if (Object.hasOwn(readers, key)) {
-      const read = readers[key]!(value);
-      if (read !== undefined) Object.assign(declared, { [key]: read });
-    } else if (Object.hasOwn(later, key)) value.keyProblem(later[key]!);
-    else unknownKey(value, key, Object.keys(readers));
-  }
   if (!places.has("source"))
     at.problemAt("source", "expected a folder or file, relative to the app file, found nothing");
-  return places;
+  crossCheck(declared, at, places);
+  return declared;
 }
 
 /** What is right by itself and wrong together. */
@@ -275,13 +223,4 @@ function crossCheck(declared: FunctionDeclaration, at: Place, places: ReadonlyMa
     places.get("min")?.problem(`min ${min} is above max ${ceiling}${max === undefined ? ", the default" : ""}`);
   refuseScaling(declared, functionDefaults.concurrency, places);
   secretsApart(declared, places);
-}
-
-function secretsApart(
-  { env, secrets }: Pick<FunctionDeclaration, "env" | "secrets">,
-  places: ReadonlyMap<string, Place>,
-): void {
-  for (const secret of secrets ?? [])
-    if (env && Object.hasOwn(env, secret))
-      places.get("secrets")?.problem(`"${secret}" is in env too; one name has one value`);
 }

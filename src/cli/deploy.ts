@@ -97,7 +97,7 @@ export function printDeployed(output: Output, { results, kept, keptMore, removed
     const head = [
       output.style("bold", result.workload.padEnd(width)),
       result.runtime ?? result.kind,
-      result.kind === "job" ? jobOf(result) : result.image === null ? recognised(result) : imageOf(result),
+      result.image !== null ? imageOf(result) : result.kind === "job" ? jobOf(result) : recognised(result),
       ` r${result.revision} (${was})`,
     ];
     output.line(head.filter((part) => part !== "").join("  "));

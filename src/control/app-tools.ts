@@ -1,12 +1,19 @@
 // What deploy asks of the room app: reading ebb.yaml, recognising a folder, filling in settings.
 
-import type { ContainerDeclaration, FunctionDeclaration, JobDeclaration, ReadApp } from "#app/door.ts";
+import type {
+  CodeJobDeclaration,
+  ContainerDeclaration,
+  FunctionDeclaration,
+  ImageJobDeclaration,
+  ReadApp,
+} from "#app/door.ts";
 import type { ImageConfig } from "#images/door.ts";
 import type {
+  CodeJobSettings,
   ContainerSettings,
   FunctionSettings,
+  ImageJobSettings,
   Isolation,
-  JobSettings,
   RuntimeName,
   SourcesOf,
 } from "#model/workload.ts";
@@ -42,8 +49,13 @@ export interface SettledContainer {
 }
 
 export interface SettledJob {
-  readonly settings: JobSettings;
-  readonly sources: SourcesOf<JobSettings>;
+  readonly settings: CodeJobSettings;
+  readonly sources: SourcesOf<CodeJobSettings>;
+}
+
+export interface SettledImageJob {
+  readonly settings: ImageJobSettings;
+  readonly sources: SourcesOf<ImageJobSettings>;
 }
 
 export interface AppTools {
@@ -64,8 +76,14 @@ export interface AppTools {
     readonly isolation: Isolation;
   }) => SettledContainer;
   readonly settleJob: (options: {
-    readonly declaration: JobDeclaration;
+    readonly declaration: CodeJobDeclaration;
     readonly flags: DeployFlags;
     readonly isolation: Isolation;
   }) => SettledJob;
+  readonly settleImageJob: (options: {
+    readonly declaration: ImageJobDeclaration;
+    readonly flags: DeployFlags;
+    readonly config: ImageConfig;
+    readonly isolation: Isolation;
+  }) => SettledImageJob;
 }

@@ -6,13 +6,15 @@ import { recogniseFolder } from "#app/list-folder.ts";
 import { readApp } from "#app/read.ts";
 import { settleContainer } from "#app/container-settings.ts";
 import { settle } from "#app/settings.ts";
-import { settleJob } from "#app/settle-job.ts";
+import { settleImageJob, settleJob } from "#app/settle-job.ts";
 import { EbbError } from "#model/errors.ts";
 import { createWorld, functionOf, type World } from "./world.testing.ts";
 
 let world: World;
 before(async () => {
-  world = await createWorld({ app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob } });
+  world = await createWorld({
+    app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob, settleImageJob },
+  });
 });
 after(() => world.stop());
 
@@ -67,7 +69,7 @@ test("a folder in which nothing is recognised is refused with what was looked fo
 });
 
 test("what nothing holds or measures without isolation is refused, for functions and jobs alike", async () => {
-  const app = { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob };
+  const app = { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob, settleImageJob };
   const bare = await createWorld({ app, isolation: "process" });
   const refused = async (kind: string, setting: string, words: RegExp): Promise<void> => {
     const yaml = `${kind}:\n  a: { source: ./a${kind === "jobs" ? ", command: [node, index.js]" : ""}, ${setting} }\n`;

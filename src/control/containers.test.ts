@@ -5,7 +5,7 @@ import { afterEach, beforeEach, test } from "node:test";
 import { readApp } from "#app/read.ts";
 import { recogniseFolder } from "#app/list-folder.ts";
 import { settle } from "#app/settings.ts";
-import { settleJob } from "#app/settle-job.ts";
+import { settleImageJob, settleJob } from "#app/settle-job.ts";
 import { settleContainer } from "#app/container-settings.ts";
 import type { Image } from "#images/door.ts";
 import { EbbError } from "#model/errors.ts";
@@ -15,7 +15,9 @@ import { createWorld, type World } from "./world.testing.ts";
 
 let world: World;
 beforeEach(async () => {
-  world = await createWorld({ app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob } });
+  world = await createWorld({
+    app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob, settleImageJob },
+  });
 });
 afterEach(() => world.stop());
 
@@ -198,7 +200,7 @@ test("a rollback goes to the image that served before, which no collection takes
 
 test("without isolation a container is refused before anything is fetched", async () => {
   const bare = await createWorld({
-    app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob },
+    app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob, settleImageJob },
     images: null,
   });
   try {

@@ -6,15 +6,19 @@ import { settleContainer } from "#app/container-settings.ts";
 import { recogniseFolder } from "#app/list-folder.ts";
 import { readApp } from "#app/read.ts";
 import { settle } from "#app/settings.ts";
-import { settleJob } from "#app/settle-job.ts";
+import { settleImageJob, settleJob } from "#app/settle-job.ts";
 import { EbbError } from "#model/errors.ts";
 import { jobDefaults } from "#model/limits.ts";
 import type { RunOverrides } from "#model/run.ts";
+import type { Image } from "#images/door.ts";
+import { isOfImage } from "#model/workload.ts";
 import { createWorld, type World } from "./world.testing.ts";
 
 let world: World;
 before(async () => {
-  world = await createWorld({ app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob } });
+  world = await createWorld({
+    app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob, settleImageJob },
+  });
 });
 after(() => world.stop());
 
@@ -102,6 +106,72 @@ test("a function is not run, and a job is not restarted; each says what to do", 
   await assert.rejects(world.control.restart(world.admin, "default", "report"), is("conflict", /ebb jobs run report/));
   await assert.rejects(world.control.runJob(world.admin, "default", "nobody", none), is("not_found", /no workload/));
   await assert.rejects(world.control.stopRun(world.admin, "default", "x"), is("not_found", /no run "x"/));
+});
+
+const image: Image = {
+  digest: `sha256:${"a".repeat(64)}`,
+  reference: "registry.example.com/report:1",
+  config: {
+    entrypoint: ["/report"],
+    command: ["--month"],
+    env: {},
+    workingDirectory: "/srv",
+    user: "app",
+    port: null,
+    stopSignal: null,
+  },
+  layers: [],
+  bytes: 1,
+};
+const ofImage = (more = "") => ({
+  "ebb.yaml": `jobs: { batch: { image: "${image.reference}", memoryMb: 64${more} } }`,
+});
+
+test("a job of an image has it pinned; what it runs is what the image says, with what the app file says in its place", async () => {
+  world.images.set(image.reference, image);
+  const steps = await world.deploy(ofImage());
+  assert.deepEqual(
+    steps.map(({ step }) => step),
+    ["received", "image", "checking", "checked", "deployed"],
+  );
+  const last = steps.at(-1);
+  assert.ok(last?.step === "deployed");
+  const [{ kind, runtime, image: name, imageDigest, command, url } = assert.fail()] = last.results;
+  assert.deepEqual([kind, runtime, name, imageDigest, url], ["job", null, image.reference, image.digest, null]);
+  assert.deepEqual(command, ["/report", "--month"]);
+  const { revision } = world.mirror.workload("default", "batch")!;
+  assert.ok(revision.kind === "job" && isOfImage(revision));
+  const { settings, settingSources: from } = revision;
+  assert.deepEqual([settings.command, settings.args, settings.writableMb], [["/report"], ["--month"], 64]);
+  assert.deepEqual([from.command, from.args, from.image, from.writableMb], ["image", "image", "app file", "default"]);
+  assert.equal((await world.store.contentDigests()).has(image.digest), true, "it is not collected");
+
+  await world.deploy(ofImage(", args: [--year]"));
+  const second = world.mirror.workload("default", "batch")!.revision;
+  assert.ok(second.kind === "job");
+  assert.deepEqual([second.number, second.settings.command, second.settings.args], [2, ["/report"], ["--year"]]);
+  await world.deploy(ofImage(", command: [/bin/other]"));
+  const third = world.mirror.workload("default", "batch")!.revision;
+  assert.ok(third.kind === "job");
+  assert.deepEqual([third.number, third.settings.command, third.settings.args], [3, ["/bin/other"], []]);
+});
+
+test("an image that cannot be had, run or started by name is refused in words, and the job stays as it is", async () => {
+  const none = { "ebb.yaml": `jobs: { batch: { image: "registry.example.com/none:1" } }` };
+  await assert.rejects(world.deploy(none), is("deploy_refused", /batch: there is no such image/));
+  world.images.set("silent", { ...image, config: { ...image.config, entrypoint: [], command: [] } });
+  const silent = { "ebb.yaml": `jobs: { batch: { image: silent } }` };
+  await assert.rejects(world.deploy(silent), is("deploy_refused", /batch: the image does not say what is run in it/));
+  const strange: Image = { ...image, digest: `sha256:${"b".repeat(64)}` };
+  world.images.set("strange", strange);
+  const message = 'the image cannot be run: its user "x" is nobody';
+  world.loadFailures.set(strange.digest, { fault: "function", message, stack: null, hint: null });
+  await assert.rejects(
+    world.deploy({ "ebb.yaml": `jobs: { batch: { image: strange } }` }),
+    is("deploy_refused", /batch: the image cannot be run/),
+  );
+  await assert.rejects(world.deploy(ofImage(", pullSecret: NOPE")), is("deploy_refused", /needs the secret NOPE/));
+  assert.equal(world.mirror.workload("default", "batch")?.revision.number, 3);
 });
 
 test("a run of which the store did not say whether it has it is looked for later", async () => {

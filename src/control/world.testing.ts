@@ -34,7 +34,7 @@ import {
 } from "#model/workload.ts";
 import type { Change, Mirror, Mutation, RunQuery } from "#store/door.ts";
 import type { AppTools, SettledFunction } from "./app-tools.ts";
-import { settleJob } from "#app/settle-job.ts";
+import { settleImageJob, settleJob } from "#app/settle-job.ts";
 import { createControl, type ControlRoom } from "./control.ts";
 import type { ControlOptions } from "./context.ts";
 import type { DeployProgress, DeployRequest } from "./door.ts";
@@ -149,6 +149,7 @@ const double: AppTools = {
   settle,
   settleContainer,
   settleJob,
+  settleImageJob,
   recognise: async (_source, declaration) => ({ runtime: declaration.runtime ?? "node26", entry: null }),
 };
 
@@ -339,6 +340,7 @@ export async function createWorld(
       stopRun: async (id) => void effects.push(`stopped ${id}`),
     },
     fleet: {
+      prove: async ({ imageDigest }) => loadFailures.get(imageDigest) ?? null,
       check: async (revision) => {
         await world.gate;
         loads.push(revision.workload);

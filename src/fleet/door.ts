@@ -4,7 +4,7 @@ import type { Duplex } from "node:stream";
 import type { InstanceId, InvocationId } from "#model/ids.ts";
 import type { Failure, InstanceView, StartPhases } from "#model/instance.ts";
 import type { RunId } from "#model/run.ts";
-import type { JobRevision, ServingRevision, WorkloadKey } from "#model/workload.ts";
+import type { ImageJobRevision, JobRevision, ServingRevision, WorkloadKey } from "#model/workload.ts";
 import type { Exit, OneOff, OneOffResult, OutputSource, Ready, SandboxUsage, SocketReader } from "#sandbox/door.ts";
 
 /** A ready instance, as the activator uses it. */
@@ -122,6 +122,8 @@ export interface Fleet {
   check(
     revision: ServingRevision,
   ): Promise<Ready | { readonly ok: false; readonly failure: Failure; readonly output: string }>;
+  /** Makes a sandbox of a job's image, in which nothing of it runs: why that cannot be; null: it can. Unbilled. */
+  prove(revision: ImageJobRevision): Promise<Failure | null>;
   /** Waits for as long as it takes until there is room for it. */
   execute(spec: ExecutionSpec): Execution;
   /** One program of ebb's own in a sandbox of its own; unbilled. */

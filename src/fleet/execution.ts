@@ -4,7 +4,8 @@ import { EbbError } from "#model/errors.ts";
 import { newErrorId, newInstanceId, randomHex, type SandboxId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
 import { sandboxLimits } from "#model/limits.ts";
-import type { Assignment, Exit, RuntimePool } from "#sandbox/door.ts";
+import { contentDigestOf, isOfImage } from "#model/workload.ts";
+import type { Assignment, Exit, PoolKey } from "#sandbox/door.ts";
 import type { Admission } from "./admission.ts";
 import { egressClassOf, environmentOf } from "./assignment.ts";
 import type { Execution, ExecutionSpec } from "./door.ts";
@@ -117,10 +118,15 @@ export function execute(context: ExecutionContext, spec: ExecutionSpec): Executi
 const stoppedExit: Exit = { reason: "stopped", code: null, message: "ebb stopped it." };
 const stoppedFirst: Failure = { fault: "platform", message: "it was stopped before it began", stack: null, hint: null };
 
-function poolOf({ revision, memoryMb }: ExecutionSpec): RuntimePool {
+export function poolOf({ revision, memoryMb }: Pick<ExecutionSpec, "revision" | "memoryMb">): PoolKey {
+  const bounds = { memoryMb, egress: egressClassOf(revision.settings.egress), toEnd: true } as const;
+  if (isOfImage(revision)) {
+    // What nobody has said goes with the run's own memory.
+    const said = revision.settingSources.writableMb === "app file";
+    return { image: revision.imageDigest, tmpBytes: (said ? revision.settings.writableMb : memoryMb) * MiB, ...bounds };
+  }
   const { runtime } = revision.settings;
-  const egress = egressClassOf(revision.settings.egress);
-  return { runtime, memoryMb, tmpBytes: Math.min(sandboxLimits.tmpBytes, memoryMb * MiB), egress, toEnd: true };
+  return { runtime, tmpBytes: Math.min(sandboxLimits.tmpBytes, memoryMb * MiB), ...bounds };
 }
 
 function environmentOfExecution(
@@ -131,21 +137,23 @@ function environmentOfExecution(
   const url = internalUrl(credential);
   if (revision.settings.secrets.some((name) => Object.hasOwn(env, name)))
     throw new EbbError("start_failed", "a secret of the job is in the run's env too; one name has one value");
-  return { NODE_OPTIONS: nodeOptions(memoryMb), ...environmentOf(revision, secrets, url), ...env };
+  // An image is run as it is.
+  const own = isOfImage(revision) ? {} : { NODE_OPTIONS: nodeOptions(memoryMb) };
+  return { ...own, ...environmentOf(revision, secrets, url), ...env };
 }
 
 function assignmentOf(
   { revision, command }: ExecutionSpec,
   { instance, env, credential }: Pick<Assignment, "instance" | "env" | "credential">,
 ): Assignment {
-  const { project, workload, codeDigest, settings } = revision;
+  const { project, workload, settings } = revision;
   const program = { entry: null, handler: null, signature: "program", command, port: 0, probe: null } as const;
   const nothing = { check: false, loadCache: null, makeLoadCache: false, takeWithinMs: null, concurrency: 1 } as const;
   return {
     instance,
     project,
     workload,
-    codeDigest,
+    codeDigest: isOfImage(revision) ? null : contentDigestOf(revision),
     env,
     credential,
     ...program,

@@ -4,7 +4,7 @@ import type { Activator } from "#activator/door.ts";
 import { type InstanceId, type SandboxId } from "#model/ids.ts";
 import type { Failure, InstanceView } from "#model/instance.ts";
 import { sandboxLimits } from "#model/limits.ts";
-import type { ProjectQuotas, ServingRevision, WorkloadKey } from "#model/workload.ts";
+import type { ImageJobRevision, ProjectQuotas, ServingRevision, WorkloadKey } from "#model/workload.ts";
 import type { Exit, OneOff, OneOffResult, Ready } from "#sandbox/door.ts";
 import { Admission } from "./admission.ts";
 import { poolKeyOf } from "./assignment.ts";
@@ -212,6 +212,10 @@ class SandboxFleet implements Fleet {
       },
       over: (member) => this.#end(member, 0, "checked"),
     });
+  }
+
+  prove(revision: ImageJobRevision): Promise<Failure | null> {
+    return this.#programs.prove(revision);
   }
 
   execute(spec: ExecutionSpec): Execution {

@@ -136,6 +136,7 @@ export function failureOf(context: LaunchContext, error: unknown): Failed {
         message: error.message,
         stack: null,
         hint: error.kind.remedy,
+        code: error.code,
       },
     };
   const errorId = newErrorId();

@@ -1,10 +1,12 @@
 // What runs to its end and is nobody's instance: one-off programs of ebb's own, and executions of runs.
 
+import type { Failure } from "#model/instance.ts";
+import type { ImageJobRevision } from "#model/workload.ts";
 import type { OneOff, OneOffResult } from "#sandbox/door.ts";
 import type { Admission } from "./admission.ts";
 import type { Execution, ExecutionSpec } from "./door.ts";
-import { execute } from "./execution.ts";
-import type { LaunchContext } from "./launch.ts";
+import { execute, poolOf } from "./execution.ts";
+import { failureOf, type LaunchContext } from "./launch.ts";
 
 const MiB = 1024 * 1024;
 
@@ -27,10 +29,28 @@ export class Programs {
     return execution;
   }
 
-  async run(spec: OneOff): Promise<OneOffResult> {
-    const bytes = spec.pool.memoryMb * MiB;
+  run(spec: OneOff): Promise<OneOffResult> {
+    return this.#alone(spec.pool.memoryMb, () => this.#context.driver.run(spec));
+  }
+
+  prove(revision: ImageJobRevision): Promise<Failure | null> {
+    const { driver } = this.#context;
+    const { memoryMb } = revision.settings;
+    return this.#alone(memoryMb, async () => {
+      try {
+        const nobody = { done: () => undefined, exited: () => undefined };
+        await driver.stopSandbox(await driver.prepare(poolOf({ revision, memoryMb }), nobody), 0);
+        return null;
+      } catch (error) {
+        return failureOf(this.#context, error).failure;
+      }
+    });
+  }
+
+  async #alone<T>(memoryMb: number, work: () => Promise<T>): Promise<T> {
+    const bytes = memoryMb * MiB;
     await this.#admission.oneOff(bytes, false);
-    const program = this.#context.driver.run(spec).finally(() => {
+    const program = work().finally(() => {
       this.#oneOffs.delete(program);
       this.#admission.ledger.give(null, bytes, false);
       this.#admission.freed();

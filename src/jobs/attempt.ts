@@ -9,6 +9,7 @@ import type { InvocationId } from "#model/ids.ts";
 import { jobLimits } from "#model/limits.ts";
 import type { Outcome } from "#model/invocation.ts";
 import type { Run, Task } from "#model/run.ts";
+import { withMemory } from "#model/workload.ts";
 import type { Exit, SandboxUsage } from "#sandbox/door.ts";
 import type { Ending } from "./decide.ts";
 import type { ResultReader, Results } from "./results.ts";
@@ -111,7 +112,7 @@ export class Attempt {
     await Promise.resolve();
     const instance = meter.instance({
       id: this.execution.instance,
-      revision: { ...revision, settings: { ...revision.settings, memoryMb: memoryMbOf(this.#run) } },
+      revision: withMemory(revision, memoryMbOf(this.#run)),
       usage: () => usageOf(this.execution, already, ended),
     });
     const marked = instance.begin({

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import type { ErrorCode } from "#model/errors.ts";
 import { jobLimits } from "#model/limits.ts";
 import { hasEnded, type Run } from "#model/run.ts";
 import type { JobSettings } from "#model/workload.ts";
@@ -32,10 +33,11 @@ function story(run: Run, events: readonly TaskEvent[]): Run {
   return at;
 }
 
-const notStarted = (fault: "function" | "platform"): TaskEvent => ({
+const notStarted = (fault: "function" | "platform", code?: ErrorCode): TaskEvent => ({
   kind: "failed_to_start",
   fault,
   message: "words",
+  ...(code && { code }),
   chance: 1,
 });
 
@@ -61,6 +63,8 @@ const table: ReadonlyArray<
   ["a start that its author can mend", {}, [notStarted("function")], "failed", "not_started"],
   ["a start that the platform failed", {}, [notStarted("platform")], "queued", "not_started"],
   ["starts that the platform keeps failing", {}, Array.from({ length: jobLimits.platformTries }, () => notStarted("platform")), "failed", "not_started"],
+  ["an image that cannot be run", { retries: 1 }, [notStarted("function", "image_refused")], "retrying", "invalid_image"],
+  ["an image that has gone", {}, [notStarted("platform", "image_not_found")], "failed", "image_not_found"],
   ["no memory yet", {}, [{ kind: "held", why: "capacity" }], "queued", "capacity"],
   ["a quota", {}, [{ kind: "held", why: "over_quota" }], "queued", "over_quota"],
 ]; // prettier-ignore
@@ -130,7 +134,7 @@ const anyEvent: fc.Arbitrary<TaskEvent> = fc.oneof(
     }),
     chance: fc.constant(0.5),
   }),
-  fc.constantFrom(notStarted("function"), notStarted("platform")),
+  fc.constantFrom(notStarted("function"), notStarted("platform"), notStarted("platform", "image_not_found")),
 );
 const anyStep = fc.oneof(
   { weight: 8, arbitrary: fc.tuple(fc.nat(2), anyEvent) },

@@ -1,5 +1,6 @@
 // Decides where a run goes from here: pure. Every answer is a new run, and each task in it says why it is where it is.
 
+import type { ErrorCode } from "#model/errors.ts";
 import type { InstanceId, InvocationId } from "#model/ids.ts";
 import { jobLimits } from "#model/limits.ts";
 import { hasEnded, type Run, type RunId, type RunOverrides, type RunReason, type Task } from "#model/run.ts";
@@ -34,6 +35,7 @@ export type TaskEvent =
       readonly kind: "failed_to_start";
       readonly fault: "function" | "platform";
       readonly message: string;
+      readonly code?: ErrorCode;
       readonly chance: number;
     };
 
@@ -179,11 +181,13 @@ function failed(run: Run, task: Task, reason: RunReason, message: string, chance
 function failedToStart(
   run: Run,
   task: Task,
-  { fault, message, chance }: Extract<TaskEvent, { kind: "failed_to_start" }>,
+  { fault, message, code, chance }: Extract<TaskEvent, { kind: "failed_to_start" }>,
   nowMs: number,
 ): Task {
   if (task.state === "stopping") return ended(task, "stopped", "stopped", task.message ?? message, nowMs);
-  if (fault === "function") return failed(run, task, "not_started", message, chance, nowMs);
+  const why = code === "image_refused" ? "invalid_image" : code === "image_not_found" ? code : "not_started";
+  // An image that has gone comes back by a deploy alone.
+  if (fault === "function" || why === "image_not_found") return failed(run, task, why, message, chance, nowMs);
   const platformFailures = task.platformFailures + 1;
   if (platformFailures >= jobLimits.platformTries)
     return ended({ ...task, platformFailures }, "failed", "not_started", message, nowMs);

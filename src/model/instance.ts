@@ -1,5 +1,6 @@
 // One running copy of a revision, as the rest of ebb sees it.
 
+import type { ErrorCode } from "./errors.ts";
 import type { InstanceId } from "./ids.ts";
 import type { Isolation } from "./workload.ts";
 
@@ -26,6 +27,8 @@ export interface Failure {
   readonly message: string;
   readonly stack: string | null;
   readonly hint: string | null;
+  /** Of the catalogue, where it is of it. */
+  readonly code?: ErrorCode;
 }
 
 /** Names and totals of a start, in milliseconds, in the order they happened. */

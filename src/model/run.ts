@@ -12,7 +12,8 @@ export type EndState = "succeeded" | "failed" | "stopped" | "interrupted";
 
 /**
  * Why it is where it is. error: it ended by itself, and not with 0. interrupted: the platform ended it. not_started: it could not be
- * started. capacity, over_quota: there is no room for it yet.
+ * started. image_not_found, invalid_image: nor can it, for its image is not on the machine any more, or cannot be run. capacity,
+ * over_quota: there is no room for it yet.
  */
 export type RunReason =
   | "error"
@@ -21,6 +22,8 @@ export type RunReason =
   | "stopped"
   | "interrupted"
   | "not_started"
+  | "image_not_found"
+  | "invalid_image"
   | "capacity"
   | "over_quota";
 

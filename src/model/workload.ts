@@ -80,13 +80,11 @@ export interface ContainerSettings extends WorkloadSettings, ServingSettings {
   readonly writableMb: number;
 }
 
-/** What a run of it is. The root is that of a runtime, with the code in it. */
+/** What a run of it is. */
 export interface JobSettings extends WorkloadSettings {
-  /** Which interpreters are there; the command says which one it wants. */
-  readonly runtime: RuntimeName;
-  /** Program and arguments, relative to the code. */
+  /** Program and arguments: relative to the code; or the image's entrypoint, or what is said in its place. */
   readonly command: readonly string[];
-  /** Behind the command; a run may have others. */
+  /** Behind the command; a run may have others. With an image: its command, or what is said in its place. */
   readonly args: readonly string[];
   /** Attempts after the first that failed, of each task. */
   readonly retries: number;
@@ -94,6 +92,19 @@ export interface JobSettings extends WorkloadSettings {
   readonly parallelism: number;
   /** What the platform interrupted is started again, without using a retry. */
   readonly rerunOnInterrupt: boolean;
+}
+
+/** Its root is that of a runtime, with the code in it. */
+export interface CodeJobSettings extends JobSettings {
+  /** Which interpreters are there; the command says which one it wants. */
+  readonly runtime: RuntimeName;
+}
+
+/** Its root is an image's. */
+export interface ImageJobSettings extends JobSettings {
+  /** As a container's. */
+  readonly image: string;
+  readonly writableMb: number;
 }
 
 /** Where an effective setting comes from, for `ebb show`. */
@@ -131,10 +142,17 @@ export interface ContainerRevision extends RevisionOf<"container", ContainerSett
   readonly imageDigest: string;
 }
 
-export interface JobRevision extends RevisionOf<"job", JobSettings> {
+export interface CodeJobRevision extends RevisionOf<"job", CodeJobSettings> {
   /** As a function's, and built the same way. */
   readonly codeDigest: string;
 }
+
+export interface ImageJobRevision extends RevisionOf<"job", ImageJobSettings> {
+  /** As a container's. */
+  readonly imageDigest: string;
+}
+
+export type JobRevision = CodeJobRevision | ImageJobRevision;
 
 /** What is called, and scales by its calls. */
 export type ServingRevision = FunctionRevision | ContainerRevision;
@@ -158,7 +176,19 @@ export function scalesByUse(scaling: Scaling | undefined): scaling is Exclude<Sc
 
 /** What it is made of, by its content: code or image. What some revision names is kept. */
 export function contentDigestOf(revision: Revision): string {
-  return revision.kind === "container" ? revision.imageDigest : revision.codeDigest;
+  return isOfImage(revision) ? revision.imageDigest : revision.codeDigest;
+}
+
+/** A run may have other memory than its job. */
+export function withMemory(revision: JobRevision, memoryMb: number): JobRevision {
+  return isOfImage(revision)
+    ? { ...revision, settings: { ...revision.settings, memoryMb } }
+    : { ...revision, settings: { ...revision.settings, memoryMb } };
+}
+
+/** Its root is an image's, and no code of ours is in it. */
+export function isOfImage(revision: Revision): revision is ContainerRevision | ImageJobRevision {
+  return "imageDigest" in revision;
 }
 
 export interface Workload extends WorkloadKey {

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { RunOptions, RunRow } from "#client/client.ts";
 import { installation } from "#config.ts";
+import { imageOf, layerOf, writeLayout } from "#images/images.testing.ts";
 import { folderOf, startDaemon, type Daemon } from "./fixture.ts";
 
 const settings = "source: ./src, memoryMb: 64, egress: none";
@@ -46,6 +47,12 @@ trap 'exit 143' TERM
 while :; do sleep 0.1; done
 `,
 });
+/** What an image's program is told, and that its files are its user's to write. */
+const batch = `#!/bin/sh
+echo kept >note && cat note
+printf '[%s] ' "$@" >args
+echo "$(id -u) $(id -g) $(pwd) $MODE $LEVEL $(cat args)$EBB_JOB_INDEX of $EBB_JOB_COUNT" >/ebb/result
+`;
 const executable = async (): Promise<void> => {
   const { chmod } = await import("node:fs/promises");
   for (const name of readdirSync(`${app}/src`)) await chmod(`${app}/src/${name}`, 0o755);
@@ -170,6 +177,84 @@ test("the example renders a real PDF, whose table of offsets is right", async ()
   const text = execFileSync("/usr/bin/pdftotext", ["-", "-"], { input: bytes, encoding: "utf8" });
   assert.match(text, /Orders of 2026-11[^]*2026-11-30/);
 });
+
+const noImages = ["/usr/bin/skopeo", "/bin/busybox"].find((path) => !existsSync(path));
+
+test(
+  "an image runs to its end as it says itself: its program, user, folder and files",
+  { skip: noImages ?? false },
+  async () => {
+    const programs = ["sh", "id", "cat"].map(
+      (name) => ({ name: `bin/${name}`, type: "symlink", linkname: "busybox" }) as const,
+    );
+    const layer = await layerOf([
+      { name: "bin/busybox", mode: 0o755, content: readFileSync("/bin/busybox") },
+      ...programs,
+      { name: "etc/passwd", content: "root:x:0:0::/root:/bin/sh\nbatch:x:101:102::/srv:/bin/sh\n" },
+      { name: "srv/", type: "directory", mode: 0o755, uid: 101, gid: 102 },
+      { name: "bin/batch", mode: 0o755, content: batch },
+    ]);
+    const said = {
+      User: "batch",
+      WorkingDir: "/srv",
+      Entrypoint: ["batch"],
+      Cmd: ["from", "image"],
+      Env: ["MODE=image"],
+    };
+    const job = "image: ./image, memoryMb: 64, egress: none";
+    const images = folderOf({
+      "ebb.yaml": `jobs:
+  batch: { ${job}, env: { LEVEL: info }, parallelism: 2 }
+  other: { ${job}, command: [no-such-program] }
+  forbidden: { ${job}, command: [/etc/passwd] }
+  hoard: { ${job}, command: [sh, -c, "cat /dev/zero >/srv/all"] }
+  full: { ${job}, writableMb: 4, command: [sh, -c, "cat /dev/zero >/srv/all"] }
+`,
+    });
+    writeLayout(join(images, "image"), imageOf([layer], { config: said }));
+    try {
+      const deployed = await daemon.ebb(["deploy", images]);
+      assert.equal(deployed.code, 0, deployed.stderr);
+      assert.match(
+        deployed.stdout,
+        /^batch {6}job {2}\.\/image@sha256:[0-9a-f]{12} \(batch from image\) {3}r1 \(new\)/m,
+      );
+      const [run, over, other, forbidden, hoard, full] = await Promise.all([
+        runOf("batch"),
+        runOf("batch", { args: ["a b", "$x"], env: { MODE: "run" }, parallelism: 1 }),
+        ...["other", "forbidden", "hoard", "full"].map((name) => runOf(name)),
+      ]);
+      assert.deepEqual([run.state, over.state], ["succeeded", "succeeded"], `${run.message} ${over.message}`);
+      assert.equal(await resultOf(run.id, 1), "101 102 /srv image info [from] [image] 1 of 2\n");
+      assert.equal(await resultOf(over.id), "101 102 /srv run info [a b] [$x] 0 of 1\n");
+      const lines = await daemon.client.logs("default", { run: over.id });
+      assert.deepEqual(lines.map(({ message }) => message), ["kept"]); // prettier-ignore
+      const record = await daemon.client.invocation("default", over.tasks[0]!.invocation!);
+      assert.deepEqual([record.outcome, record.memoryMb, record.trigger], ["ok", 64, "manual"]);
+
+      assert.deepEqual([other?.state, other?.reason, other?.exitCode], ["failed", "error", 127]);
+      assert.match(other?.message ?? "", /command was not found/);
+      assert.equal(forbidden?.exitCode, 126);
+      assert.match(forbidden?.message ?? "", /command cannot be executed/);
+      assert.deepEqual([hoard?.state, hoard?.reason], ["failed", "memory"]);
+      assert.deepEqual([full?.state, full?.reason, full?.exitCode], ["failed", "error", 1]);
+
+      const shown = await daemon.client.workloads.show("default", "batch");
+      assert.deepEqual([shown.kind, shown.runtime, shown.image], ["job", null, "./image"]);
+      assert.deepEqual(shown.settings["args"], { value: ["from", "image"], source: "image" });
+
+      writeLayout(join(images, "image"), imageOf([layer], { config: { ...said, User: "nobody-known" } }));
+      const refused = await daemon.ebb(["deploy", images]);
+      assert.equal(refused.code, 1);
+      assert.match(
+        refused.stderr,
+        /^batch: the image cannot be run: .*"nobody-known", who is not in its \/etc\/passwd/,
+      );
+    } finally {
+      await rm(images, { recursive: true });
+    }
+  },
+);
 
 test("one that ignores SIGTERM and forks away is gone at its timeout, and nothing of it is left", async () => {
   const run = await runOf("stubborn");

@@ -31,6 +31,9 @@ export function runJob(
     const clash = revision.settings.secrets.find((one) => Object.hasOwn(overrides.env, one));
     if (clash !== undefined)
       throw new EbbError("bad_request", `env: ${clash} is a secret of ${name}; one name has one value`);
+    const words = [...revision.settings.command, ...(overrides.args ?? revision.settings.args)];
+    if (words.length === 0)
+      throw new EbbError("bad_request", `args: the image of ${name} has no entrypoint; say what is to be run`);
     const run = context.jobs.make({ revision, overrides, createdBy: identity.name });
     // Accepted is what is on the disk.
     const change = {

@@ -5,7 +5,7 @@ import type { Identity } from "#model/access.ts";
 import { EbbError } from "#model/errors.ts";
 import { accessLimits, deployLimits } from "#model/limits.ts";
 import { defaultProject } from "#model/names.ts";
-import { servingOf, type Project, type Revision, type Workload } from "#model/workload.ts";
+import { isOfImage, servingOf, type Project, type Revision, type Workload } from "#model/workload.ts";
 import type { Mutation } from "#store/door.ts";
 import { checkProjectName, checkWorkloadName, command, type Audit } from "../command.ts";
 import type { Context } from "../context.ts";
@@ -50,8 +50,7 @@ export async function deploy(
         const done = await context.changes.run(project, () =>
           switchTo(context, identity, project, revisions, request.prune, audit),
         );
-        const sources = new Map([...declared.functions, ...declared.jobs].map((one) => [one.name, one.source]));
-        for (const { name, from } of declared.containers) if (from.kind !== "registry") sources.set(name, from.path);
+        const sources = sourcesOf(declared);
         const results: DeployResult[] = [];
         for (const result of done.results) results.push({ ...result, source: sources.get(result.workload) ?? "." });
         const { kept, keptMore } = declared.app ? keptIn(context, project, namesOf(declared)) : nothingKept;
@@ -181,6 +180,15 @@ async function switchTo(
   };
 }
 
+/** Where in what was sent each of them is; an image of a registry is not in it. */
+function sourcesOf({ functions, containers, jobs }: Declared): ReadonlyMap<string, string> {
+  const sources = new Map<string, string>();
+  for (const one of [...functions, ...containers, ...jobs])
+    if ("source" in one) sources.set(one.name, one.source);
+    else if (one.from.kind !== "registry") sources.set(one.name, one.from.path);
+  return sources;
+}
+
 function namesOf({ functions, containers, jobs }: Declared): readonly string[] {
   return [...functions, ...containers, ...jobs].map(({ name }) => name);
 }
@@ -274,8 +282,9 @@ function whatRuns(revision: Revision) {
     return { ...nothing, kind, image: settings.image, imageDigest, command };
   }
   if (revision.kind === "job") {
-    const { runtime, args } = revision.settings;
-    return { ...nothing, kind: revision.kind, runtime, command: [...revision.settings.command, ...args] };
+    const whole = { kind: revision.kind, command: [...revision.settings.command, ...revision.settings.args] };
+    if (!isOfImage(revision)) return { ...nothing, ...whole, runtime: revision.settings.runtime };
+    return { ...nothing, ...whole, image: revision.settings.image, imageDigest: revision.imageDigest };
   }
   const { runtime, entry, handler, signature } = revision.settings;
   return { ...nothing, kind: revision.kind, runtime, entry, handler, signature, command };

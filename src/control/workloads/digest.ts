@@ -1,7 +1,7 @@
 // What makes two deploys the same: the code as it runs, and the settings as they were asked for.
 
 import { createHash } from "node:crypto";
-import type { SettledContainer, SettledFunction, SettledJob } from "../app-tools.ts";
+import type { SettledContainer, SettledFunction, SettledImageJob, SettledJob } from "../app-tools.ts";
 
 /**
  * sha256 over code and settings. Taken before the code is loaded, so that an unchanged deploy loads nothing: what only loading
@@ -26,6 +26,10 @@ export function containerDigest(imageDigest: string, { settings }: SettledContai
 /** A job's: nothing of it is loaded. */
 export function jobDigest(codeDigest: string, { settings }: SettledJob): string {
   return hashed({ kind: "job", codeDigest, settings });
+}
+
+export function imageJobDigest(imageDigest: string, { settings }: SettledImageJob): string {
+  return hashed({ kind: "job", imageDigest, settings });
 }
 
 function hashed(of: unknown): string {

@@ -1,37 +1,58 @@
-// From a declared job to a revision that may run: settings and code. There is nothing to load: whether it works, its runs tell.
+// From a declared job to a revision that may run: settings, and code or an image. Nothing of it is run: whether it works, its runs tell.
 
 import { lstat } from "node:fs/promises";
 import { join } from "node:path";
-import type { JobDeclaration } from "#app/door.ts";
+import type { CodeJobDeclaration, ImageJobDeclaration, JobDeclaration } from "#app/door.ts";
 import { EbbError } from "#model/errors.ts";
-import type { JobRevision } from "#model/workload.ts";
+import { jobDefaults } from "#model/limits.ts";
+import type { ImageJobRevision, JobRevision, JobSettings } from "#model/workload.ts";
 import type { SettledJob } from "../app-tools.ts";
 import type { Context } from "../context.ts";
-import { jobDigest } from "./digest.ts";
+import { imageJobDigest, jobDigest } from "./digest.ts";
+import { fetchImage, imagesOf } from "./fetch-image.ts";
 import { checkEgress, checkIsolation, checkName, checkQuota, checkSecrets } from "./plan-checks.ts";
 import type { DeployFrame } from "./plan.ts";
+import { problemOfCheck, type DeployProblem } from "./refusal.ts";
 
-export interface SettledJobDeclaration {
-  readonly declaration: JobDeclaration;
-  readonly settled: SettledJob;
-}
-
-export async function settleJob(
+/** What can be said before anything is built or fetched; and then the rest. null: its problem has been noted. */
+export async function settleAnyJob(
   context: Context,
   frame: DeployFrame,
   declaration: JobDeclaration,
-): Promise<SettledJobDeclaration> {
-  const { project } = frame;
+  problems: DeployProblem[],
+): Promise<() => Promise<JobRevision | null>> {
+  if ("source" in declaration) return settleJob(context, frame, declaration);
+  const { name, memoryMb = jobDefaults.memoryMb, pullSecret, secrets = [], egress = "internet" } = declaration;
+  const wanted = pullSecret === undefined ? secrets : [...secrets, pullSecret];
+  imagesOf(context, `${name}: a job of an image`);
+  checkJob(context, frame, name, { secrets: wanted, egress, memoryMb: frame.flags.memoryMb ?? memoryMb });
+  return () => planImageJob(context, frame, declaration, problems);
+}
+
+async function settleJob(
+  context: Context,
+  frame: DeployFrame,
+  declaration: CodeJobDeclaration,
+): Promise<() => Promise<JobRevision>> {
   const { name } = declaration;
-  checkName(name, project.name);
   const settled = context.app.settleJob({ declaration, flags: frame.flags, isolation: context.isolation });
-  const { secrets, egress, memoryMb, command } = settled.settings;
-  checkSecrets(context, project.name, name, secrets);
+  const { command } = settled.settings;
+  checkJob(context, frame, name, settled.settings);
   checkIsolation(context, name, settled.settings);
+  await checkProgram(join(frame.upload.folder, declaration.source), command[0] ?? "", name);
+  return () => loadJob(context, frame, { declaration, settled });
+}
+
+function checkJob(
+  context: Context,
+  { project }: DeployFrame,
+  name: string,
+  { secrets, egress, memoryMb }: Pick<JobSettings, "secrets" | "egress" | "memoryMb">,
+): void {
+  checkName(name, project.name);
+  checkSecrets(context, project.name, name, secrets);
   checkEgress(name, egress, project);
   checkQuota(project, { memoryMb, min: 0 });
-  await checkProgram(join(frame.upload.folder, declaration.source), command[0] ?? "", name);
-  return { declaration, settled };
 }
 
 /** One that is named by its path in the code; others are looked up where it runs. */
@@ -44,12 +65,11 @@ async function checkProgram(folder: string, program: string, name: string): Prom
     throw new EbbError("deploy_refused", `command: ${program} is not executable; chmod +x it, or name its interpreter`);
 }
 
-export async function loadJob(
+async function loadJob(
   context: Context,
   frame: DeployFrame,
-  { declaration, settled }: SettledJobDeclaration,
+  { declaration, settled }: { readonly declaration: CodeJobDeclaration; readonly settled: SettledJob },
 ): Promise<JobRevision> {
-  const project = frame.project.name;
   const workload = declaration.name;
   const { progress } = frame;
   progress({ step: "building", workload });
@@ -59,16 +79,51 @@ export async function loadJob(
   await context.interpreters.provide(runtime, (what) => progress({ step: "fetching", workload, what }));
   progress({ step: "checked", workload, runtime, entry: null, handler: null, signature: "program" });
   return {
-    project,
-    workload,
-    kind: "job",
-    number: (context.mirror.workload(project, workload)?.workload.current ?? 0) + 1,
+    ...headOf(context, frame, workload),
     codeDigest: code.digest,
     digest: jobDigest(code.digest, settled),
     settings: settled.settings,
     settingSources: settled.sources,
-    createdMs: context.clock.wallMs(),
-    createdBy: frame.createdBy,
-    gitCommit: frame.gitCommit,
   };
+}
+
+async function planImageJob(
+  context: Context,
+  frame: DeployFrame,
+  declaration: ImageJobDeclaration,
+  problems: DeployProblem[],
+): Promise<JobRevision | null> {
+  const workload = declaration.name;
+  const { flags, progress, project } = frame;
+  const image = await fetchImage(context, frame, declaration);
+  const { isolation } = context;
+  const settled = context.app.settleImageJob({ declaration, flags, config: image.config, isolation });
+  const revision: ImageJobRevision = {
+    ...headOf(context, frame, workload),
+    imageDigest: image.digest,
+    digest: imageJobDigest(image.digest, settled),
+    settings: settled.settings,
+    settingSources: settled.sources,
+  };
+  if (context.mirror.workload(project.name, workload)?.revision.digest !== revision.digest) {
+    progress({ step: "checking", workload });
+    const failure = await context.fleet.prove(revision);
+    // Not its author's to mend: the platform's failure is never told as the image's.
+    if (failure?.fault === "platform") throw new EbbError("internal", failure.message);
+    if (failure !== null) {
+      problems.push(problemOfCheck(workload, ".", failure, ""));
+      return null;
+    }
+  }
+  progress({ step: "checked", workload, runtime: null, entry: null, handler: null, signature: null });
+  return revision;
+}
+
+function headOf(
+  { mirror, clock }: Context,
+  { project: { name: project }, createdBy, gitCommit }: DeployFrame,
+  workload: string,
+) {
+  const number = (mirror.workload(project, workload)?.workload.current ?? 0) + 1;
+  return { project, workload, kind: "job", number, createdMs: clock.wallMs(), createdBy, gitCommit } as const;
 }

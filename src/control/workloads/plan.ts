@@ -13,7 +13,7 @@ import type { DeployProgress } from "../door.ts";
 import { declared as isDeclared, functionDigest } from "./digest.ts";
 import { checkContainer, planContainer } from "./plan-container.ts";
 import { checkEgress, checkIsolation, checkName, checkQuota, checkSecrets } from "./plan-checks.ts";
-import { loadJob, settleJob } from "./plan-job.ts";
+import { settleAnyJob } from "./plan-job.ts";
 import type { Declared } from "./read-upload.ts";
 import { problemOfCheck, problemOfError, refusal, type DeployProblem } from "./refusal.ts";
 
@@ -65,10 +65,7 @@ export async function planRevisions(
     })),
     ...declared.jobs.map((declaration) => ({
       name: declaration.name,
-      settle: async () => {
-        const settled = await settleJob(context, frame, declaration);
-        return () => loadJob(context, frame, settled);
-      },
+      settle: () => settleAnyJob(context, frame, declaration, problems),
     })),
   ];
   // Cheap checks of all of them before anything is built or fetched.

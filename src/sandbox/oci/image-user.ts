@@ -81,7 +81,7 @@ function quoted(text: string): string {
 }
 
 function refused(why: string): EbbError {
-  return new EbbError("start_failed", `the image cannot be run: ${why}`);
+  return new EbbError("image_refused", `the image cannot be run: ${why}`);
 }
 
 function linesOf(text: string | null): string[][] {

@@ -389,6 +389,22 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
     await assert.rejects(prepare(driver, poolOf(imageOf([base]))), /is not on this machine any more/);
   });
 
+  test("one that is to leave a result is refused where that cannot be: what is mounted would go where a link leads", async () => {
+    const file = image({ ...serve, ebb: "mine" });
+    await assert.rejects(
+      prepare(driver, poolOf(file, { toEnd: true })),
+      /cannot be run: the image's \/ebb is no folder/,
+    );
+    const link = image({ ...serve, ebb: "-> /etc" });
+    await assert.rejects(
+      prepare(driver, poolOf(link, { toEnd: true })),
+      /cannot be run: the image's \/ebb is no folder/,
+    );
+    const folder = image({ ...serve, "ebb/result/x": "mine" });
+    await assert.rejects(prepare(driver, poolOf(folder, { toEnd: true })), /the image's \/ebb\/result is no file/);
+    await driver.stopSandbox((await prepare(driver, poolOf(link))).id, 0);
+  });
+
   test("more than its memory ends it alone, and what it wrote to files counts", async () => {
     const sandbox = await start(image(serve), {}, { memoryMb: 96, tmpBytes: 256 * MiB });
     await get(

@@ -2,7 +2,7 @@
 
 import { constants } from "node:fs";
 import { lstat, mkdir, open } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { Image } from "#images/door.ts";
 import { errnoOf } from "#lib/errno.ts";
 import { EbbError } from "#model/errors.ts";
@@ -10,7 +10,7 @@ import { newSandboxId } from "#model/ids.ts";
 import { sandboxLimits } from "#model/limits.ts";
 import type { Make, Spawner } from "#spawner/door.ts";
 import type { Assignment } from "../door.ts";
-import { hostname, idRangeSize } from "./config.ts";
+import { hostname, idRangeSize, resultPath } from "./config.ts";
 import { readUser, type ImageUser } from "./image-user.ts";
 import { programOrder } from "./program.ts";
 import { emptyLayer } from "./roots.ts";
@@ -40,16 +40,17 @@ export class ImageStarts {
     this.#options = options;
   }
 
-  /** `hostId`: ids that nobody else has meanwhile. */
-  async of(digest: string, hostId: number): Promise<ImageStart> {
+  /** `hostId`: ids that nobody else has meanwhile. `toEnd`: it is to leave a result. */
+  async of(digest: string, hostId: number, toEnd: boolean): Promise<ImageStart> {
     const image = this.#options.imageOf(digest);
     if (image === null)
-      throw new EbbError("internal", `The image ${digest} is not on this machine any more. Deploy it again.`);
-    let user = this.#users.get(digest);
+      throw new EbbError("image_not_found", `The image ${digest} is not on this machine any more. Deploy it again.`);
+    const looked = toEnd ? `${digest} to its end` : digest;
+    let user = this.#users.get(looked);
     if (user === undefined) {
-      user = this.#look(image, hostId);
-      this.#users.set(digest, user);
-      user.catch(() => this.#users.delete(digest));
+      user = this.#look(image, hostId, toEnd);
+      this.#users.set(looked, user);
+      user.catch(() => this.#users.delete(looked));
     }
     return { image, user: await user, waiter: await this.waiter() };
   }
@@ -79,11 +80,11 @@ export class ImageStarts {
   }
 
   /** In a root of its own, in which nothing runs. */
-  async #look(image: Image, hostId: number): Promise<ImageUser> {
+  async #look(image: Image, hostId: number, toEnd: boolean): Promise<ImageUser> {
     const { spawner, runDir } = this.#options;
     const owner = newSandboxId();
     const folder = join(runDir, "sandboxes", owner);
-    const root = imageRoot({ image, hostId, folder, bytes: lookBytes, nameserver: null, address: null });
+    const root = imageRoot({ image, hostId, folder, bytes: lookBytes, nameserver: null, address: null, toEnd });
     try {
       await spawner.make({
         owner,
@@ -99,7 +100,7 @@ export class ImageStarts {
       const words = error instanceof Error ? /the image's \/\S+ is no (?:folder|file)/.exec(error.message) : null;
       throw words === null
         ? error
-        : new EbbError("start_failed", `the image cannot be run: ${words[0]}`, { cause: error });
+        : new EbbError("image_refused", `the image cannot be run: ${words[0]}`, { cause: error });
     } finally {
       await spawner.unmake(owner);
     }
@@ -125,8 +126,10 @@ export function imageRoot(options: {
   /** null: there is no network. */
   readonly nameserver: string | null;
   readonly address: string | null;
+  /** It is to leave a result: where that is mounted there must be something. */
+  readonly toEnd: boolean;
 }): Extract<Make, { kind: "image" }> {
-  const { image, hostId, folder, bytes, nameserver, address } = options;
+  const { image, hostId, folder, bytes, nameserver, address, toEnd } = options;
   return {
     kind: "image",
     layers: image.layers,
@@ -134,12 +137,13 @@ export function imageRoot(options: {
     bytes,
     folder: join(folder, "image"),
     root: "root",
-    folders: ["proc", "dev", "etc"],
+    folders: ["proc", "dev", "etc", ...(toEnd ? [dirname(resultPath).slice(1)] : [])],
     workingDirectory: image.config.workingDirectory,
     files: [
       { path: "etc/resolv.conf", text: nameserver === null ? "" : `nameserver ${nameserver}\n` },
       { path: "etc/hosts", text: `127.0.0.1 localhost\n${address ?? "127.0.0.1"} ${hostname}\n` },
       { path: "etc/hostname", text: `${hostname}\n` },
+      ...(toEnd ? [{ path: resultPath.slice(1), text: "" }] : []),
     ],
   };
 }
@@ -169,7 +173,7 @@ async function refusePreload(root: string): Promise<void> {
   const found = await lstat(join(root, "etc", "ld.so.preload")).catch(() => null);
   if (found === null || (found.isFile() && found.size === 0)) return;
   throw new EbbError(
-    "start_failed",
+    "image_refused",
     "the image cannot be run: it has /etc/ld.so.preload, which every program would load; name it in LD_PRELOAD instead",
   );
 }
@@ -192,7 +196,7 @@ async function readPlain(root: string, path: readonly string[]): Promise<string 
     const found = await file.stat();
     if (!found.isFile()) return null;
     if (found.size > sandboxLimits.accountsBytes)
-      throw new EbbError("start_failed", `the image cannot be run: its /${path.join("/")} is too large`);
+      throw new EbbError("image_refused", `the image cannot be run: its /${path.join("/")} is too large`);
     const buffer = Buffer.alloc(sandboxLimits.accountsBytes);
     const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
     return buffer.toString("utf8", 0, bytesRead);

@@ -169,7 +169,7 @@ export class OciDriver implements SandboxDriver {
 
   async prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId> {
     const startedMs = performance.now();
-    const toEnd = !("image" in pool) && pool.toEnd === true;
+    const toEnd = pool.toEnd === true;
     const program = "image" in pool || pool.runtime === "custom" || toEnd;
     const args = await this.#argsOf(pool);
     const env = "image" in pool ? {} : baseEnv;
@@ -200,7 +200,7 @@ export class OciDriver implements SandboxDriver {
       return { kind: "runtime", path };
     }
     const nameserver = this.#options.network?.gateway ?? null;
-    return { kind: "image", nameserver, ...(await this.#images.of(pool.image, hostId)) };
+    return { kind: "image", nameserver, ...(await this.#images.of(pool.image, hostId, pool.toEnd === true)) };
   }
 
   /** Starts a sandbox that is nobody's instance. */

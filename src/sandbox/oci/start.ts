@@ -94,7 +94,9 @@ export function planStart(options: {
       { kind: "folder", path: outputFolder, mode: 0o700 },
       { kind: "folder", path: codeTarget, mode: 0o755 },
       { kind: "file", path: join(folder, "config.json"), text: JSON.stringify(config), mode: 0o600 },
-      ...(root.kind === "image" ? [imageRoot({ ...root, hostId, folder, bytes: tmpBytes, address })] : []),
+      ...(root.kind === "image"
+        ? [imageRoot({ ...root, hostId, folder, bytes: tmpBytes, address, toEnd: result !== null })]
+        : []),
       ...[input, output.stdout, output.stderr, output.frames, result]
         .filter((path) => path !== null)
         .map((path) => ({ kind: "fifo" as const, path, uid })),
