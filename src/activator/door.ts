@@ -15,7 +15,7 @@ export interface RequestBody {
   /** So much of others is held already that this one should not wait; where it is missing it holds nothing. */
   readonly crowded?: boolean;
   /** Starts the flow, once. */
-  read(sink: { data(chunk: Uint8Array): boolean; end(): void; failed(error: Error): void }): void;
+  read(sink: { data(chunk: Uint8Array): boolean; end(trailers?: FlatHeaders): void; failed(error: Error): void }): void;
   /** After `data` answered false: go on. */
   resume(): void;
   /** Nobody wants the rest. May come at any time, and more than once. */
@@ -52,6 +52,8 @@ export interface ReplyHead {
   /** From hand-over to this head. */
   readonly execMs: number;
   readonly cold: boolean;
+  /** Trailers may follow the body. */
+  readonly trails?: boolean;
 }
 
 /**
@@ -64,7 +66,7 @@ export interface ReplySink {
   head(head: ReplyHead): void;
   /** False: full; the activator waits for `drained` of its Invocation. */
   data(chunk: Uint8Array): boolean;
-  end(): void;
+  end(trailers?: FlatHeaders): void;
   /** An EbbError before the head has gone out is the answer; after it, the connection is cut. */
   failed(error: Error, headSent: boolean): void;
   /** The instance answered 101: both sides are joined from here by `socket`, which is paused. */

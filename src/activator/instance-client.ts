@@ -1,9 +1,34 @@
-// The connections to one instance: the most recently used one first, and none beyond what the instance said it keeps.
+// The connections to one instance, and what is asked of them whichever HTTP they speak. Those of HTTP/1.1: the most recently used one
+// first, and none beyond what the instance said it keeps.
 
 import type { Duplex } from "node:stream";
 import type { Clock } from "#model/clock.ts";
 import type { SocketReader } from "#sandbox/door.ts";
-import { InstanceConnection, type ConnectionKeeper } from "./instance-connection.ts";
+import type { Call } from "./door.ts";
+import { InstanceConnection, type ConnectionKeeper, type InstanceExchange } from "./instance-connection.ts";
+import { requestHead, type RequestHead } from "./request-head.ts";
+
+/** An exchange under way, as the invocation sees it. */
+export interface InstanceStream {
+  /** The exchange takes data again. */
+  resume(): void;
+  /** Ends it at once; the exchange hears nothing more. */
+  cut(): void;
+  /** Says that nobody wants the answer, but goes on listening. */
+  halfClose(): void;
+}
+
+/** How calls get to one instance. */
+export interface InstanceClient {
+  /** `deadlineMs`: what remains of the workload's timeout. */
+  headOf(call: Call, deadlineMs: number): RequestHead;
+  /** `fresh`: by a connection that has carried nothing. */
+  send(exchange: InstanceExchange, call: Call, head: RequestHead, nowUs: number, fresh: boolean): InstanceStream;
+  /** The instance takes nothing new: what is under way ends by itself. */
+  closeIdle(): void;
+  /** Nothing of the instance is left. */
+  close(): void;
+}
 
 // A server that says nothing about how long it keeps a connection: shorter than the usual five seconds.
 const silentKeepAliveMs = 4_000;
@@ -11,7 +36,7 @@ const longestKeepAliveMs = 60_000;
 /** What the server's and our timers may differ by. */
 const keepAliveMarginMs = 1_000;
 
-export class InstanceClient implements ConnectionKeeper {
+export class Http1Client implements InstanceClient, ConnectionKeeper {
   readonly #connect: (reader?: SocketReader) => Duplex;
   readonly #clock: Clock;
   readonly #idle: InstanceConnection[] = [];
@@ -22,8 +47,19 @@ export class InstanceClient implements ConnectionKeeper {
     this.#clock = clock;
   }
 
+  headOf(call: Call, deadlineMs: number): RequestHead {
+    return requestHead(call, deadlineMs);
+  }
+
+  send(exchange: InstanceExchange, call: Call, head: RequestHead, nowUs: number, fresh: boolean): InstanceStream {
+    const { method, body, upgrade } = call;
+    const connection = upgrade ? this.#takeToLeave() : this.#take(nowUs, fresh);
+    connection.send(exchange, method, head.text, body, upgrade);
+    return connection;
+  }
+
   /** A connection that carries nothing; `fresh`: one that never has. */
-  take(nowUs: number, fresh: boolean): InstanceConnection {
+  #take(nowUs: number, fresh: boolean): InstanceConnection {
     for (let kept = fresh ? undefined : this.#idle.pop(); kept !== undefined; kept = this.#idle.pop()) {
       if (kept.usable && nowUs < kept.idleUntilUs) return kept;
       kept.cut();
@@ -32,7 +68,7 @@ export class InstanceClient implements ConnectionKeeper {
   }
 
   /** One of its own for an exchange that may become another protocol's: its socket is handed on as it is. */
-  takeToLeave(): InstanceConnection {
+  #takeToLeave(): InstanceConnection {
     return this.#add(new InstanceConnection(() => this.#connect(), this));
   }
 

@@ -2,7 +2,8 @@
 
 import type { Duplex } from "node:stream";
 import type { SocketReader } from "#sandbox/door.ts";
-import type { RequestBody } from "./door.ts";
+import type { FlatHeaders, RequestBody } from "./door.ts";
+import type { InstanceStream } from "./instance-client.ts";
 import { BadResponse, type ResponseHead } from "./response-head.ts";
 import { ResponseParser, type ResponseEvents } from "./response-parser.ts";
 
@@ -28,7 +29,7 @@ export interface InstanceExchange {
   /** False: no more until `InstanceConnection.resume`. */
   data(chunk: Buffer): boolean;
   /** The connection is free again before this is called. */
-  end(last: Buffer | null, done: boolean): void;
+  end(last: Buffer | null, done: boolean, trailers?: FlatHeaders): void;
   upgraded(head: ResponseHead, socket: Duplex): void;
   broken(breakage: Breakage): void;
   /** The request body broke off on the caller's side. */
@@ -50,7 +51,7 @@ const readBuffer = Buffer.allocUnsafeSlow(64 * 1024);
 const crlf = Buffer.from("\r\n");
 const lastChunk = "0\r\n\r\n";
 
-export class InstanceConnection implements ResponseEvents {
+export class InstanceConnection implements ResponseEvents, InstanceStream {
   readonly #socket: Duplex;
   readonly #keeper: ConnectionKeeper;
   readonly #parser = new ResponseParser(this);

@@ -6,13 +6,14 @@ import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Outcome } from "#model/invocation.ts";
 import type { Exit } from "#sandbox/door.ts";
-import type { Breakage, InstanceConnection, InstanceExchange } from "./instance-connection.ts";
+import type { InstanceStream } from "./instance-client.ts";
+import type { Breakage, InstanceExchange } from "./instance-connection.ts";
 import { badResponseError, exitError, exitOutcome, mayRetry, outcomeOfStatus, timeoutError } from "./decide.ts";
-import type { Call, Invocation, ReplyHead, ReplySink } from "./door.ts";
+import type { Call, FlatHeaders, Invocation, ReplyHead, ReplySink } from "./door.ts";
 import type { Lane } from "./lane.ts";
 import type { LiveInstance } from "./live-instance.ts";
 import type { Waiter } from "./queue.ts";
-import { requestHead } from "./request-head.ts";
+import type { RequestHead } from "./request-head.ts";
 import type { ResponseHead } from "./response-head.ts";
 
 /** The start-up that an invocation waited for. */
@@ -45,7 +46,12 @@ type Stage = "waiting" | "running" | "lingering" | "over";
 
 /** What goes to the caller when the mark before it is in the journal. */
 type Answer =
-  | { readonly kind: "end"; readonly head: ReplyHead | null; readonly last: Buffer | null }
+  | {
+      readonly kind: "end";
+      readonly head: ReplyHead | null;
+      readonly last: Buffer | null;
+      readonly trailers?: FlatHeaders | undefined;
+    }
   | { readonly kind: "failed"; readonly error: EbbError; readonly headSent: boolean };
 
 export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, Marked {
@@ -62,10 +68,10 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
   #sink: ReplySink | null;
   #live: LiveInstance | null = null;
   #meter: InvocationMeter | null = null;
-  #connection: InstanceConnection | null = null;
+  #connection: InstanceStream | null = null;
   /** After a 101: what both sides are joined by. */
   #upgraded: Duplex | null = null;
-  #requestText = "";
+  #request: RequestHead | null = null;
   /** Its begin is marked, and it is on its way to the instance or there. */
   #handedOver = false;
   /** Of a response that has arrived whole: it goes out with the end. */
@@ -135,9 +141,8 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
     if (this.#sink === null) return this.#finish();
     this.#handedOver = true;
     const live = this.#live!;
-    const head = requestHead(this.call, live.timeoutMs);
-    this.traceId = head.traceId;
-    this.#requestText = head.text;
+    this.#request = live.client.headOf(this.call, live.timeoutMs);
+    this.traceId = this.#request.traceId;
     this.#send(live, this.handedOverUs, false);
   }
 
@@ -151,17 +156,15 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
     const sink = this.#take();
     if (sink === null) return;
     if (answer.kind === "failed") return sink.failed(answer.error, answer.headSent);
-    const { head, last } = answer;
+    const { head, last, trailers } = answer;
     if (head !== null && sink.whole !== undefined) return sink.whole(head, last);
     if (head !== null) sink.head(head);
     if (last !== null) sink.data(last);
-    sink.end();
+    sink.end(trailers);
   }
 
   #send(live: LiveInstance, nowUs: number, fresh: boolean): void {
-    const { method, body, upgrade } = this.call;
-    this.#connection = upgrade ? live.client.takeToLeave() : live.client.take(nowUs, fresh);
-    this.#connection.send(this, method, this.#requestText, body, upgrade);
+    this.#connection = live.client.send(this, this.call, this.#request!, nowUs, fresh);
   }
 
   // --- what the caller does
@@ -232,10 +235,10 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
     return this.#sink === null || this.#sink.data(chunk);
   }
 
-  end(last: Buffer | null, done: boolean): void {
+  end(last: Buffer | null, done: boolean, trailers?: FlatHeaders): void {
     this.#connection = null;
     if (last !== null) this.#bytesOut += last.length;
-    this.#answer = { kind: "end", head: this.#wholeHead, last };
+    this.#answer = { kind: "end", head: this.#wholeHead, last, trailers };
     this.#wholeHead = null;
     if (this.#endsWithResponse || this.#doneInHead || done || this.#told) {
       this.#release(this.#mark());
@@ -408,6 +411,7 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
       status: head.status,
       headers: head.headers,
       lengthBytes: head.lengthBytes,
+      trails: head.trails === true,
       queueMs: this.queuedUs / 1_000,
       startMs: this.startUs / 1_000,
       execMs: (this.#keeper.clock.monotonicUs() - this.handedOverUs) / 1_000,

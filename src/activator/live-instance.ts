@@ -4,7 +4,9 @@ import type { Instance } from "#fleet/door.ts";
 import type { InstanceMeter } from "#metering/door.ts";
 import type { Cancel, Clock } from "#model/clock.ts";
 import type { InvocationId } from "#model/ids.ts";
-import { InstanceClient } from "./instance-client.ts";
+import { protocolOf } from "#model/workload.ts";
+import { Http2Client } from "./http2-client.ts";
+import { Http1Client, type InstanceClient } from "./instance-client.ts";
 import type { ActiveInvocation } from "./invocation.ts";
 import type { Slotted } from "./slots.ts";
 
@@ -28,7 +30,10 @@ export class LiveInstance implements Slotted {
   constructor(instance: Instance, meter: InstanceMeter, clock: Clock) {
     this.instance = instance;
     this.meter = meter;
-    this.client = new InstanceClient((reader) => instance.connect(reader), clock);
+    this.client =
+      protocolOf(instance.revision) === "h2c"
+        ? new Http2Client(() => instance.connect())
+        : new Http1Client((reader) => instance.connect(reader), clock);
     this.capacity = instance.revision.settings.concurrency;
     this.timeoutMs = instance.revision.settings.timeoutSeconds * 1_000;
     this.#clock = clock;

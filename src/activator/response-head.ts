@@ -18,6 +18,8 @@ export interface ResponseHead {
   readonly keepAliveMs: number | null;
   /** `ebb-done: 1`: the invocation ends with the response. */
   readonly done: boolean;
+  /** Trailers may follow, which go on. */
+  readonly trails?: boolean;
 }
 
 const statusLine = /^HTTP\/1\.([01]) ([1-5]\d\d)(?: .*)?$/;

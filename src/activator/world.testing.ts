@@ -2,6 +2,7 @@
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type RequestListener, type Server } from "node:http";
+import { createServer as createHttp2Server, type Http2Server } from "node:http2";
 import { connect, createServer as createNetServer, type Server as NetServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,7 +15,7 @@ import { EbbError } from "#model/errors.ts";
 import type { Fact } from "#model/fact.ts";
 import { newInvocationId } from "#model/ids.ts";
 import { functionDefaults } from "#model/limits.ts";
-import type { FunctionRevision, FunctionSettings, ServingRevision } from "#model/workload.ts";
+import type { ContainerRevision, FunctionRevision, FunctionSettings, ServingRevision } from "#model/workload.ts";
 import { settle } from "#lib/virtual-clock.ts";
 import { createActivator, type ActivatorOptions } from "./activator.ts";
 import type { Activator, Call, Invocation, ReplyHead, ReplySink, RequestBody } from "./door.ts";
@@ -55,6 +56,23 @@ export function testRevision(
   };
 }
 
+/** A container that speaks HTTP/2. */
+export function http2Revision(
+  workload = "hello",
+  settings: Partial<ContainerRevision["settings"]> = {},
+): ServingRevision {
+  const { settings: filled, codeDigest: _code, ...rest } = testRevision({ concurrency: 80 }, 1, workload);
+  const { runtime: _r, entry: _e, handler: _h, signature: _s, ...shared } = filled;
+  const own = { image: "x", command: ["x"], port: 1, protocol: "h2c", probe: { tcp: true }, liveness: null } as const;
+  return {
+    ...rest,
+    kind: "container",
+    imageDigest: "sha256:x",
+    settingSources: {},
+    settings: { ...shared, ...own, writableMb: 1, ...settings },
+  };
+}
+
 /** What happened, in order: "begin ID", "end ID ok 200", "refused ID refused 429", "kill ID", … */
 export class World {
   readonly clock: Clock;
@@ -69,7 +87,7 @@ export class World {
   readonly marks = { begun: new Map<string, BeginMark>(), ended: new Map<string, EndMark>() };
   readonly revisions = new Map<string, ServingRevision>();
   readonly #directory = mkdtempSync(join(tmpdir(), "ebb-activator-"));
-  readonly #servers = new Set<{ server: Server | NetServer; sockets: Set<Socket> }>();
+  readonly #servers = new Set<{ server: Pick<NetServer, "close">; sockets: Set<Socket> }>();
   #made = 0;
   starting = 0;
   admitProblem: EbbError | null = null;
@@ -201,6 +219,12 @@ export class World {
     return this.#ready(revision, await this.#listen(createNetServer({ allowHalfOpen: true }, serve)), done);
   }
 
+  /** The same behind a server of HTTP/2. */
+  async startHttp2(revision: ServingRevision, server: Http2Server = createHttp2Server()): Promise<Instance> {
+    server.on("sessionError", () => undefined);
+    return this.#ready(revision, await this.#listen(server), "response");
+  }
+
   #ready(revision: ServingRevision, path: string, done: "response" | "told"): Instance {
     const { paused, idle, log } = this;
     const instance: Instance = {
@@ -224,7 +248,7 @@ export class World {
     return instance;
   }
 
-  async #listen(server: Server | NetServer): Promise<string> {
+  async #listen(server: Server | NetServer | Http2Server): Promise<string> {
     const path = join(this.#directory, `s${this.#servers.size}`);
     const sockets = new Set<Socket>();
     server.on("connection", (socket: Socket) => {

@@ -25,6 +25,7 @@ test("what nobody says is as the image says it, or as documented", () => {
     image: "web:1",
     command: ["/entry", "--it", "serve"],
     port: 80,
+    protocol: "http1",
     probe: { tcp: true },
     liveness: null,
     writableMb: 512,

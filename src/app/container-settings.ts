@@ -46,6 +46,7 @@ export function settleContainer({ declaration, flags, config, isolation }: Settl
     image: imageText(declaration.from),
     command: commandOf(declaration, config),
     port: config.port === null ? or("port", containerDefaults.port) : or("port", config.port, "image"),
+    protocol: or("protocol", "http1") ?? "http1",
     probe: or("probe", { tcp: true }),
     liveness: or("liveness", null),
     // It counts to its memory: more could not be written anyway.

@@ -1,6 +1,15 @@
 // ebb.yaml and plain folders: what a user wrote, read with line numbers. Used by the command line and by the API.
 
-import type { DeclaredSignature, Egress, HttpProbe, Isolation, Probe, RuntimeName, Scaling } from "#model/workload.ts";
+import type {
+  DeclaredSignature,
+  Egress,
+  HttpProbe,
+  Isolation,
+  Probe,
+  Protocol,
+  RuntimeName,
+  Scaling,
+} from "#model/workload.ts";
 
 /** What any workload may say of itself: only what was written. */
 interface WorkloadDeclaration {
@@ -56,6 +65,7 @@ export interface ContainerDeclaration extends ServingDeclaration {
   /** In the place of the image's command. */
   readonly args?: readonly string[];
   readonly port?: number;
+  readonly protocol?: Protocol;
   readonly probe?: Probe;
   readonly liveness?: HttpProbe;
   readonly writableMb?: number;

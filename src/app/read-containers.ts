@@ -2,7 +2,7 @@
 
 import { containerBounds, containerDefaults, deployLimits } from "#model/limits.ts";
 import { refuseEnvName, refuseWorkloadName } from "#model/names.ts";
-import type { HttpProbe, Probe } from "#model/workload.ts";
+import type { HttpProbe, Probe, Protocol } from "#model/workload.ts";
 import type { ContainerDeclaration, ImageDeclaration } from "./door.ts";
 import {
   canonicalPath,
@@ -13,6 +13,7 @@ import {
   servingReaders,
   unknownKey,
   wholeNumber,
+  word,
 } from "./fields.ts";
 import { brief, type Place } from "./place.ts";
 
@@ -27,6 +28,7 @@ export const imageReaders = {
 const readers = {
   ...imageReaders,
   port: (at: Place) => wholeNumber(at, containerBounds.port),
+  protocol: (at: Place) => word(at, ["http1", "h2c"] satisfies Protocol[]),
   probe,
   liveness: (at: Place) => httpProbe(at, "{ http: /path }"),
   ...servingReaders,
@@ -98,6 +100,10 @@ function crossCheck(
   if (min !== undefined && min > ceiling)
     places.get("min")?.problem(`min ${min} is above max ${ceiling}${max === undefined ? ", the default" : ""}`);
   refuseScaling(declared, containerDefaults.concurrency, places);
+  const { protocol, probe, liveness } = declared;
+  const byHttp1 = "asks by HTTP/1.1, which a container with protocol: h2c does not speak";
+  if (protocol === "h2c" && probe !== undefined && "http" in probe) places.get("probe")!.problem(`${byHttp1}; say tcp`);
+  if (protocol === "h2c" && liveness !== undefined) places.get("liveness")!.problem(`${byHttp1}; leave it out`);
   for (const secret of secrets ?? [])
     if (env && Object.hasOwn(env, secret))
       places.get("secrets")?.problem(`"${secret}" is in env too; one name has one value`);

@@ -91,7 +91,7 @@ const hostile: ReadonlyArray<[name: string, bytes: string, status: number, code:
   ["a backslash", `GET /a\\b HTTP/1.1\r\n${H}\r\n`, 400, "bad_request"],
   ["bytes above ASCII in the target", `GET /\xe9 HTTP/1.1\r\n${H}\r\n`, 400, "bad_request"],
   ["an asterisk", `OPTIONS * HTTP/1.1\r\n${H}\r\n`, 400, "bad_request"],
-  ["HTTP/2 without asking", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "bad_request"],
+  ["a preface of HTTP/2 that is wrong", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", 400, "bad_request"],
   ["HTTP/1.2", `GET / HTTP/1.2\r\n${H}\r\n`, 400, "bad_request"],
   ["HTTP/0.9", "GET /\r\n\r\n", 400, "bad_host"],
   ["TLS", "\x16\x03\x01\x02\x00\x01\x00", 400, "bad_request"],

@@ -7,6 +7,7 @@ import { newErrorId, newInvocationId } from "#model/ids.ts";
 import type { Gateway, PlatformHandler } from "./door.ts";
 import { plainAddress, TrustedProxies } from "./forwarded.ts";
 import { AuthorityCache } from "./host.ts";
+import type { ClientConnection, ClientExchange } from "./client-exchange.ts";
 import type { Connection, TakeSocket } from "./http1/connection.ts";
 import type { Exchange } from "./http1/exchange.ts";
 import { Http1Server } from "./http1/server.ts";
@@ -88,6 +89,7 @@ class HttpGateway implements Gateway {
           return leaves;
         },
         upgrade: (exchange, take, connection) => this.#serve(exchange, connection, internal, take),
+        multiplexed: (exchange, connection) => this.#serve(exchange, connection, internal, null),
         unreadable: (code, exchange, connection) => this.#unreadable(code, exchange, connection),
       },
       {
@@ -120,7 +122,7 @@ class HttpGateway implements Gateway {
     else exchange.bodyFailed(problem);
   }
 
-  #serve(exchange: Exchange, connection: Connection, internal: boolean, upgrade: TakeSocket | null): void {
+  #serve(exchange: ClientExchange, connection: ClientConnection, internal: boolean, upgrade: TakeSocket | null): void {
     const options = { internal, upgrade: upgrade !== null };
     const inbound = new Inbound(exchange.head, connection.peer, this.#context, options);
     try {
@@ -138,7 +140,7 @@ class HttpGateway implements Gateway {
     }
   }
 
-  #refuse(inbound: Inbound, exchange: Exchange, connection: Connection, problem: EbbError): void {
+  #refuse(inbound: Inbound, exchange: ClientExchange, connection: ClientConnection, problem: EbbError): void {
     if (exchange.started) return exchange.destroy();
     const anyOrigin = inbound.host.kind === "workload" || inbound.destination?.kind === "workload";
     const distrusted = distrustedStatuses.has(problem.status);
@@ -151,7 +153,7 @@ class HttpGateway implements Gateway {
   #invoke(
     inbound: Inbound,
     destination: Extract<Destination, { kind: "workload" }>,
-    exchange: Exchange,
+    exchange: ClientExchange,
     upgrade: TakeSocket | null,
   ): void {
     const { clock, activator } = this.#options;

@@ -1,16 +1,16 @@
 // A request's body as the activator pulls it: until an instance takes them bytes stay in the client's socket, but for the first.
 
-import type { RequestBody } from "#activator/door.ts";
+import type { FlatHeaders, RequestBody } from "#activator/door.ts";
 import { EbbError } from "#model/errors.ts";
 import { httpLimits } from "#model/limits.ts";
-import type { BodyReceiver, Exchange } from "./http1/exchange.ts";
+import type { BodyReceiver, ClientExchange } from "./client-exchange.ts";
 import { pauseMs, smallBytes } from "./small-chunks.ts";
 
 type BodySink = Parameters<RequestBody["read"]>[0];
 
 export class IncomingBody implements RequestBody, BodyReceiver {
   readonly lengthBytes: number | null;
-  readonly #exchange: Exchange;
+  readonly #exchange: ClientExchange;
   /** The client waits to be told to go on (expect: 100-continue). */
   #asksFirst: boolean;
   #sink: BodySink | null = null;
@@ -21,7 +21,7 @@ export class IncomingBody implements RequestBody, BodyReceiver {
   #resting: NodeJS.Timeout | null = null;
   #full = false;
 
-  constructor(exchange: Exchange, lengthBytes: number | null, asksFirst: boolean) {
+  constructor(exchange: ClientExchange, lengthBytes: number | null, asksFirst: boolean) {
     this.#exchange = exchange;
     this.lengthBytes = lengthBytes;
     this.#asksFirst = asksFirst;
@@ -94,11 +94,11 @@ export class IncomingBody implements RequestBody, BodyReceiver {
     }, forMs);
   }
 
-  end(): void {
+  end(trailers?: FlatHeaders): void {
     this.#passSmall();
     const sink = this.#sink;
     this.#sink = null;
-    sink?.end();
+    sink?.end(trailers);
   }
 
   failed(error: Error): void {

@@ -4,8 +4,9 @@
 import { EbbError } from "#model/errors.ts";
 import { httpLimits } from "#model/limits.ts";
 import type { PlatformHandler } from "./door.ts";
-import type { Connection } from "./http1/connection.ts";
-import type { Exchange } from "./http1/exchange.ts";
+import type { ClientConnection, ClientExchange } from "./client-exchange.ts";
+import { Connection } from "./http1/connection.ts";
+import { Exchange } from "./http1/exchange.ts";
 import { withNodeObjects } from "./http1/node-objects.ts";
 import type { Destination, Inbound } from "./inbound.ts";
 import { sendProblem } from "./problem.ts";
@@ -18,12 +19,14 @@ export interface PlatformOptions {
 export function answerPlatform(
   inbound: Inbound,
   destination: Exclude<Destination, { kind: "workload" }>,
-  exchange: Exchange,
-  connection: Connection,
+  exchange: ClientExchange,
+  connection: ClientConnection,
   options: PlatformOptions,
 ): void {
   const { request, outer } = inbound;
   if (destination.kind === "api") {
+    if (!(exchange instanceof Exchange) || !(connection instanceof Connection))
+      return sendProblem(exchange, new EbbError("http_version", "The API speaks HTTP/1.1; ask it with that."));
     const asksFirst = inbound.known.expect !== null;
     return withNodeObjects(exchange, connection, asksFirst, (incoming, response) =>
       options.platform(incoming, response, { outer }),

@@ -1,8 +1,9 @@
 // ebb's own errors as answers: problem+json (RFC 9457).
 
 import { EbbError, problemOf } from "#model/errors.ts";
+import type { ClientExchange } from "./client-exchange.ts";
+import { grpcAnswer, isGrpc } from "./grpc.ts";
 import { headTimeout } from "./http1/connection.ts";
-import type { Exchange } from "./http1/exchange.ts";
 
 export interface ProblemOptions {
   /** On a workload's host: a page of another origin may read why. */
@@ -13,6 +14,8 @@ export interface ProblemOptions {
   /** The connection cannot carry another request. */
   readonly close?: boolean;
 }
+
+const noBytes = new Uint8Array(0);
 
 /** With what RFC 9110 wants beside certain codes. */
 function headersOf(error: EbbError, options: ProblemOptions): string[] {
@@ -25,7 +28,10 @@ function headersOf(error: EbbError, options: ProblemOptions): string[] {
   return headers;
 }
 
-export function sendProblem(exchange: Exchange, error: EbbError, options: ProblemOptions = {}): void {
+/** To a client of gRPC in the only form that it reads. */
+export function sendProblem(exchange: ClientExchange, error: EbbError, options: ProblemOptions = {}): void {
+  if (exchange.head.http2 !== undefined && isGrpc(exchange.head.rawHeaders))
+    return exchange.send(200, grpcAnswer(error, options.invocation), noBytes, false);
   const body = Buffer.from(`${JSON.stringify(problemOf(error))}\n`);
   exchange.send(error.status, headersOf(error, options), body, options.close ?? false);
 }

@@ -1,10 +1,10 @@
 // A workload's answer on its way to the client: an exchange's answer as the activator's sink.
 
 import type { Duplex } from "node:stream";
-import type { Invocation, ReplyHead, ReplySink } from "#activator/door.ts";
+import type { FlatHeaders, Invocation, ReplyHead, ReplySink } from "#activator/door.ts";
 import { EbbError } from "#model/errors.ts";
+import type { Answerer, ClientExchange } from "./client-exchange.ts";
 import type { TakeSocket } from "./http1/connection.ts";
-import type { Answerer, Exchange } from "./http1/exchange.ts";
 import type { IncomingBody } from "./incoming-body.ts";
 import { sendProblem } from "./problem.ts";
 import { responseHeaders, type ResponseRules } from "./response-headers.ts";
@@ -23,12 +23,17 @@ export interface ReplyOptions extends ResponseRules {
 const noBytes = new Uint8Array(0);
 
 export class Reply implements ReplySink, Answerer {
-  readonly #exchange: Exchange;
+  readonly #exchange: ClientExchange;
   readonly #options: ReplyOptions;
   #invocation: Invocation | null = null;
   #over = false;
   /** Held back for a moment, so that it goes out with the first of the body. */
-  #head: { readonly status: number; readonly headers: string[]; readonly lengthBytes: number | null } | null = null;
+  #head: {
+    readonly status: number;
+    readonly headers: string[];
+    readonly lengthBytes: number | null;
+    readonly trails: boolean;
+  } | null = null;
   /** Small chunks of this turn, to go out as one; a turn brings at most what one read of a socket does. */
   #small: Uint8Array[] = [];
   /** The client takes no more for now. */
@@ -36,7 +41,7 @@ export class Reply implements ReplySink, Answerer {
   /** So many small chunks came that the stream rests. */
   #resting = false;
 
-  constructor(exchange: Exchange, options: ReplyOptions) {
+  constructor(exchange: ClientExchange, options: ReplyOptions) {
     this.#exchange = exchange;
     this.#options = options;
     exchange.answeredBy(this);
@@ -58,7 +63,8 @@ export class Reply implements ReplySink, Answerer {
   }
 
   head(head: ReplyHead): void {
-    this.#head = { status: head.status, headers: responseHeaders(head, this.#options), lengthBytes: head.lengthBytes };
+    const { status, lengthBytes, trails = false } = head;
+    this.#head = { status, headers: responseHeaders(head, this.#options), lengthBytes, trails };
     // It waits for the first bytes, which have mostly come along with it, but not beyond this turn.
     queueMicrotask(this.#flush);
   }
@@ -73,11 +79,11 @@ export class Reply implements ReplySink, Answerer {
     return !this.#full && pauseMs(this.#small.length) === 0;
   }
 
-  end(): void {
+  end(trailers?: FlatHeaders): void {
     this.#over = true;
     this.#writeHead();
     this.#writeSmall();
-    this.#exchange.end();
+    this.#exchange.end(trailers);
   }
 
   failed(error: Error, headSent: boolean): void {
@@ -117,7 +123,7 @@ export class Reply implements ReplySink, Answerer {
     const head = this.#head;
     if (head === null) return;
     this.#head = null;
-    this.#exchange.start(head.status, head.headers, head.lengthBytes, this.#mustClose);
+    this.#exchange.start(head.status, head.headers, head.lengthBytes, this.#mustClose, head.trails);
   }
 
   #write(chunk: Uint8Array): boolean {

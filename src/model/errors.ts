@@ -141,6 +141,12 @@ export const errorKinds = {
   ),
   stopping: kind(503, "platform", "ebb is stopping", "Repeat when it is back."),
   timeout: kind(504, "function", "The function did not finish in time", "Raise timeoutSeconds, or make it faster."),
+  http_version: kind(
+    505,
+    "caller",
+    "This cannot be had in this version of HTTP",
+    "Do what the detail says: another version of HTTP, or protocol: in ebb.yaml.",
+  ),
   loop: kind(
     508,
     "function",

@@ -140,6 +140,38 @@ export const httpLimits = {
   preflightAgeSeconds: 600,
 } as const;
 
+/** Beside those of HTTP/1.1. Of one client's connection, where nothing else is said. */
+export const http2Limits = {
+  /** Requests at a time. */
+  concurrentStreams: 128,
+  /** New requests, in the long run and at once. */
+  streamsPerSecond: 10_000,
+  streamsBurst: 10_000,
+  /** Requests that were broken off, by the client or because of what it sent: each costs a start for nothing. */
+  resetsPerSecond: 20,
+  resetsBurst: 200,
+  /** PING and SETTINGS frames, each of which has to be answered. */
+  controlFramesPerSecond: 20,
+  controlFramesBurst: 100,
+  /** Frames that are wrong or empty, and requests beyond those at a time; with more the connection ends. */
+  invalidFrames: 100,
+  rejectedStreams: 100,
+  /** What a request's body may have under way, and of all its bodies together. */
+  streamWindowBytes: 64 * KiB,
+  connectionWindowBytes: 1 * MiB,
+  /** What node:http2 holds for it in all, heads and frames that wait included. */
+  sessionMemoryMb: 10,
+  settingsPerFrame: 32,
+  trailersCount: 64,
+  trailersBytes: 16 * KiB,
+  /** Of a container's connections with `protocol: h2c`: requests at a time on one, and how much of an answer is under way. */
+  instanceStreams: 1_000,
+  instanceWindowBytes: 256 * KiB,
+  /** What is kept of a request's body, to be sent again where the instance says that it has not looked at it. */
+  replayBytes: 64 * KiB,
+  replays: 3,
+} as const;
+
 export const waitingLimits = {
   perWorkload: 1_000,
   inAll: 10_000,

@@ -63,6 +63,9 @@ export interface HttpProbe {
   readonly http: string;
 }
 
+/** What an instance speaks to ebb: HTTP/1.1, or HTTP/2 without TLS from the first byte ("prior knowledge"), as gRPC does. */
+export type Protocol = "http1" | "h2c";
+
 /** How it is known that an instance serves: its port takes connections, or a path of it answers. */
 export type Probe = { readonly tcp: true } | HttpProbe;
 
@@ -73,6 +76,8 @@ export interface ContainerSettings extends WorkloadSettings, ServingSettings {
   readonly command: readonly string[];
   /** Where it listens, which it is told as PORT. */
   readonly port: number;
+  /** Left out in what was deployed before there was a choice: http1. */
+  readonly protocol?: Protocol;
   readonly probe: Probe;
   /** Asked while an instance serves and is not paused: one that does not answer well is replaced. null: nothing is asked. */
   readonly liveness: HttpProbe | null;
@@ -172,6 +177,10 @@ export function requestsEach({ concurrency, scaling }: Pick<ServingSettings, "co
 /** Only the driver knows by how much it is used; else the activator does. */
 export function scalesByUse(scaling: Scaling | undefined): scaling is Exclude<Scaling, { readonly requests: number }> {
   return scaling !== undefined && !("requests" in scaling);
+}
+
+export function protocolOf(revision: Revision): Protocol {
+  return revision.kind === "container" ? (revision.settings.protocol ?? "http1") : "http1";
 }
 
 /** What it is made of, by its content: code or image. What some revision names is kept. */

@@ -4,6 +4,8 @@ import type { Socket } from "node:net";
 import type { Place } from "#lib/shares.ts";
 import type { Clock } from "#model/clock.ts";
 import { httpLimits } from "#model/limits.ts";
+import type { ClientConnection, ClientExchange } from "../client-exchange.ts";
+import type { Handover } from "../http2/connection.ts";
 import { Exchange, type ExchangeOwner } from "./exchange.ts";
 import type { HeldAccount } from "./held.ts";
 import { RequestParser, type Fed, type RequestEvents, type RequestHead } from "./request-parser.ts";
@@ -17,6 +19,8 @@ export interface RequestServer {
   upgrade(exchange: Exchange, take: TakeSocket, connection: Connection): void;
   /** What came is not HTTP/1.1 (llhttp's code), or its head did not come in time. Nothing more is read. */
   unreadable(code: string, exchange: Exchange | null, connection: Connection): void;
+  /** It began as HTTP/2 does, and is nothing of this one's any more. */
+  becameHttp2(connection: Connection, handover: Handover): void;
   /** It is over. */
   closed(connection: Connection): void;
 }
@@ -27,7 +31,7 @@ export type TakeSocket = () => Socket;
 /** Its head did not come in time: the code of what `node:http` says then. */
 export const headTimeout = "ERR_HTTP_REQUEST_TIMEOUT";
 
-export class Connection implements ExchangeOwner, RequestEvents {
+export class Connection implements ClientConnection, ExchangeOwner, RequestEvents {
   readonly peer: string;
   readonly #socket: Socket;
   /** Among all connections: it rests while it carries no request, and may be lost then. */
@@ -42,6 +46,8 @@ export class Connection implements ExchangeOwner, RequestEvents {
   #receiving: Exchange | null = null;
   /** Whose request asked for another protocol. */
   #leaving: Exchange | null = null;
+  /** Nothing has been asked yet. */
+  #fresh = true;
   /** Nothing more is read as a request. */
   #deaf = false;
   /** The client wants no answer after those that it has asked for. */
@@ -80,9 +86,9 @@ export class Connection implements ExchangeOwner, RequestEvents {
   }
 
   /** What has been read behind this is not served: nobody knows where it begins. */
-  distrust(exchange: Exchange): void {
+  distrust(exchange: ClientExchange): void {
     this.#hearNoMore();
-    const at = this.#exchanges.indexOf(exchange);
+    const at = this.#exchanges.indexOf(exchange as Exchange);
     if (at >= 0) for (const behind of this.#exchanges.splice(at + 1)) behind.gone();
   }
 
@@ -98,6 +104,11 @@ export class Connection implements ExchangeOwner, RequestEvents {
     // While its end is on its way there is no reset: libuv refuses it, and Node then never closes the socket.
     if (this.#socket.writableEnded && this.#socket.writableLength === 0) this.#socket.destroy();
     else this.#socket.resetAndDestroy();
+  }
+
+  /** The listener takes nothing new. */
+  closing(): void {
+    if (this.idle) this.endWhenSent();
   }
 
   /** Nothing more is read, and it ends when what was answered has gone out. */
@@ -142,6 +153,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
 
   head(head: RequestHead): boolean {
     if (this.#deaf) return false;
+    this.#fresh = false;
     this.#headSinceUs = null;
     if (this.#socket.writableNeedDrain) this.#unread = true;
     if (!head.keepAlive || head.method === "CONNECT") this.#last = true;
@@ -235,6 +247,7 @@ export class Connection implements ExchangeOwner, RequestEvents {
     if (this.#deaf) return;
     this.#quietSinceUs = this.#clock.monotonicUs();
     if (fed.kind === "left") return this.#leave(fed.rest);
+    if (fed.kind === "http2") return this.#fresh ? this.#becomeHttp2(fed.rest) : this.#giveUp("HPE_INVALID_METHOD");
     // Behind a request that was its last a client may send what it likes.
     if (fed.kind === "failed" && !(fed.code === "HPE_CLOSED_CONNECTION" && this.#last)) return this.#giveUp(fed.code);
     this.flowChanged();
@@ -295,6 +308,15 @@ export class Connection implements ExchangeOwner, RequestEvents {
       return socket;
     };
     this.#server.upgrade(exchange, take, this);
+  }
+
+  #becomeHttp2(rest: Buffer): void {
+    const socket = this.#socket;
+    this.#closed = this.#deaf = true;
+    this.#parser.close();
+    socket.off("data", this.#onData).off("end", this.#onEnd).off("drain", this.#onDrain);
+    socket.off("error", this.#onError).off("close", this.#onClose);
+    this.#server.becameHttp2(this, { socket, place: this.#place, held: this.#held, rest });
   }
 
   /** What still comes cannot be read as requests. */

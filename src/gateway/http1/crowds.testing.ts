@@ -72,6 +72,7 @@ export function crowdTest(idle: number, slow: number): void {
           return false;
         },
         upgrade() {},
+        multiplexed() {},
         unreadable(code, _exchange, connection) {
           connection.lastWords((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));
         },

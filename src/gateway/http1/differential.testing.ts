@@ -82,6 +82,7 @@ export async function ownReader(as: "exchanges" | "node's objects"): Promise<Rea
       closing: false,
       request: serve,
       upgrade: () => undefined,
+      multiplexed: () => undefined,
       unreadable(code, exchange, connection) {
         if (exchange !== null) return exchange.bodyFailed(new Error(code));
         connection.lastWords((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));

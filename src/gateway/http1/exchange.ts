@@ -2,6 +2,7 @@
 
 import { STATUS_CODES } from "#lib/http.ts";
 import { httpLimits } from "#model/limits.ts";
+import type { Answerer, BodyReceiver, ClientExchange } from "../client-exchange.ts";
 import type { RequestHead } from "./request-parser.ts";
 
 /** What an exchange asks of its connection. */
@@ -25,25 +26,10 @@ export interface ExchangeOwner {
   reset(): void;
 }
 
-/** Who takes a request's body. */
-export interface BodyReceiver {
-  data(chunk: Buffer): void;
-  end(): void;
-  failed(error: Error): void;
-}
-
-/** Who answers, and hears what becomes of the client. */
-export interface Answerer {
-  /** The client takes data again. */
-  drained(): void;
-  /** The connection has ended before the answer was complete. */
-  gone(): void;
-}
-
 const keepAlive = `keep-alive: timeout=${Math.floor(httpLimits.keepAliveTimeoutMs / 1_000)}\r\n`;
 const crlf = "\r\n";
 
-export class Exchange {
+export class Exchange implements ClientExchange {
   readonly head: RequestHead;
   readonly #owner: ExchangeOwner;
   // --- the request's body

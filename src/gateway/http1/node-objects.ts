@@ -3,7 +3,8 @@
 import type * as http from "node:http";
 import { IncomingMessage, ServerResponse } from "#lib/http.ts";
 import type { Connection } from "./connection.ts";
-import type { BodyReceiver, Exchange } from "./exchange.ts";
+import type { BodyReceiver } from "../client-exchange.ts";
+import type { Exchange } from "./exchange.ts";
 
 /** What node:http's parser tells a request of its headers by: which of them are joined, and which are kept once, is Node's to say. */
 interface HeaderTaker {

@@ -14,6 +14,8 @@ export interface RequestHead {
   readonly versionMinor: number;
   /** By version and `connection`: the client would go on with this connection. */
   readonly keepAlive: boolean;
+  /** It came by HTTP/2: whether a body follows, which no header says there. */
+  readonly http2?: { readonly bodied: boolean };
 }
 
 export interface RequestEvents {
@@ -29,6 +31,8 @@ export interface RequestEvents {
 export type Fed =
   | { readonly kind: "fed" }
   | { readonly kind: "left"; readonly rest: Buffer }
+  /** The preface of HTTP/2 has been read (RFC 9113, 3.4), which the connection may begin with. */
+  | { readonly kind: "http2"; readonly rest: Buffer }
   | { readonly kind: "failed"; readonly code: string };
 
 const fed: Fed = { kind: "fed" };
@@ -140,7 +144,7 @@ export class RequestParser {
   #fed(result: number | Error, chunk: () => Buffer): Fed {
     let read = result;
     for (let rest: Buffer | null = null; ;) {
-      if (typeof read !== "number") return { kind: "failed", code: (read as NodeJS.ErrnoException).code ?? "unknown" };
+      if (typeof read !== "number") return stopped(read, rest ?? chunk);
       if (!this.#left && !this.#stopped) return fed;
       this.#stopped = false;
       rest = (rest ?? chunk()).subarray(read);
@@ -190,6 +194,15 @@ export class RequestParser {
     // 2: no body, and nothing of HTTP behind it.
     return this.#left ? 2 : 0;
   };
+}
+
+interface LlhttpError extends NodeJS.ErrnoException {
+  readonly bytesParsed?: number;
+}
+
+function stopped({ code, bytesParsed = 0 }: LlhttpError, chunk: Buffer | (() => Buffer)): Fed {
+  if (code !== "HPE_PAUSED_H2_UPGRADE") return { kind: "failed", code: code ?? "unknown" };
+  return { kind: "http2", rest: (typeof chunk === "function" ? chunk() : chunk).subarray(bytesParsed) };
 }
 
 /** llhttp tells methods by its own numbers, which it gives no list of: each is asked once. */

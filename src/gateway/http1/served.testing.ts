@@ -45,6 +45,7 @@ export class Served {
           return this.upgrading;
         },
         upgrade() {},
+        multiplexed() {},
         unreadable(code, exchange, connection) {
           if (exchange !== null) exchange.bodyFailed(new Error(code));
           else connection.lastWords((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));

@@ -201,7 +201,7 @@ test("a body stays in the client's socket until somebody takes it", async () => 
   assert.ok(socket.bytesWritten - socket.writableLength < size, "the kernel holds some, and the client the rest");
   let taken = 0;
   const whole = new Promise<void>((resolve, reject) => {
-    exchanges[0]!.receive({ data: (chunk) => void (taken += chunk.length), end: resolve, failed: reject });
+    exchanges[0]!.receive({ data: (chunk) => void (taken += chunk.length), end: () => resolve(), failed: reject });
   });
   await whole;
   assert.equal(taken, size);

@@ -1,8 +1,10 @@
-// A listener for HTTP/1.1: its connections, whose they may be, and their end. It has a timer only while it has connections.
+// A listener: its connections, whose they may be, and their end. They speak HTTP/1.1, or HTTP/2 where they begin so. It has a timer
+// only while it has connections.
 
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { Shares, type SharesBounds } from "#lib/shares.ts";
 import type { Cancel, Clock } from "#model/clock.ts";
+import { Http2Connection, type Http2Server } from "../http2/connection.ts";
 import { Connection, type RequestServer } from "./connection.ts";
 import { Held, heldBounds, type HeldBounds } from "./held.ts";
 
@@ -17,17 +19,17 @@ export interface Http1ServerOptions {
 
 export class Http1Server {
   readonly #listener: Server;
-  readonly #serves: RequestServer;
+  readonly #serves: RequestServer & Http2Server;
   readonly #clock: Clock;
   readonly #partyOf: Http1ServerOptions["partyOf"];
   /** Those that carry no request rest. */
   readonly #places: Shares<Socket>;
-  readonly #connections = new Set<Connection>();
+  readonly #connections = new Set<Connection | Http2Connection>();
   readonly #held: Held;
   #sweep: Cancel | null = null;
 
   constructor(
-    serves: Omit<RequestServer, "closed">,
+    serves: Omit<RequestServer & Http2Server, "closed" | "becameHttp2">,
     { clock, partyOf, connections, held = heldBounds }: Http1ServerOptions,
   ) {
     this.#clock = clock;
@@ -43,7 +45,12 @@ export class Http1Server {
       request: (exchange, connection) => serves.request(exchange, connection),
       upgrade: (exchange, take, connection) => serves.upgrade(exchange, take, connection),
       unreadable: (code, exchange, connection) => serves.unreadable(code, exchange, connection),
-      closed: (connection) => void this.#connections.delete(connection),
+      multiplexed: (exchange, connection) => serves.multiplexed(exchange, connection),
+      becameHttp2: (connection, handover) => {
+        this.#connections.delete(connection);
+        this.#connections.add(new Http2Connection(handover, this.#serves, clock));
+      },
+      closed: (connection: Connection | Http2Connection) => void this.#connections.delete(connection),
     };
     this.#listener = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#admit(socket));
   }
@@ -66,7 +73,7 @@ export class Http1Server {
   async close(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#listener.close(() => resolve());
-    for (const connection of this.#connections) if (connection.idle) connection.endWhenSent();
+    for (const connection of this.#connections) connection.closing();
     await promise;
     this.#sweep?.();
   }

@@ -1,4 +1,4 @@
-// Step 8: what the function is told about the outer side: host, scheme, client and prefix.
+// Step 9: what the function is told about the outer side: host, scheme, client and prefix.
 
 import { plainAddress } from "../forwarded.ts";
 import type { Inbound } from "../inbound.ts";

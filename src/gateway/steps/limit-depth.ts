@@ -1,4 +1,4 @@
-// Step 7: how deep in calls from function to function this one is. The depth is ebb's own knowledge of the calling
+// Step 8: how deep in calls from function to function this one is. The depth is ebb's own knowledge of the calling
 // instance's invocations, not a header: what a caller sends only chooses among those.
 
 import { EbbError } from "#model/errors.ts";

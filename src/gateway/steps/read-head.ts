@@ -7,7 +7,7 @@ import type { Inbound, KnownHeaders } from "../inbound.ts";
 export function readHead(inbound: Inbound): EbbError | null {
   const { request } = inbound;
   const { rawHeaders } = request;
-  if (request.versionMajor > 1)
+  if (request.versionMajor > 1 && request.http2 === undefined)
     return new EbbError("bad_request", `HTTP/${request.versionMajor} is not spoken here in this way.`);
   if (request.method === "TRACE" || request.method === "CONNECT")
     return new EbbError("method_not_allowed", `${request.method} is not allowed here.`);
@@ -15,6 +15,9 @@ export function readHead(inbound: Inbound): EbbError | null {
     return new EbbError("uri_too_long", `The request target is longer than ${httpLimits.requestTargetBytes} bytes.`);
   if (rawHeaders.length > httpLimits.requestHeaderCount * 2)
     return new EbbError("headers_too_large", `The request has more than ${httpLimits.requestHeaderCount} headers.`);
+  // A target of another form would be another request in HTTP/1.1.
+  if (request.http2 !== undefined && !request.target.startsWith("/"))
+    return new EbbError("bad_request", "The :path does not begin with a slash.");
   let length: string | null = null;
   let encoding: string | null = null;
   for (let i = 0; i < rawHeaders.length; i += 2) {
@@ -136,6 +139,10 @@ function readFraming(inbound: Inbound, length: string | null, encoding: string |
   // Its bytes and the other protocol's would follow the head alike: which is which, two servers could read in two ways.
   if (inbound.upgrade && (encoding !== null || (length !== null && length !== "0")))
     return new EbbError("bad_request", "A request to switch to a WebSocket has no body.");
+  const { http2 } = inbound.request;
+  // node:http2 refuses such headers itself, and a body that is not as long as it says.
+  if (http2 !== undefined && (encoding !== null || inbound.known.connection !== null))
+    return new EbbError("bad_request", "HTTP/2 has no Connection and no Transfer-Encoding.");
   if (encoding !== null) {
     if (length !== null)
       return new EbbError("bad_request", "The request has both Content-Length and Transfer-Encoding.");
@@ -148,7 +155,7 @@ function readFraming(inbound: Inbound, length: string | null, encoding: string |
     inbound.bodyBytes = Number(length);
     if (inbound.bodyBytes > httpLimits.requestBodyBytes)
       return new EbbError("payload_too_large", `The body is longer than ${httpLimits.requestBodyBytes} bytes.`);
-  }
+  } else if (http2?.bodied === true) inbound.bodyBytes = null;
   return null;
 }
 

@@ -6,6 +6,7 @@ import { allowPreflight } from "./allow-preflight.ts";
 import { authenticate } from "./authenticate.ts";
 import { findHost } from "./find-host.ts";
 import { findRoute } from "./find-route.ts";
+import { fitProtocol } from "./fit-protocol.ts";
 import { identifyCaller } from "./identify-caller.ts";
 import { limitDepth } from "./limit-depth.ts";
 import { readHead } from "./read-head.ts";
@@ -17,6 +18,7 @@ export const steps: readonly Step[] = [
   findRoute,
   allowPreflight,
   authenticate,
+  fitProtocol,
   limitDepth,
   addForwarded,
 ];

@@ -1,0 +1,110 @@
+// The connections to an instance that speaks HTTP/2 without TLS: one that carries all calls, and more only where the instance takes
+// fewer at a time on one than ebb has for it.
+
+import type { ClientHttp2Session, ClientHttp2Stream } from "node:http2";
+import type { Duplex } from "node:stream";
+import { http2Module } from "#lib/http2.ts";
+import { http2Limits, httpLimits } from "#model/limits.ts";
+import type { Call } from "./door.ts";
+import { http2RequestHead } from "./http2-head.ts";
+import { Http2InstanceStream, type Http2Opener } from "./http2-stream.ts";
+import type { InstanceClient, InstanceStream } from "./instance-client.ts";
+import type { InstanceExchange } from "./instance-connection.ts";
+import type { RequestHead } from "./request-head.ts";
+
+/** One connection. */
+interface Line {
+  readonly session: ClientHttp2Session;
+  open: number;
+  /** What the instance takes at a time; what it has not said yet is taken for the usual. */
+  most: number;
+  /** It has said so, and so speaks HTTP/2. */
+  speaks: boolean;
+  /** It has carried a call before. */
+  used: boolean;
+  /** Nothing new goes by it. */
+  ending: boolean;
+}
+
+const usualMost = 100;
+
+export class Http2Client implements InstanceClient, Http2Opener {
+  readonly #connect: () => Duplex;
+  readonly #lines: Line[] = [];
+
+  constructor(connect: () => Duplex) {
+    this.#connect = connect;
+  }
+
+  headOf(call: Call, deadlineMs: number): RequestHead {
+    return http2RequestHead(call, deadlineMs);
+  }
+
+  send(exchange: InstanceExchange, call: Call, head: RequestHead, _nowUs: number, fresh: boolean): InstanceStream {
+    return new Http2InstanceStream(this, exchange, call, head, fresh);
+  }
+
+  open(
+    head: RequestHead,
+    endStream: boolean,
+    fresh: boolean,
+  ): { readonly stream: ClientHttp2Stream; readonly reused: boolean; readonly speaks: () => boolean } {
+    const line = (fresh ? undefined : this.#lines.find(hasRoom)) ?? this.#addLine();
+    const stream = line.session.request(head.fields!, { endStream, waitForTrailers: !endStream });
+    const reused = line.used;
+    line.used = true;
+    line.open++;
+    stream.once("close", () => line.open--);
+    return { stream, reused, speaks: () => line.speaks };
+  }
+
+  closeIdle(): void {
+    for (const line of this.#lines.splice(0)) {
+      line.ending = true;
+      line.session.close();
+    }
+  }
+
+  close(): void {
+    for (const line of this.#lines.splice(0)) line.session.destroy();
+  }
+
+  #addLine(): Line {
+    const session = http2Module().connect("http://instance", {
+      createConnection: () => this.#connect(),
+      maxSessionMemory: http2Limits.sessionMemoryMb,
+      maxHeaderListPairs: httpLimits.responseHeaderCount + 1,
+      maxSettings: http2Limits.settingsPerFrame,
+      maxSessionInvalidFrames: http2Limits.invalidFrames,
+      maxReservedRemoteStreams: 0,
+      peerMaxConcurrentStreams: usualMost,
+      strictSingleValueFields: false,
+      settings: {
+        enablePush: false,
+        initialWindowSize: http2Limits.instanceWindowBytes,
+        maxHeaderListSize: httpLimits.responseHeadBytes,
+      },
+    } as Parameters<ReturnType<typeof http2Module>["connect"]>[1]);
+    const line: Line = { session, open: 0, most: usualMost, speaks: false, used: false, ending: false };
+    this.#lines.push(line);
+    session.on("remoteSettings", ({ maxConcurrentStreams }) => {
+      line.speaks = true;
+      line.most = Math.min(maxConcurrentStreams ?? http2Limits.instanceStreams, http2Limits.instanceStreams);
+    });
+    session.once("connect", () => {
+      if (!session.destroyed) session.setLocalWindowSize(http2Limits.connectionWindowBytes);
+    });
+    const end = (): void => {
+      line.ending = true;
+      const at = this.#lines.indexOf(line);
+      if (at >= 0) this.#lines.splice(at, 1);
+    };
+    // Its streams say what became of the calls.
+    session.on("goaway", end).on("error", end).on("close", end);
+    return line;
+  }
+}
+
+function hasRoom({ session, open, most, ending }: Line): boolean {
+  return !ending && !session.closed && !session.destroyed && open < most;
+}

@@ -1,0 +1,166 @@
+// Instances that speak HTTP/2: one connection for many calls, its end without a lost call, back-pressure, and what is no HTTP/2.
+
+import assert from "node:assert/strict";
+import { constants, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import test, { afterEach, beforeEach } from "node:test";
+import { bodyOf, codeOf, http2Revision, until, World } from "./world.testing.ts";
+import type { Call, RequestBody } from "./door.ts";
+
+let world: World;
+beforeEach(() => {
+  world = new World();
+});
+afterEach(() => world.stop());
+
+interface Served {
+  readonly sessions: ServerHttp2Session[];
+  readonly streams: ServerHttp2Stream[];
+}
+
+async function served(
+  serve: (stream: ServerHttp2Stream, path: string) => void,
+  options: { settings?: { maxConcurrentStreams: number }; timeoutSeconds?: number } = {},
+): Promise<Served & { readonly server: Http2Server }> {
+  const server = createServer({ settings: options.settings ?? {} });
+  const sessions: ServerHttp2Session[] = [];
+  const streams: ServerHttp2Stream[] = [];
+  server.on("session", (session) => void sessions.push(session));
+  server.on("stream", (stream: ServerHttp2Stream, headers) => {
+    streams.push(stream);
+    stream.on("error", () => undefined);
+    serve(stream, String(headers[":path"]));
+  });
+  const { timeoutSeconds = 300 } = options;
+  await world.startHttp2(world.deploy(http2Revision("hello", { timeoutSeconds })), server);
+  return { sessions, streams, server };
+}
+
+const post = (over: Partial<Call> = {}) => world.call({ method: "POST", body: bodyOf(["abc"]), ...over });
+
+/** Answers what it was asked, whole. */
+function echo(stream: ServerHttp2Stream): void {
+  stream.respond({ ":status": 200 });
+  stream.pipe(stream);
+}
+
+test("many calls go by one connection at a time, and their bytes are counted", async () => {
+  const { sessions } = await served(echo);
+  const calls = Array.from({ length: 50 }, () => post());
+  const answers = await Promise.all(calls.map(({ answer }) => answer));
+  assert.deepEqual(new Set(answers.map(({ body }) => body)), new Set(["abc"]));
+  assert.equal(sessions.length, 1);
+  const end = world.ended(calls[0]!.id)!;
+  assert.deepEqual([end.outcome, end.status, end.bytesIn, end.bytesOut], ["ok", 200, 3, 3]);
+});
+
+test("where the instance takes fewer at a time than ebb has for it there are more connections, and no call waits", async () => {
+  const { sessions, streams } = await served(() => undefined, { settings: { maxConcurrentStreams: 4 } });
+  post();
+  await until(() => streams.length === 1, "the first");
+  await new Promise((resolve) => setImmediate(resolve));
+  for (let i = 0; i < 9; i++) post();
+  await until(() => streams.length === 10, "all of them");
+  assert.equal(sessions.length, 3);
+});
+
+test("an instance that ends its connection loses no call: those under way end, and those it has not looked at go again", async () => {
+  const { sessions, streams, server } = await served((stream, path) => {
+    if (path !== "/held") echo(stream);
+  });
+  const held = post({ target: "/held" });
+  await until(() => streams.length === 1, "one under way");
+  sessions[0]!.goaway(constants.NGHTTP2_NO_ERROR, streams[0]!.id);
+  const behind = Array.from({ length: 20 }, () => post());
+  for (const { answer } of behind) assert.equal((await answer).body, "abc");
+  echo(streams[0]!);
+  assert.equal((await held.answer).body, "abc");
+  assert.ok(sessions.length >= 2);
+  server.removeAllListeners("stream");
+});
+
+test("a call that is refused goes again with its body, some times; then it is an error", async () => {
+  let refusals = 2;
+  const { streams } = await served((stream) => {
+    if (refusals-- > 0) stream.close(constants.NGHTTP2_REFUSED_STREAM);
+    else echo(stream);
+  });
+  assert.equal((await post().answer).body, "abc");
+  assert.equal(streams.length, 3);
+  refusals = Infinity;
+  const { answer } = post();
+  assert.equal(codeOf(await answer), "bad_response");
+});
+
+test("an answer that is broken off is never whole, and says how", async () => {
+  await served((stream, path) => {
+    if (path === "/head") return stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    stream.respond({ ":status": 200, "content-length": "10" });
+    stream.write("part");
+    setImmediate(() => stream.close(path === "/calm" ? constants.NGHTTP2_NO_ERROR : constants.NGHTTP2_INTERNAL_ERROR));
+  });
+  const before = await post({ target: "/head" }).answer;
+  assert.match(before.error!.message, /it broke off the stream before its answer was complete \(INTERNAL_ERROR\)/);
+  for (const target of ["/", "/calm"]) {
+    const { error, headSent } = await world.call({ target }).answer;
+    assert.deepEqual([codeOf({ error } as never), headSent], ["bad_response", true], target);
+  }
+});
+
+test("a client that does not read holds the instance back, and an instance that does not read holds the body back", async () => {
+  const { streams } = await served((stream, path) => {
+    if (path === "/in") return;
+    stream.respond({ ":status": 200 });
+    const more = (): void => {
+      while (stream.writable && stream.write(Buffer.alloc(64 * 1024))) bytes += 64 * 1024;
+    };
+    stream.on("drain", more);
+    more();
+  });
+  let bytes = 0;
+  const slow = world.call();
+  slow.sink.full = true;
+  await until(() => slow.sink.bytes > 0, "the first of it");
+  for (let i = 0; i < 200; i++) await new Promise((resolve) => setImmediate(resolve));
+  assert.ok(bytes < 8_000_000, `${bytes} are under way`);
+  slow.invocation.abort();
+
+  let asked = 0;
+  const endless: RequestBody = {
+    lengthBytes: null,
+    read(sink) {
+      const more = (): void => {
+        do asked += 64 * 1024;
+        while (asked < 100_000_000 && sink.data(Buffer.alloc(64 * 1024)));
+      };
+      endless.resume = more;
+      more();
+    },
+    resume: () => undefined,
+    discard: () => undefined,
+  };
+  const uploading = world.call({ method: "POST", target: "/in", body: endless });
+  await until(() => streams.length === 2, "the upload");
+  for (let i = 0; i < 200; i++) await new Promise((resolve) => setImmediate(resolve));
+  assert.ok(asked > 0 && asked < 8_000_000, `${asked} were taken`);
+  uploading.invocation.abort();
+  await until(() => streams.every(({ destroyed }) => destroyed), "both heard that nobody is there");
+});
+
+test("an answer before the end of the body ends the call, and nothing more of the body is wanted", async () => {
+  await served((stream) => stream.respond({ ":status": 413 }, { endStream: true }));
+  const body = { ...bodyOf([]), read: () => undefined };
+  const { answer } = world.call({ method: "POST", body });
+  assert.equal((await answer).head!.status, 413);
+  await until(() => world.log.some((line) => / 413/.test(line)), "its mark");
+});
+
+test("what does not speak HTTP/2 is named, and so is one that takes too long", async () => {
+  const revision = world.deploy(http2Revision("plain"));
+  await world.startRaw(revision, (socket) => void socket.end("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"));
+  const { error } = await world.call({ workload: "plain", method: "POST" }).answer;
+  assert.match(error!.message, /without a word of HTTP\/2.*; protocol: http1 is for what speaks HTTP\/1\.1/);
+
+  await served(() => undefined, { timeoutSeconds: 0.05 });
+  const late = await post().answer;
+  assert.equal(codeOf(late), "timeout");
+});
