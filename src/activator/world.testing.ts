@@ -225,7 +225,12 @@ export class World {
     return this.#ready(revision, await this.#listen(server), "response");
   }
 
-  #ready(revision: ServingRevision, path: string, done: "response" | "told"): Instance {
+  /** A ready instance wherever `open` leads. */
+  startAt(revision: ServingRevision, open: () => Socket): Instance {
+    return this.#ready(revision, open, "response");
+  }
+
+  #ready(revision: ServingRevision, at: string | (() => Socket), done: "response" | "told"): Instance {
     const { paused, idle, log } = this;
     const instance: Instance = {
       id: `i${++this.#made}`,
@@ -233,7 +238,10 @@ export class World {
       done,
       phases: {},
       startUs: 5_000,
-      connect: (reader) => connect(reader === undefined ? { path } : { path, onread: reader }),
+      connect: (reader) => {
+        if (typeof at !== "string") return at();
+        return connect(reader === undefined ? { path: at } : { path: at, onread: reader });
+      },
       usage: () => ({ cpuNs: null, memoryPeakBytes: null }),
       get paused() {
         return paused.has(instance.id);
