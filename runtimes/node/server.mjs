@@ -1,4 +1,5 @@
-// Signature "server": the function's own HTTP server answers; an invocation ends with its response.
+// Signature "server": the function's own HTTP server answers; an invocation ends with its response, or with the socket that it has
+// upgraded (a WebSocket).
 
 import { hand } from "./listen.mjs";
 
@@ -31,8 +32,8 @@ export function serverStyle(capture, output) {
     onIdle: /** @type {(() => void) | null} */ (null),
   };
 
-  /** @param {IncomingMessage} request @param {ServerResponse} response */
-  function begin(request, response) {
+  /** @param {IncomingMessage} request */
+  function enter(request) {
     const id = String(request.headers["ebb-invocation-id"] ?? "");
     active += 1;
     output.begin(id);
@@ -44,6 +45,12 @@ export function serverStyle(capture, output) {
       active -= 1;
       if (active === 0) style.onIdle?.();
     };
+    return { id, finish };
+  }
+
+  /** @param {IncomingMessage} request @param {ServerResponse} response */
+  function begin(request, response) {
+    const { id, finish } = enter(request);
     // The mark goes before the last bytes do, so that whoever has the answer has the output.
     const end = response.end.bind(response);
     response.end = /** @type {typeof response.end} */ (
@@ -62,6 +69,11 @@ export function serverStyle(capture, output) {
     const emit = server.emit.bind(server);
     server.emit = /** @type {typeof server.emit} */ (
       (/** @type {string} */ event, /** @type {any[]} */ ...args) => {
+        if (event === "upgrade") {
+          const { id, finish } = enter(args[0]);
+          /** @type {Socket} */ (args[1]).once("close", finish);
+          return output.run(id, () => emit(event, ...args));
+        }
         if (event !== "request" && event !== "checkContinue") return emit(event, ...args);
         const [request, response] = /** @type {[IncomingMessage, ServerResponse]} */ (args);
         if (isSecondAssign(request)) return refuseAssign(response);

@@ -206,6 +206,28 @@ export function nodeSuite(runtime: Runtime): void {
       assert.deepEqual(instance.told, []);
     });
 
+    it("takes a WebSocket, which is its invocation until it closes: its output is marked, and an end waits for it", async (t) => {
+      const upgrading = `import http from "node:http"; const app = http.createServer(); app.listen(process.env.PORT);
+        app.on("upgrade", (request, socket, head) => {
+          console.log("joined"); socket.write("HTTP/1.1 101 Switching Protocols\\r\\nupgrade: websocket\\r\\nconnection: upgrade\\r\\n\\r\\n");
+          socket.on("data", (data) => { console.log("heard " + data); socket.end("bye"); }); socket.write(head); });`;
+      const instance = await serving(t, runtime, codeOf(t, { "server.mjs": upgrading }));
+      const id = newId();
+      const connection = await instance.connect();
+      const head = connection.head({ target: "/", id }, "connection: upgrade\r\nupgrade: websocket\r\n");
+      connection.socket.write(`${head}early`);
+      await connection.until(() => connection.received.toString().endsWith("\r\n\r\nearly"));
+      assert.match(connection.received.toString(), /^HTTP\/1\.1 101 /);
+      instance.launched.signal("SIGTERM");
+      // The mark of the begin comes before the signal does anything; what is heard after it is still of this invocation.
+      connection.socket.write("last");
+      await connection.until(() => connection.ended);
+      assert.ok(connection.received.toString().endsWith("bye"));
+      assert.deepEqual(await instance.launched.exited, { code: 0, signal: null });
+      await instance.output.until((output) => output.stdout.includes(`- ${id}\n`));
+      assert.match(instance.output.stdout, new RegExp(`\\+ ${id}\\njoined\\nheard last\\n.*- ${id}\\n`));
+    });
+
     it("is left alone by a second assignment, and drains", async (t) => {
       const instance = await serving(t, runtime, codeOf(t, { "server.mjs": server }));
       const connection = await instance.connect();

@@ -1,10 +1,13 @@
 // Deploys every example as a user would, and uses it.
 
 import assert from "node:assert/strict";
+import { once, type EventEmitter } from "node:events";
+import { cpSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { installation } from "#config.ts";
-import { eventually, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
+import { eventually, removeDirectory, startDaemon, temporaryDirectory, type Daemon } from "./fixture.ts";
 
 let daemon: Daemon;
 
@@ -87,4 +90,80 @@ test("streaming sends events as they happen, and notices that the client left", 
     const lines = await daemon.ebb(["logs", "clock", "--json"]);
     return lines.stdout.includes("the client left after");
   });
+});
+
+interface ChatSocket extends EventEmitter {
+  send(text: string): void;
+  close(): void;
+}
+type ChatSocketClass = new (url: string, options: { headers: Record<string, string> }) => ChatSocket;
+
+class Talker {
+  readonly heard: string[] = [];
+  readonly #socket: ChatSocket;
+
+  constructor(room: string, name: string) {
+    const { WebSocket } = createRequire(import.meta.url)("ws") as { WebSocket: ChatSocketClass };
+    const url = `ws://127.0.0.1:${daemon.port}/${room}?name=${name}`;
+    this.#socket = new WebSocket(url, { headers: { host: "chat.localhost" } });
+    this.#socket.on("message", (data: Buffer) => void this.heard.push(data.toString()));
+  }
+
+  hears(text: string): Promise<unknown> {
+    return eventually(`hears "${text}"`, async () => this.heard.includes(text));
+  }
+  say(text: string): void {
+    this.#socket.send(text);
+  }
+  async leave(): Promise<void> {
+    this.#socket.close();
+    await once(this.#socket, "close");
+  }
+}
+
+test("websocket-chat keeps its rooms apart, counts each connection as an invocation, and is gone with the last of them", async () => {
+  const folder = temporaryDirectory();
+  cpSync(join(installation, "examples/websocket-chat"), folder, { recursive: true });
+  // What npm install would fetch: the version that is pinned here is the example's.
+  const wanted = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { dependencies: { ws: string } };
+  const from = join(installation, "node_modules/ws");
+  const { version } = JSON.parse(readFileSync(join(from, "package.json"), "utf8")) as { version: string };
+  assert.equal(wanted.dependencies.ws, version);
+  cpSync(from, join(folder, "node_modules/ws"), { recursive: true });
+  const deployed = await daemon.ebb(["deploy", folder]);
+  removeDirectory(folder);
+  assert.equal(deployed.code, 0, deployed.stderr + daemon.log());
+  const chat = async () => (await daemon.client.workloads.list("default")).find(({ name }) => name === "chat")!;
+  for (const greeting of ["hello", "hello again"]) {
+    const ada = new Talker("red", "ada");
+    await ada.hears("* ada is here, with 0 others");
+    const grace = new Talker("red", "grace");
+    await ada.hears("* grace is here, with 1 others");
+    const edsger = new Talker("blue", "edsger");
+    await edsger.hears("* edsger is here, with 0 others");
+    ada.say(greeting);
+    await Promise.all([ada.hears(`ada: ${greeting}`), grace.hears(`ada: ${greeting}`)]);
+    edsger.say("alone");
+    await edsger.hears("edsger: alone");
+    assert.equal((await chat()).instances, 1);
+    await ada.leave();
+    await grace.hears("* ada has left");
+    assert.deepEqual(
+      [...ada.heard, ...grace.heard].filter((line) => line.includes("edsger")),
+      [],
+    );
+    assert.deepEqual(edsger.heard, ["* edsger is here, with 0 others", "edsger: alone"]);
+    await Promise.all([grace.leave(), edsger.leave()]);
+    await eventually("it is gone", async () => (await chat()).instances === 0);
+  }
+  const records = await daemon.client.workloads.invocations("default", "chat");
+  assert.deepEqual([records.length, new Set(records.map(({ status }) => status))], [6, new Set([101])]);
+  const lines = await daemon.ebb(["logs", "chat", "--json"]);
+  const joined = lines.stdout.split("\n").filter((line) => line.includes("edsger joins /blue"));
+  assert.equal(joined.length, 2);
+  for (const line of joined)
+    assert.ok(
+      records.some(({ id }) => id === (JSON.parse(line) as { invocation: string }).invocation),
+      line,
+    );
 });
