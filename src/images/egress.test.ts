@@ -63,6 +63,11 @@ describe("a pull", { skip }, () => {
     await room.images.start();
     await room.images.fetch({ kind: "registry", reference: `${outer.host}/x` }, asked());
     assert.equal(inner.asked.length, 1);
+    await room.images.stop();
+    // A host of which all ports are permitted, and one of them as well.
+    room.images = room.create({ registries: [outer.host, "127.0.0.1", inner.host] });
+    await room.images.start();
+    await room.images.fetch({ kind: "registry", reference: `${inner.host}/x` }, asked());
     await Promise.all([inner.stop(), outer.stop()]);
   });
 

@@ -84,10 +84,11 @@ export class RegistryEgress {
   async #open(permitted: string): Promise<void> {
     const { name, spawner } = this.#options;
     const { host, port } = split(permitted);
-    const range = port === null ? "0-65535" : String(port);
     for (const address of await addressesOf(host)) {
-      const set = isIPv4(address) ? "permitted" : "permitted6";
-      await spawner.nft(`add element inet ${name} ${set} { ${address} . ${range} }`);
+      const version = isIPv4(address) ? "" : "6";
+      // Apart: a host that is permitted whole and one of its ports are no two intervals that overlap, whoever leads there.
+      if (port === null) await spawner.nft(`add element inet ${name} hosts${version} { ${address} }`);
+      else await spawner.nft(`add element inet ${name} permitted${version} { ${address} . ${port} }`);
     }
   }
 
@@ -106,8 +107,10 @@ export class RegistryEgress {
     const table = `table inet ${name}
 delete table inet ${name}
 table inet ${name} {
-  set permitted { type ipv4_addr . inet_service; flags interval; }
-  set permitted6 { type ipv6_addr . inet_service; flags interval; }
+  set hosts { type ipv4_addr; }
+  set hosts6 { type ipv6_addr; }
+  set permitted { type ipv4_addr . inet_service; }
+  set permitted6 { type ipv6_addr . inet_service; }
   set resolvers { type ipv4_addr; }
   set resolvers6 { type ipv6_addr; }
   chain leaving {
@@ -117,6 +120,8 @@ table inet ${name} {
   chain reading {
     ip daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept
     ip6 daddr @resolvers6 meta l4proto { tcp, udp } th dport 53 accept
+    ip daddr @hosts meta l4proto tcp accept
+    ip6 daddr @hosts6 meta l4proto tcp accept
     ip daddr . tcp dport @permitted accept
     ip6 daddr . tcp dport @permitted6 accept
     fib daddr type local jump refuse
