@@ -83,12 +83,21 @@ function readContainer(at: Place, name: string): ContainerDeclaration | undefine
       "image",
       "expected a name (registry.example.com/web:1), an archive (./web.tar) or build, found nothing",
     );
+  secretOfNone(from, places);
   crossCheck(settings, places);
   return from && { name, from, ...settings };
 }
 
 export function oneImage(places: ReadonlyMap<string, Place>): void {
   if (places.has("image")) places.get("build")?.keyProblem("an image is named or built; leave one of them out");
+}
+
+/** A secret opens the registry of the image's own name. */
+export function secretOfNone(from: ImageDeclaration | undefined, places: ReadonlyMap<string, Place>): void {
+  if (from !== undefined && from.kind !== "registry")
+    places
+      .get("pullSecret")
+      ?.keyProblem("it opens the registry of an image's name, and this image has none; leave it out");
 }
 
 /** What is right by itself and wrong together. */

@@ -15,7 +15,7 @@ import {
 } from "./fields.ts";
 import { laterJobKeys } from "./later.ts";
 import type { Place } from "./place.ts";
-import { fromReaders, imageReaders, oneImage } from "./read-containers.ts";
+import { fromReaders, imageReaders, oneImage, secretOfNone } from "./read-containers.ts";
 
 const { memoryMb, cpu, cpuStrict, env, secrets } = servingReaders;
 const readers = {
@@ -52,6 +52,7 @@ export function readJob(at: Place, name: string): JobDeclaration {
     return { name, source, command: command ?? [], ...(runtime && { runtime }), ...common };
   }
   oneImage(places);
+  secretOfNone(image ?? build, places);
   for (const key of ["source", "runtime"])
     places.get(key)?.keyProblem(`an image brings its own programs; leave ${key} out, or image and build`);
   return {

@@ -168,6 +168,15 @@ test("an archive that was sent is loaded from what was sent, and a folder is a l
   );
 });
 
+test("whoever asks for an image and goes, goes for its fetch as well", async () => {
+  world.images.set(reference, imageOf("a"));
+  const { signal } = new AbortController();
+  await world.deploy(yaml(), { signal });
+  assert.equal(world.pulls.at(-1)?.options.signal, signal);
+  await world.deploy(yaml());
+  assert.equal(world.pulls.at(-1)?.options.signal, undefined);
+});
+
 test("a private registry is opened with a secret of the project, for the host of the image's name alone", async () => {
   world.images.set(reference, imageOf("a"));
   const app = yaml(", pullSecret: REGISTRY");

@@ -74,6 +74,8 @@ export interface DeployRequest {
   readonly prune: readonly string[];
   readonly gitCommit: string | null;
   readonly archive: Readable;
+  /** Whoever asked has gone: what is fetched for it alone is given up, and nothing is switched. */
+  readonly signal?: AbortSignal;
 }
 
 /** What the operator sets of a project; what is left out stays. */

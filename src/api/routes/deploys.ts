@@ -49,7 +49,10 @@ export function deployRoutes(app: Api, rooms: ApiRooms): void {
       const out = new PassThrough();
       // Until the first step is told, what goes wrong still has a status of its own.
       const first = Promise.withResolvers<void>();
-      const work = rooms.control.deploy(who(request), deployRequest, (step) => {
+      // It is closed at its end, or as whoever reads it goes.
+      const gone = new AbortController();
+      out.once("close", () => gone.abort());
+      const work = rooms.control.deploy(who(request), { ...deployRequest, signal: gone.signal }, (step) => {
         out.write(`${JSON.stringify(step)}\n`);
         first.resolve();
       });

@@ -43,6 +43,7 @@ export async function deploy(
           flags: { memoryMb: request.memoryMb, env: request.env, public: request.public },
           upload,
           createdBy: identity.name,
+          signal: request.signal,
           gitCommit: request.gitCommit,
           progress,
         };

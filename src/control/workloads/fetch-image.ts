@@ -24,6 +24,7 @@ export async function fetchImage(context: Context, frame: DeployFrame, declarati
     project: frame.project.name,
     login: loginOf(context, frame.project.name, declaration),
     progress: (message) => frame.progress({ step: "image", workload, message }),
+    ...(frame.signal && { signal: frame.signal }),
   });
 }
 

@@ -24,6 +24,8 @@ export interface DeployFrame {
   readonly upload: Upload;
   readonly createdBy: string;
   readonly gitCommit: string | null;
+  /** Whoever asked has gone. */
+  readonly signal: AbortSignal | undefined;
   readonly progress: (step: DeployProgress) => void;
 }
 
