@@ -28,11 +28,9 @@ import { Liveness } from "./liveness.ts";
 import { Pausing } from "./pausing.ts";
 import { Pool } from "./pool.ts";
 import { Programs } from "./programs.ts";
-import { Registry, stateOf } from "./registry.ts";
+import { noQuotas, Registry, stateOf } from "./registry.ts";
 import { stopSandbox } from "./stop-sandbox.ts";
 import { usesOf } from "./use.ts";
-
-const noQuotas: ProjectQuotas = { memoryMb: null, instances: null, ratePerSecond: null };
 
 /** The activator, as far as the fleet needs it. */
 export type FleetUser = InstanceUser & Pick<Activator, "activeIn" | "load">;
@@ -453,10 +451,8 @@ class SandboxFleet implements Fleet {
         this.#registry.failed(revision, failure, member.startUs);
       if (live) this.#lower(group);
     }
-    if (!unasked || !member.told) {
-      const reason = member.reason ?? exit.message;
-      tell({ kind: "instance_stopped", instance: id, project, workload, reason });
-    }
+    if (!unasked || !member.told)
+      tell({ kind: "instance_stopped", instance: id, project, workload, reason: member.reason ?? exit.message });
     if (member.told) user().gone(id, exit);
     if (group) this.#forget(group);
     member.left.resolve();

@@ -2,10 +2,19 @@
 
 import type { Clock } from "#model/clock.ts";
 import type { Failure } from "#model/instance.ts";
-import { revisionKeyOf, WorkloadMap, type ServingRevision, type WorkloadKey } from "#model/workload.ts";
+import {
+  revisionKeyOf,
+  WorkloadMap,
+  type ProjectQuotas,
+  type ServingRevision,
+  type WorkloadKey,
+} from "#model/workload.ts";
 import { backoffMs, crashLoopFailures, type CrashLoop } from "./decide.ts";
 import type { WorkloadFleetState } from "./door.ts";
 import { isLive, type Group } from "./member.ts";
+
+/** Of a project that is not there. */
+export const noQuotas: ProjectQuotas = { memoryMb: null, instances: null, ratePerSecond: null };
 
 export interface WorkloadEntry {
   readonly groups: Set<Group>;
