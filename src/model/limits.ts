@@ -386,6 +386,8 @@ export const logLimits = {
   burstBytes: 4 * MiB,
   /** From the reading of a line until it is written. */
   flushMs: 100,
+  /** The same of a line before which nothing came for a while. */
+  firstFlushMs: 5,
   /** A part of it: so long a line waits for its invocation's id, which is told apart from it, and some milliseconds late. */
   idToldWithinMs: 30,
   keptDays: 14,

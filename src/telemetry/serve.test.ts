@@ -69,6 +69,13 @@ class Worker {
     }
   }
 
+  /** What a follower got since the last time, at once. */
+  followed(): string[][] {
+    return this.#answers
+      .splice(0)
+      .flatMap((message) => (message.kind === "lines" ? [message.lines.map((line) => line.message)] : []));
+  }
+
   async log(): Promise<[string, string | null][]> {
     this.server.receive({ kind: "logs", id: 2, query: { project: "default", limit: 100 } });
     const answer = await this.#answer((message) => message.kind === "answer" && message.id === 2);
@@ -118,6 +125,20 @@ test("what somebody asks for takes nothing from a call that began meanwhile", as
     ["before", first],
     ["hello", second],
   ]);
+});
+
+test("after a pause the first line is with a follower at once; those behind it come together", async (t) => {
+  const worker = new Worker(t, 1);
+  worker.server.receive({ kind: "follow", id: 9, query: { project: "default" } });
+  await worker.writes("first\n", 1);
+  await worker.clock.advance(logLimits.firstFlushMs);
+  assert.deepEqual(worker.followed(), [["first"]]);
+  await worker.writes("second\n", 2);
+  await worker.clock.advance(logLimits.firstFlushMs);
+  await worker.writes("third\n", 3);
+  assert.deepEqual(worker.followed(), []);
+  await worker.clock.advance(logLimits.flushMs);
+  assert.deepEqual(worker.followed(), [["second", "third"]]);
 });
 
 test("a line with an id that is told to nobody is written within a flush, without it", async (t) => {

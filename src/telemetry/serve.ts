@@ -35,6 +35,7 @@ export class TelemetryServer {
   readonly #counters = { readBytes: 0, lines: 0, droppedLines: 0, droppedBytes: 0, writeErrors: 0 };
   #waitingBytes = 0;
   #flushing: Cancel | null = null;
+  #flushedUs = -Infinity;
   #pass: Cancel | null = null;
 
   constructor(options: ServeOptions) {
@@ -125,15 +126,22 @@ export class TelemetryServer {
     return output.tail(lines);
   }
 
-  #flushSoon(inMs = logLimits.flushMs - logLimits.idToldWithinMs): void {
+  #flushSoon(inMs = this.#pauseMs()): void {
     this.#flushing ??= this.#options.clock.after(inMs, () => {
       this.#flushing = null;
+      this.#flushedUs = this.#options.clock.monotonicUs();
       this.#takeAll();
       for (const log of this.#logs.values()) if (log.pendingBytes > 0) this.#flush(log);
       // What a slow disk has not begun to take still waits, and is looked at again.
       this.#waitingBytes = [...this.#logs.values()].reduce((sum, log) => sum + log.pendingBytes, 0);
       if (this.#waitingBytes > 0) this.#flushSoon();
     });
+  }
+
+  /** After a pause the first line goes at once, for whoever waits for it; those that follow go together. */
+  #pauseMs(): number {
+    const sinceMs = (this.#options.clock.monotonicUs() - this.#flushedUs) / 1_000;
+    return Math.max(logLimits.firstFlushMs, logLimits.flushMs - logLimits.idToldWithinMs - sinceMs);
   }
 
   #takeAll(): void {
