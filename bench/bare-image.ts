@@ -28,20 +28,13 @@ export function createBareImage(
   args: readonly string[],
   env: readonly string[],
 ): BareImage {
-  const bundle = mkdtempSync(join(tmpdir(), "ebb-bench-"));
-  const root = join(bundle, "root");
-  mkdirSync(root);
-  for (const layer of layers) {
-    const unpacked = spawnSync("tar", ["-xf", "-", "-C", root], { input: layer });
-    if (unpacked.status !== 0) throw new Error(unpacked.stderr.toString());
-  }
-  for (const path of ["proc", "dev"]) mkdirSync(join(root, path), { recursive: true });
+  const { folder: bundle, configure, remove } = createBundle(layers, args, env);
   let count = 0;
   return {
     async start() {
       const id = `ebb-bench-image-${process.pid}-${count++}`;
       const port = await freePort();
-      writeFileSync(join(bundle, "config.json"), JSON.stringify(configuration(root, args, [...env, `PORT=${port}`])));
+      configure([...env, `PORT=${port}`]);
       const began = performance.now();
       const child = spawn(engine, ["run", "--bundle", bundle, id], { stdio: ["ignore", "ignore", "inherit"] });
       const exited = once(child, "exit");
@@ -51,8 +44,31 @@ export function createBareImage(
       await exited;
       return tookMs;
     },
-    remove: () => rmSync(bundle, { recursive: true, force: true }),
+    remove,
   };
+}
+
+export interface Bundle {
+  readonly folder: string;
+  /** With another environment from now on. */
+  readonly configure: (env: readonly string[]) => void;
+  readonly remove: () => void;
+}
+
+/** A folder that an engine can run. */
+export function createBundle(layers: readonly Buffer[], args: readonly string[], env: readonly string[]): Bundle {
+  const folder = mkdtempSync(join(tmpdir(), "ebb-bench-"));
+  const root = join(folder, "root");
+  mkdirSync(root);
+  for (const layer of layers) {
+    const unpacked = spawnSync("tar", ["-xf", "-", "-C", root], { input: layer });
+    if (unpacked.status !== 0) throw new Error(unpacked.stderr.toString());
+  }
+  for (const path of ["proc", "dev"]) mkdirSync(join(root, path), { recursive: true });
+  const configure: Bundle["configure"] = (of) =>
+    writeFileSync(join(folder, "config.json"), JSON.stringify(configuration(root, args, of)));
+  configure(env);
+  return { folder, configure, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
 /** A program of somebody else's says nothing when it listens: it is asked every millisecond, which takes a twentieth of a core. */

@@ -7,6 +7,7 @@ import { bursts } from "./burst.ts";
 import { choiceOf } from "./choice.ts";
 import { coldStart } from "./cold-start.ts";
 import { containers } from "./containers.ts";
+import { jobs } from "./jobs.ts";
 import { keepAlive } from "./keep-alive.ts";
 import { loadTime } from "./load-time.ts";
 import { comparePeers, writeComparison } from "./peers.ts";
@@ -27,6 +28,10 @@ const choice = choiceOf(process.argv.slice(2));
 /** Of each cold start; everything else has rounds enough. */
 const rounds = Number(process.env["BENCH_ROUNDS"] ?? 25);
 if (!Number.isInteger(rounds) || rounds < 1) throw new RangeError("BENCH_ROUNDS is a number of rounds, 1 or more");
+
+/** Of a job. */
+const runs = Number(process.env["BENCH_RUNS"] ?? 1_000);
+if (!Number.isInteger(runs) || runs < 1) throw new RangeError("BENCH_RUNS is a number of runs, 1 or more");
 
 /** A peer's can take seconds. */
 const peerRounds = Math.ceil(rounds * 0.6);
@@ -92,6 +97,7 @@ await measure("start with 1,000 functions", startWithThousand);
 await measure("100,000 functions", manyFunctions);
 await measure("300 warm instances", manyInstances);
 await measure("containers", () => containers(rounds));
+await measure("jobs", () => jobs(rounds, runs));
 
 if (choice.peers) await peers();
 process.exitCode = allHeld ? 0 : 1;
