@@ -22,7 +22,7 @@ export interface ExecutionContext extends LaunchContext {
 }
 
 export function execute(context: ExecutionContext, spec: ExecutionSpec): Execution {
-  const { driver, admission, access, telemetry, tell } = context;
+  const { driver, admission, access, telemetry, clock, tell } = context;
   const { revision, memoryMb } = spec;
   const bytes = memoryMb * MiB;
   const instance = newInstanceId();
@@ -53,9 +53,12 @@ export function execute(context: ExecutionContext, spec: ExecutionSpec): Executi
 
   async function start(opened: Parameters<Execution["start"]>[0]): Promise<Failure | null> {
     if (stopped) return stoppedFirst;
+    const late = Promise.withResolvers<null>();
+    const cancel = clock.after(sandboxLimits.startMs, () => late.resolve(null));
     try {
       preparing = driver.prepare(poolOf(spec), { done: () => undefined, exited: end });
-      sandbox = await preparing;
+      sandbox = await Promise.race([preparing, late.promise]);
+      if (sandbox === null) return notMade;
       // oxlint-disable-next-line typescript/no-unnecessary-condition -- it may have been stopped meanwhile
       if (stopped || gone) return stoppedFirst;
       const source = driver.output(sandbox);
@@ -77,6 +80,7 @@ export function execute(context: ExecutionContext, spec: ExecutionSpec): Executi
     } catch (error) {
       return failureOf(context, error).failure;
     } finally {
+      cancel();
       giveTurn();
     }
   }
@@ -106,7 +110,9 @@ export function execute(context: ExecutionContext, spec: ExecutionSpec): Executi
     admitted,
     start: async (opened) => {
       const failure = await start(opened);
-      if (failure !== null) await stop(0);
+      const stopping = failure === null ? null : stop(0);
+      // What may come of it still is ended then, and has its memory until then: nobody waits for it.
+      if (failure !== notMade) await stopping;
       return failure;
     },
     over: over.promise,
@@ -116,6 +122,12 @@ export function execute(context: ExecutionContext, spec: ExecutionSpec): Executi
 }
 
 const stoppedExit: Exit = { reason: "stopped", code: null, message: "ebb stopped it." };
+const notMade: Failure = {
+  fault: "platform",
+  message: `no sandbox could be made in ${sandboxLimits.startMs / 1_000} s.`,
+  stack: null,
+  hint: null,
+};
 const stoppedFirst: Failure = { fault: "platform", message: "it was stopped before it began", stack: null, hint: null };
 
 export function poolOf({ revision, memoryMb }: Pick<ExecutionSpec, "revision" | "memoryMb">): PoolKey {

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterEach, test } from "node:test";
 import { EbbError } from "#model/errors.ts";
-import { jobLimits } from "#model/limits.ts";
+import { jobLimits, sandboxLimits } from "#model/limits.ts";
 import type { Assignment } from "#sandbox/door.ts";
 import { audit } from "#store/fixtures/things.ts";
 import { jobOf, noOverrides } from "./job.testing.ts";
@@ -179,6 +179,22 @@ test("a start that the platform fails is tried again without a retry; one that i
   assert.deepEqual([failed.state, failed.reason], ["failed", "not_started"]);
   assert.match(failed.message ?? "", /secret KEY is not set/);
   assert.equal(w.fleet.state().memoryBytes, 0);
+});
+
+test("sandboxes that are not made in time hold no turn any more, and their tasks are tried again; what comes of them late is ended", async () => {
+  const w = await begin();
+  w.prepareMs = 3_600_000;
+  const held = await Promise.all(Array.from({ length: 6 }, (_, i) => w.run(jobOf(`held${i}`))));
+  await w.clock.advance(1);
+  w.prepareMs = 0;
+  await w.clock.advance(sandboxLimits.startMs);
+  const { state, reason, message } = await w.look(held[0]!);
+  assert.deepEqual([state, reason, message], ["queued", "not_started", "no sandbox could be made in 30 s."]);
+  await w.clock.advance(60_000);
+  for (const id of held) assert.equal((await w.look(id)).state, "succeeded");
+  assert.ok(w.fleet.state().memoryBytes > 0, "one that may still come keeps its memory");
+  await w.clock.advance(3_600_000);
+  assert.deepEqual([w.driver.living, w.fleet.state().memoryBytes, w.clock.pending()], [0, 0, 0]);
 });
 
 test("a store that is away for a while delays what is to be remembered, and loses nothing", async () => {

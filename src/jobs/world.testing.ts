@@ -47,6 +47,8 @@ export class World {
   readonly assigned: Assignment[] = [];
   /** Why nothing can be metered; null: it can. */
   noRoom: EbbError | null = null;
+  /** How long a sandbox takes to be made. */
+  prepareMs = 0;
   isThere: (job: WorkloadKey) => boolean = () => true;
   readonly #options: WorldOptions;
   store: Store;
@@ -74,7 +76,7 @@ export class World {
     this.driver = createFakeDriver({
       clock,
       script: (_, assignment) => {
-        if (assignment === null) return {};
+        if (assignment === null) return { prepareMs: this.prepareMs };
         this.assigned.push(assignment);
         return this.#options.script?.(assignment) ?? exits(0);
       },
