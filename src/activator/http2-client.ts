@@ -3,7 +3,9 @@
 
 import type { ClientHttp2Session, ClientHttp2Stream } from "node:http2";
 import type { Duplex } from "node:stream";
+import { Allowance } from "#lib/allowance.ts";
 import { http2Module } from "#lib/http2.ts";
+import type { Clock } from "#model/clock.ts";
 import { http2Limits, httpLimits } from "#model/limits.ts";
 import type { Call } from "./door.ts";
 import { http2RequestHead } from "./http2-head.ts";
@@ -30,10 +32,12 @@ const usualMost = 100;
 
 export class Http2Client implements InstanceClient, Http2Opener {
   readonly #connect: () => Duplex;
+  readonly #clock: Clock;
   readonly #lines: Line[] = [];
 
-  constructor(connect: () => Duplex) {
+  constructor(connect: () => Duplex, clock: Clock) {
     this.#connect = connect;
+    this.#clock = clock;
   }
 
   headOf(call: Call, deadlineMs: number): RequestHead {
@@ -91,6 +95,12 @@ export class Http2Client implements InstanceClient, Http2Opener {
       line.speaks = true;
       line.most = Math.min(maxConcurrentStreams ?? http2Limits.instanceStreams, http2Limits.instanceStreams);
     });
+    const { controlFramesPerSecond, controlFramesBurst } = http2Limits;
+    const controls = new Allowance(controlFramesPerSecond, controlFramesBurst, this.#clock.monotonicUs());
+    const count = (): void => {
+      if (!controls.take(this.#clock.monotonicUs())) session.destroy();
+    };
+    session.on("remoteSettings", count).on("ping", count).on("altsvc", count).on("origin", count);
     session.once("connect", () => {
       if (!session.destroyed) session.setLocalWindowSize(http2Limits.connectionWindowBytes);
     });

@@ -24,6 +24,8 @@ export interface OpenedStream {
 
 const trailersMost = { count: http2Limits.trailersCount, bytes: http2Limits.trailersBytes };
 const endStreamFlag = 0x1;
+/** Of status 1xx, which nobody here waits for. */
+const interimsMax = 16;
 
 export class Http2InstanceStream implements InstanceStream {
   readonly #opener: Http2Opener;
@@ -42,6 +44,7 @@ export class Http2InstanceStream implements InstanceStream {
   #replays = 0;
   // --- the answer
   #answered = false;
+  #interims = 0;
   #leftBytes: number | null = null;
   #trailers: string[] = [];
   #ended = false;
@@ -88,7 +91,11 @@ export class Http2InstanceStream implements InstanceStream {
     const opened = this.#opener.open(this.#head, this.#call.body === null, fresh);
     this.#opened = opened;
     const { stream } = opened;
-    stream.on("response", this.#onResponse).on("data", this.#onData).on("trailers", this.#onTrailers);
+    stream
+      .on("headers", this.#onInterim)
+      .on("response", this.#onResponse)
+      .on("data", this.#onData)
+      .on("trailers", this.#onTrailers);
     stream.on("end", this.#onEnd).on("drain", this.#onDrain).on("wantTrailers", this.#onWantTrailers);
     stream.on("error", this.#onError).on("close", this.#onClose);
   }
@@ -166,9 +173,15 @@ export class Http2InstanceStream implements InstanceStream {
 
   // --- the answer
 
+  readonly #onInterim = (): void => {
+    if (++this.#interims <= interimsMax) return;
+    this.#malformed ??= `it has more than ${interimsMax} heads before its answer`;
+    this.#reset(errorCodes.cancel);
+  };
+
   readonly #onResponse = (_headers: unknown, flags: number, raw: string[]): void => {
     const exchange = this.#exchange;
-    if (exchange === null) return;
+    if (exchange === null || this.#malformed !== null) return;
     const head = http2ResponseHead(raw);
     if (head === null) {
       this.#malformed = "its status or its content-length is not a number";

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { constants, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import test, { afterEach, beforeEach } from "node:test";
+import { frame, types } from "#gateway/http2/frames.testing.ts";
 import { bodyOf, codeOf, http2Revision, until, World } from "./world.testing.ts";
 import type { Call, RequestBody } from "./door.ts";
 
@@ -163,4 +164,31 @@ test("what does not speak HTTP/2 is named, and so is one that takes too long", a
   await served(() => undefined, { timeoutSeconds: 0.05 });
   const late = await post().answer;
   assert.equal(codeOf(late), "timeout");
+});
+
+test("an instance that floods its connection with frames, or its answer with others before it, is cut off", async () => {
+  const revision = world.deploy(http2Revision("flood"));
+  let sent = 0;
+  const closed = Promise.withResolvers<void>();
+  await world.startRaw(revision, (socket) => {
+    const more = (): void => {
+      while (!socket.destroyed && sent < 1_000_000 && socket.write(many)) sent += 100;
+    };
+    const many = Buffer.concat(Array.from({ length: 100 }, () => frame(types.settings, 0, 0)));
+    socket
+      .on("drain", more)
+      .on("close", () => closed.resolve())
+      .once("data", more)
+      .resume();
+  });
+  const { error } = await world.call({ workload: "flood" }).answer;
+  assert.equal(codeOf({ error } as never), "bad_response");
+  await closed.promise;
+  assert.ok(sent < 100_000, `${sent} were read`);
+
+  await served((stream) => {
+    for (let i = 0; i < 100; i++) stream.additionalHeaders({ ":status": 103, link: "</a>" });
+    stream.respond({ ":status": 200 }, { endStream: true });
+  });
+  assert.match((await world.call().answer).error!.message, /more than 16 heads before its answer/);
 });

@@ -32,7 +32,7 @@ export class LiveInstance implements Slotted {
     this.meter = meter;
     this.client =
       protocolOf(instance.revision) === "h2c"
-        ? new Http2Client(() => instance.connect())
+        ? new Http2Client(() => instance.connect(), clock)
         : new Http1Client((reader) => instance.connect(reader), clock);
     this.capacity = instance.revision.settings.concurrency;
     this.timeoutMs = instance.revision.settings.timeoutSeconds * 1_000;

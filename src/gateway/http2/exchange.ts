@@ -2,7 +2,7 @@
 
 import type { ServerHttp2Stream } from "node:http2";
 import type { FlatHeaders } from "#activator/door.ts";
-import { errorCodes, headerObject, trailersOf } from "#lib/http2.ts";
+import { belongsToConnection, errorCodes, headerObject, isPlainHeader, trailersOf } from "#lib/http2.ts";
 import { http2Limits } from "#model/limits.ts";
 import type { Answerer, BodyReceiver, ClientExchange } from "../client-exchange.ts";
 import type { RequestHead } from "../http1/request-parser.ts";
@@ -143,7 +143,12 @@ export class Http2Exchange implements ClientExchange {
   start(status: number, headers: FlatHeaders, lengthBytes: number | null, _close: boolean, trails = false): void {
     if (this.#state !== "open") return;
     this.#state = "started";
-    const fields = [":status", String(status), ...headers];
+    const fields = [":status", String(status)];
+    // A workload of HTTP/1.1 may answer what node:http2 throws at.
+    for (let i = 0; i < headers.length; i += 2) {
+      const [name, value] = [headers[i]!, headers[i + 1]!];
+      if (!belongsToConnection(name) && isPlainHeader(name, value)) fields.push(name, value);
+    }
     if (lengthBytes !== null && status !== 204) fields.push("content-length", String(lengthBytes));
     this.#pending = { fields, trails: trails && this.head.method !== "HEAD" };
   }
@@ -182,7 +187,14 @@ export class Http2Exchange implements ClientExchange {
     const pending = this.#pending;
     this.#pending = null;
     if (pending === null || this.#stream.destroyed || this.#stream.closed) return;
-    this.#stream.respond(pending.fields, { endStream, waitForTrailers: pending.trails && !endStream });
+    try {
+      this.#stream.respond(pending.fields, { endStream, waitForTrailers: pending.trails && !endStream });
+    } catch {
+      // Nothing that a workload answers may end more than its own call.
+      this.#state = "over";
+      this.reset(errorCodes.internal);
+      this.#answerer?.gone();
+    }
   }
 
   readonly #onWantTrailers = (): void => {

@@ -11,7 +11,7 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import test, { after, before } from "node:test";
-import { http2Revision, until } from "#activator/world.testing.ts";
+import { http2Revision, testRevision, until } from "#activator/world.testing.ts";
 import { Front } from "../front.testing.ts";
 
 let front: Front;
@@ -133,6 +133,9 @@ test("an answer that is trailers only stays one", async () => {
 test("a workload of HTTP/2 is asked by HTTP/1.1 as well, without trailers; gRPC and WebSockets are refused in words", async () => {
   const plain = await front.raw("POST /x HTTP/1.1\r\nhost: rpc.localhost\r\ncontent-length: 4\r\n\r\nbody");
   assert.match(plain, /^HTTP\/1\.1 200 OK\r\n[^]*\r\n\r\n4\r\nbody\r\n0\r\n\r\n$/);
+  const odd =
+    "http2-settings: x\r\nte: trailers, x\r\nkeep-alive: 1\r\nproxy-connection: x\r\n!#$%&'*+.^_`|~: \xe9\r\nconnection: close\r\n";
+  assert.match(await front.raw(`M-SEARCH /x HTTP/1.1\r\nhost: rpc.localhost\r\n${odd}\r\n`), /^HTTP\/1\.1 200 /);
   const grpc = await front.get("/", { host: "rpc.localhost", "content-type": "application/grpc" });
   assert.deepEqual([grpc.status, grpc.code], [505, "http_version"]);
   const socket = await front.get("/", { host: "rpc.localhost", connection: "upgrade", upgrade: "websocket" });
@@ -162,4 +165,25 @@ test("a client that breaks off a call is heard by the instance, and the call end
   await until(() => aborted.includes("left"), "the instance heard of it");
   await until(() => front.world.activator.load(revision).active === 0, "it is over");
   assert.ok(front.world.log.some((line) => / client_gone /.test(line)));
+});
+
+test("what a function answers that HTTP/2 has no place for is left out, and takes nobody along; HEAD and 204 have no body", async () => {
+  const revision = front.world.deploy(testRevision({ concurrency: 10 }, 1, "odd"));
+  await front.world.startRaw(revision, (socket) => {
+    socket.on("data", (chunk: Buffer) => {
+      const path = / (\/\S*) /.exec(chunk.toString())![1]!;
+      const headers =
+        "http2-settings: x\r\nte: x\r\nupgrade: y\r\nproxy-connection: z\r\nx-kept: 1\r\nlocation: /a\r\nlocation: /b\r\n";
+      if (path === "/none") socket.write(`HTTP/1.1 204 No Content\r\n${headers}\r\n`);
+      else if (path === "/head") socket.write(`HTTP/1.1 200 OK\r\n${headers}content-length: 7\r\n\r\n`);
+      else socket.write(`HTTP/1.1 200 OK\r\n${headers}content-length: 2\r\n\r\nok`);
+    });
+  });
+  const at = { ":authority": "odd.localhost" };
+  const plain = await ask({ ...at, ":path": "/" });
+  assert.deepEqual([plain.status, plain.body, plain.headers["x-kept"]], [200, "ok", "1"]);
+  assert.equal(plain.headers["http2-settings"], undefined);
+  assert.equal((await ask({ ...at, ":path": "/none" })).status, 204);
+  const head = await ask({ ...at, ":path": "/head", ":method": "HEAD" });
+  assert.deepEqual([head.status, head.headers["content-length"], head.body], [200, "7", ""]);
 });
