@@ -15,7 +15,7 @@ import { createAutoscaler } from "#autoscaler/autoscaler.ts";
 import { createBuilds } from "#builds/builds.ts";
 import { createInterpreters } from "#builds/interpreters.ts";
 import { createControl } from "#control/control.ts";
-import { sandboxMemoryBytes, startsAtOnce } from "#fleet/decide.ts";
+import { runMemoryMb, sandboxMemoryBytes, startsAtOnce } from "#fleet/decide.ts";
 import { createFleet } from "#fleet/fleet.ts";
 import { createGateway } from "#gateway/gateway.ts";
 import { giveBack } from "#lib/give-back.ts";
@@ -166,6 +166,8 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
         clock,
         registries: config.registries,
         resolvers: readResolvers,
+        runStep: (step) => fleet.build(step),
+        runMemoryMb: runMemoryMb(config.machineMemoryBytes),
       })
     : null;
   const folderOf = (digest: string): string => builds.folderOf(digest);

@@ -48,6 +48,7 @@ export async function sendDeploy(client: Client, path: string, request: DeployRe
       .deploy(sent, counted(archive, progress), (step) => {
         progress.told(step);
         if (step.step === "noted") note(`${step.workload}: ${step.message}`);
+        if (step.step === "printed") output.note(sanitized(`${step.workload} | ${step.message}`));
       })
       .finally(() => progress.end());
     return { ...deployed, notes, seconds: (performance.now() - began) / 1000 };

@@ -266,6 +266,7 @@ export type DeployStep =
   | { readonly step: "built"; readonly workload: string; readonly files: number; readonly transpiled: number }
   | { readonly step: "fetching"; readonly workload: string; readonly what: string }
   | { readonly step: "image"; readonly workload: string; readonly message: string }
+  | { readonly step: "printed"; readonly workload: string; readonly message: string }
   | { readonly step: "checking"; readonly workload: string }
   | {
       readonly step: "checked";

@@ -16,6 +16,8 @@ export type DeployProgress =
   | { readonly step: "fetching"; readonly workload: string; readonly what: string }
   /** How far its image is: a line of the room that fetches it. */
   | { readonly step: "image"; readonly workload: string; readonly message: string }
+  /** A line of a build: a step of it, or what a command of it has printed, which is a tenant's. */
+  | { readonly step: "printed"; readonly workload: string; readonly message: string }
   | { readonly step: "checking"; readonly workload: string }
   | {
       readonly step: "checked";

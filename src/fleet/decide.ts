@@ -1,6 +1,6 @@
 // The fleet's decisions: who gets memory, who goes for it, which instances are too many, how long a crash backs off. Pure.
 
-import { machineLimits, pauseLimits } from "#model/limits.ts";
+import { imageLimits, machineLimits, pauseLimits } from "#model/limits.ts";
 import type { ProjectQuotas } from "#model/workload.ts";
 
 const MiB = 1024 * 1024;
@@ -9,6 +9,11 @@ const MiB = 1024 * 1024;
 export function sandboxMemoryBytes(machineBytes: number): number {
   const reserved = Math.max(machineLimits.reservedMemoryBytes, machineBytes * machineLimits.reservedMemoryShare);
   return Math.max(0, Math.floor(machineBytes - reserved));
+}
+
+/** What one RUN of a build gets: on a small machine others are to run beside it. */
+export function runMemoryMb(machineBytes: number): number {
+  return Math.min(imageLimits.runMemoryMb, Math.floor(sandboxMemoryBytes(machineBytes) / 2 / MiB));
 }
 
 /** How many start at the same time on a machine of so many cores. */

@@ -5,7 +5,17 @@ import type { InstanceId, InvocationId } from "#model/ids.ts";
 import type { Failure, InstanceView, StartPhases } from "#model/instance.ts";
 import type { RunId } from "#model/run.ts";
 import type { ImageJobRevision, JobRevision, ServingRevision, WorkloadKey } from "#model/workload.ts";
-import type { Exit, OneOff, OneOffResult, OutputSource, Ready, SandboxUsage, SocketReader } from "#sandbox/door.ts";
+import type {
+  BuildStep,
+  BuildStepEnd,
+  Exit,
+  OneOff,
+  OneOffResult,
+  OutputSource,
+  Ready,
+  SandboxUsage,
+  SocketReader,
+} from "#sandbox/door.ts";
 
 /** A ready instance, as the activator uses it. */
 export interface Instance {
@@ -128,6 +138,8 @@ export interface Fleet {
   execute(spec: ExecutionSpec): Execution;
   /** One program of ebb's own in a sandbox of its own; unbilled. */
   run(spec: OneOff): Promise<OneOffResult>;
+  /** One command of an image's build; unbilled. */
+  build(step: BuildStep): Promise<BuildStepEnd>;
   instances(workload?: WorkloadKey): readonly InstanceView[];
   workloadState(workload: WorkloadKey): WorkloadFleetState;
   state(): FleetState;

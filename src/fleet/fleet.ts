@@ -5,7 +5,7 @@ import { type InstanceId, type SandboxId } from "#model/ids.ts";
 import type { Failure, InstanceView } from "#model/instance.ts";
 import { sandboxLimits } from "#model/limits.ts";
 import type { ImageJobRevision, ProjectQuotas, ServingRevision, WorkloadKey } from "#model/workload.ts";
-import type { Exit, OneOff, OneOffResult, Ready } from "#sandbox/door.ts";
+import type { BuildStep, BuildStepEnd, Exit, OneOff, OneOffResult, Ready } from "#sandbox/door.ts";
 import { Admission } from "./admission.ts";
 import { poolKeyOf } from "./assignment.ts";
 import { check, type Checked } from "./check.ts";
@@ -212,17 +212,10 @@ class SandboxFleet implements Fleet {
     });
   }
 
-  prove(revision: ImageJobRevision): Promise<Failure | null> {
-    return this.#programs.prove(revision);
-  }
-
-  execute(spec: ExecutionSpec): Execution {
-    return this.#programs.execute(spec);
-  }
-
-  run(spec: OneOff): Promise<OneOffResult> {
-    return this.#programs.run(spec);
-  }
+  readonly prove = (revision: ImageJobRevision): Promise<Failure | null> => this.#programs.prove(revision);
+  readonly execute = (spec: ExecutionSpec): Execution => this.#programs.execute(spec);
+  readonly run = (spec: OneOff): Promise<OneOffResult> => this.#programs.run(spec);
+  readonly build = (step: BuildStep): Promise<BuildStepEnd> => this.#programs.build(step);
 
   instances(workload?: WorkloadKey): readonly InstanceView[] {
     const isolation = this.#options.driver.capabilities().isolation === "none" ? "process" : "container";

@@ -1,8 +1,9 @@
 // What runs to its end and is nobody's instance: one-off programs of ebb's own, and executions of runs.
 
+import { EbbError } from "#model/errors.ts";
 import type { Failure } from "#model/instance.ts";
 import type { ImageJobRevision } from "#model/workload.ts";
-import type { OneOff, OneOffResult } from "#sandbox/door.ts";
+import type { BuildStep, BuildStepEnd, OneOff, OneOffResult } from "#sandbox/door.ts";
 import type { Admission } from "./admission.ts";
 import type { Execution, ExecutionSpec } from "./door.ts";
 import { execute, poolOf } from "./execution.ts";
@@ -45,6 +46,12 @@ export class Programs {
         return failureOf(this.#context, error).failure;
       }
     });
+  }
+
+  async build(step: BuildStep): Promise<BuildStepEnd> {
+    const { driver } = this.#context;
+    if (!driver.build) throw new EbbError("image_refused", "RUN needs isolation, and ebb runs without");
+    return this.#alone(step.memoryMb, () => driver.build!(step));
   }
 
   async #alone<T>(memoryMb: number, work: () => Promise<T>): Promise<T> {

@@ -1,5 +1,6 @@
 // Builds an image of a folder with a Dockerfile or Containerfile by buildah, whose storage lives and goes with the build. What the file
-// stands on comes as every image does, bounded and checked; buildah itself has no network, and no way to run anything.
+// stands on comes as every image does, bounded and checked; buildah itself has no network, and no way to run anything: that is done in
+// sandboxes, in staged-build.ts.
 
 import { lstat, open, realpath, writeFile } from "node:fs/promises";
 import { constants, existsSync } from "node:fs";
@@ -8,13 +9,15 @@ import { errnoOf } from "#lib/errno.ts";
 import { EbbError } from "#model/errors.ts";
 import { imageLimits } from "#model/limits.ts";
 import type { Image } from "./door.ts";
-import { basesOf } from "./dockerfile.ts";
+import { readDockerfile, refuseIn } from "./dockerfile.ts";
 import { storageFull } from "./failures.ts";
 import { digestNow, keep, pullWhole, withStaging, type FetchContext } from "./fetch.ts";
 import { digestOf, readLayout } from "./layout.ts";
 import { nameOf, parseReference } from "./reference.ts";
 import type { Run } from "./reader.ts";
 import { RoomGuard } from "./room-guard.ts";
+import { buildStages } from "./staged-build.ts";
+import { hasRuns, writtenWhole } from "./steps.ts";
 
 const builtName = "localhost/built";
 const fileBytesMax = 1024 * 1024;
@@ -33,7 +36,13 @@ export async function fetchBuild(context: string, file: string | null, options: 
   return withStaging(options, subject, async (run) => {
     const { progress, platform, clock, store, spawner, project } = options;
     const chosen = await chooseFile(context, file);
-    const bases = basesOf(await readFile(context, chosen), chosen);
+    const dockerfile = readDockerfile(await readFile(context, chosen), chosen);
+    const { bases } = dockerfile;
+    const refuse = refuseIn(chosen);
+    const { runStep } = options;
+    const runs = hasRuns(dockerfile);
+    if (runs && runStep === null)
+      throw new EbbError("image_refused", `${chosen} has a RUN, and nothing is run here: ebb runs without isolation`);
     const digests: string[] = [];
     for (const base of bases) digests.push(await digestNow(base, options));
     const builtFrom = await sourceDigest(context, [chosen, bases, digests], run, spawner);
@@ -41,18 +50,40 @@ export async function fetchBuild(context: string, file: string | null, options: 
     const known = store.builtFrom(builtFrom, project);
     if (known) return store.addAgain(known, subject.name, project);
     const guard = new RoomGuard(run, clock);
+    const guarded = { ...run, signal: guard.signal };
     try {
-      const buildah = await enclosed({ ...run, signal: guard.signal }, options);
+      const buildah = await enclosed(guarded, options);
+      const layouts = new Map<string, string>();
       for (const [index, base] of bases.entries()) {
         const folder = join(run.staging.folder, `base-${index}`);
+        layouts.set(base, folder);
         await pullWhole(base, digests[index]!, folder, options);
         // Under the name by which buildah looks for it.
         const name = `containers-storage:${nameOf(parseReference(base))}`;
         await buildah(["skopeo", "--insecure-policy", "copy", "--quiet", `oci:${folder}:image`, name]);
       }
       progress(`building ${subject.name}`);
-      const file = `--file=${join(context, chosen)}`;
-      await buildah(["buildah", "build", ...fixed, file, `--tag=${builtName}`, "--", context]);
+      let files = 0;
+      const build = async (text: string, name: string, given: ReadonlyMap<string, string>): Promise<void> => {
+        const path = join(run.staging.folder, `Dockerfile-${++files}`);
+        await writeFile(path, text);
+        const values = [...given].map(([key, value]) => `--build-arg=${key}=${value}`);
+        await buildah(["buildah", "build", ...fixed, `--file=${path}`, ...values, `--tag=${name}`, "--", context]);
+      };
+      if (runs) {
+        const staged = {
+          file: dockerfile,
+          refuse,
+          run: guarded,
+          options,
+          runStep: runStep!,
+          bases: layouts,
+          buildah,
+          build,
+        };
+        return await buildStages(staged, (found, here) => keep(found, here, guarded, options, builtFrom));
+      }
+      await build(writtenWhole(dockerfile), builtName, new Map());
       const to = `oci:${run.staging.layout}:image`;
       await buildah(["buildah", "push", "--quiet", "--disable-compression", builtName, to]);
     } finally {
@@ -102,6 +133,7 @@ async function enclosed(
   ]; // prettier-ignore
   return async (program) => {
     const timeoutMs = imageLimits.buildMs;
+    signal.throwIfAborted();
     const ran = spawner.exec([...argv, ...program], { timeoutMs, signal }).catch((error: unknown) => {
       signal.throwIfAborted();
       if (!(error instanceof Error) || !/longer than/.test(error.message)) throw error;

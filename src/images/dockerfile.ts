@@ -1,83 +1,131 @@
-// What a Dockerfile or Containerfile asks for before buildah sees it: the images that it stands on, and what ebb does not do. Pure.
+// What a Dockerfile or Containerfile asks for before buildah sees any of it: the images that it stands on, its stages, and what ebb does
+// not do. Pure.
 
 import { EbbError } from "#model/errors.ts";
 import { imageLimits } from "#model/limits.ts";
+import { heredocsOf, tokensOf, type Heredoc } from "./dockerfile-words.ts";
 
-interface Instruction {
+export interface Instruction {
   readonly line: number;
   /** In capitals. */
   readonly name: string;
+  /** On one line, whatever it was written on. */
   readonly rest: string;
+  /** Of a RUN: the texts that follow it (<<). */
+  readonly heredocs: readonly Heredoc[];
+  /** Of COPY and ADD: options that name an image, or one of the stages by its number, and which that is. */
+  readonly froms: ReadonlyArray<{ readonly option: string; readonly from: string | number }>;
 }
 
-/** Names of images that must be here before, in their order, once each; as they stand in the file. EbbError with the line otherwise. */
-export function basesOf(text: string, file: string): readonly string[] {
-  const stages = new Set<string>();
+export interface Stage {
+  readonly line: number;
+  /** "scratch", an image as it stands in the file with its variables filled in, or the number of a stage. */
+  readonly from: string | number;
+  readonly instructions: readonly Instruction[];
+}
+
+export interface Dockerfile {
+  /** Names of images that must be here before, in their order, once each. */
+  readonly bases: readonly string[];
+  readonly stages: readonly Stage[];
+  /** ARG lines before the first FROM. */
+  readonly globals: readonly Instruction[];
+  readonly escape: Escape;
+}
+
+export type Escape = "`" | "\\";
+export type Refuse = (line: number, why: string) => EbbError;
+
+export function refuseIn(file: string): Refuse {
+  return (line, why) => new EbbError("image_refused", `${file}:${line}: ${why}`);
+}
+
+/** EbbError with the line where it asks for what ebb does not do. */
+export function readDockerfile(text: string, file: string): Dockerfile {
+  const refuse = refuseIn(file);
+  const names = new Map<string, number>();
   const defaults = new Map<string, string>();
   const bases: string[] = [];
-  const refuse = (line: number, why: string): EbbError => new EbbError("image_refused", `${file}:${line}: ${why}`);
-  let stageCount = 0;
+  const globals: Instruction[] = [];
+  const stages: Array<Stage & { readonly instructions: Instruction[] }> = [];
   const need = (name: string, line: number): void => {
-    if (name === "scratch" || stages.has(name.toLowerCase()) || bases.includes(name)) return;
+    if (name === "scratch" || bases.includes(name)) return;
     if (bases.length === imageLimits.bases) throw refuse(line, `it stands on more than ${imageLimits.bases} images`);
     bases.push(name);
   };
-  for (const { line, name, rest } of instructionsOf(text, refuse)) {
+  const lines = linesOf(text);
+  const escape = escapeOf(lines, refuse);
+  for (const instruction of instructionsOf(lines, escape, refuse)) {
+    const { line, name, rest } = instruction;
     const words = rest.split(/[\s\u0085]+/).filter((word) => word !== "");
     // Quotes and escapes in them are taken off by buildah, and another option is seen.
     if (words.some((word) => word.startsWith("--") && /["'\\`]/.test(word) && hasOptions(name)))
       throw refuse(line, "an option has quotes or escapes in it; write it without");
-    if (name === "RUN")
-      throw refuse(
-        line,
-        "ebb does not run RUN yet; build the image with docker, podman or buildah, and name it (image: …)",
-      );
     if (name === "ONBUILD")
       throw refuse(line, "ebb does not take ONBUILD; write what it says into the file that needs it");
-    if (name === "ARG" && stageCount === 0) {
-      for (const word of words) {
-        const [key, value] = [word.split("=")[0]!, word.includes("=") ? word.slice(word.indexOf("=") + 1) : null];
-        if (value !== null) defaults.set(key, unquoted(value));
-      }
-    } else if (name === "FROM") {
+    if (name === "FROM") {
       const plain = words.filter((word) => !word.startsWith("--"));
       const said = plain[0];
       if (said === undefined) throw refuse(line, "FROM names no image");
       const image = expanded(said, defaults);
       if (image === null || image === "")
         throw refuse(line, `${said} has no value: give its ARG a default before the first FROM`);
-      need(image, line);
-      stageCount += 1;
-      if (plain[1]?.toUpperCase() === "AS" && plain[2] !== undefined) stages.add(plain[2].toLowerCase());
-    } else if (name === "COPY" || name === "ADD") {
-      if (stageCount === 0) throw refuse(line, `${name} stands before the first FROM`);
-      const sources = words.filter((word) => !word.startsWith("--"));
-      if (sources.some((word) => /^[0-9]*<<[^<]/.test(word)))
-        throw refuse(
-          line,
-          "ebb takes no text from within the file (<<); put it into a file of the folder, and COPY that",
-        );
-      if (name === "ADD" && sources.some((word) => /^["[]*(?:[a-z]+:\/\/|git@)/i.test(word)))
-        throw refuse(line, "ADD of an address is not fetched; put the file into the folder, and COPY it");
-      // Which of several counts is the reader's to say.
-      for (const word of words.filter((one) => one.startsWith("--from="))) {
-        const from = word.slice("--from=".length);
-        if (!/^[0-9]+$/.test(from)) need(expanded(from, defaults) ?? from, line);
-      }
+      const from = names.get(image.toLowerCase()) ?? image;
+      if (typeof from === "string") need(from, line);
+      stages.push({ line, from, instructions: [] });
+      if (plain[1]?.toUpperCase() !== "AS" || plain[2] === undefined) continue;
+      if (!/^[a-z][a-z0-9_.-]*$/i.test(plain[2])) throw refuse(line, `${plain[2]} is no name of a stage`);
+      names.set(plain[2].toLowerCase(), stages.length - 1);
+      continue;
     }
+    const stage = stages.at(-1);
+    if (name === "ARG" && stage === undefined) {
+      globals.push(instruction);
+      for (const word of words) {
+        const [key, value] = [word.split("=")[0]!, word.includes("=") ? word.slice(word.indexOf("=") + 1) : null];
+        if (value !== null) defaults.set(key, unquoted(value));
+      }
+      continue;
+    }
+    if (stage === undefined && (name === "COPY" || name === "ADD" || name === "RUN"))
+      throw refuse(line, `${name} stands before the first FROM`);
+    if (name !== "COPY" && name !== "ADD") {
+      stage?.instructions.push(instruction);
+      continue;
+    }
+    const sources = words.filter((word) => !word.startsWith("--"));
+    if (sources.some((word) => /^[0-9]*<<[^<]/.test(word)))
+      throw refuse(
+        line,
+        "ebb takes no text from within the file (<<) for a COPY; put it into a file of the folder, and COPY that",
+      );
+    if (name === "ADD" && sources.some((word) => /^["[]*(?:[a-z]+:\/\/|git@)/i.test(word)))
+      throw refuse(line, "ADD of an address is not fetched; put the file into the folder, and COPY it");
+    const froms: Array<{ option: string; from: string | number }> = [];
+    // Which of several counts is the reader's to say.
+    for (const option of words.filter((one) => one.startsWith("--from="))) {
+      const said = option.slice("--from=".length);
+      const from = expanded(said, defaults) ?? said;
+      const found = /^[0-9]+$/.test(from) ? Number(from) : names.get(from.toLowerCase());
+      if (found === undefined) need(from, line);
+      else if (found >= stages.length - 1) {
+        // A number is buildah's to refuse; a name must not become an image's.
+        if (from !== String(found)) throw refuse(line, `${option} names no stage before this one`);
+        continue;
+      }
+      froms.push({ option, from: found ?? from });
+    }
+    stage!.instructions.push({ ...instruction, froms });
   }
-  if (stageCount === 0) throw new EbbError("image_refused", `${file}: there is no FROM in it`);
-  return bases;
+  const runs = stages.flatMap(({ instructions }) => instructions.filter(({ name }) => name === "RUN"));
+  if (runs.length > imageLimits.layers)
+    throw refuse(runs[imageLimits.layers]!.line, `it has more than ${imageLimits.layers} RUN`);
+  if (stages.length === 0) throw new EbbError("image_refused", `${file}: there is no FROM in it`);
+  return { bases, stages, globals, escape };
 }
 
 /** Nothing here is to be read in one way by ebb and in another by buildah: what versions of it read differently is refused. */
-function* instructionsOf(text: string, refuse: (line: number, why: string) => EbbError): Generator<Instruction> {
-  // As Go's scanner has them: one carriage return is the line's end.
-  const lines = text
-    .replace(/^\ufeff/, "")
-    .split("\n")
-    .map((line) => line.replace(/\r$/, ""));
-  const escape = escapeOf(lines, refuse);
+function* instructionsOf(lines: readonly string[], escape: Escape, refuse: Refuse): Generator<Instruction> {
   const continued = escape === "`" ? /`[ \t]*$/ : /\\[ \t]*$/;
   for (let at = 0; at < lines.length; at++) {
     const line = at + 1;
@@ -101,8 +149,27 @@ function* instructionsOf(text: string, refuse: (line: number, why: string) => Eb
     pieces.push(piece);
     const [, name, rest] = /^([A-Za-z]+)(?:[\s\u0085]+([^]*))?$/.exec(pieces.join("")) ?? [];
     if (name === undefined) throw refuse(line, `${JSON.stringify(pieces[0]!.slice(0, 40))} is no instruction`);
-    yield { line, name: name.toUpperCase(), rest: rest ?? "" };
+    const instruction = { line, name: name.toUpperCase(), rest: rest ?? "", heredocs: [], froms: [] };
+    if (instruction.rest.includes("\0")) throw refuse(line, "there is a NUL in it");
+    const heredocs = instruction.name === "RUN" ? heredocsOf(tokensOf(instruction.rest, escape)) : [];
+    for (const heredoc of heredocs) {
+      // Every line, until the one that ends it.
+      do {
+        at += 1;
+        if (at >= lines.length) throw refuse(line, `<<${heredoc.end} has no line that ends it`);
+        heredoc.lines.push(lines[at]!);
+      } while ((heredoc.tabs ? lines[at]!.replace(/^\t+/, "") : lines[at]!) !== heredoc.end);
+    }
+    yield { ...instruction, heredocs };
   }
+}
+
+/** As Go's scanner has them: one carriage return is the line's end. */
+function linesOf(text: string): string[] {
+  return text
+    .replace(/^\ufeff/, "")
+    .split("\n")
+    .map((line) => line.replace(/\r$/, ""));
 }
 
 /** Whatever Go takes for a blank: U+0085 is none of JavaScript's, and U+FEFF none of Go's. */
@@ -114,7 +181,7 @@ function isNothing(line: string): boolean {
 }
 
 /** Only the first line can say it in a way that every reader takes. */
-function escapeOf(lines: readonly string[], refuse: (line: number, why: string) => EbbError): "`" | "\\" {
+function escapeOf(lines: readonly string[], refuse: Refuse): Escape {
   for (const [at, line] of lines.entries()) {
     if (!isNothing(line)) break;
     const said = /^#\s*escape\s*=\s*(.*)$/i.exec(line.replace(blanksBefore, ""))?.[1];

@@ -23,7 +23,7 @@ export interface Image {
   readonly config: ImageConfig;
   /**
    * Absolute folders of the host, lowest first, to be laid over each other by overlayfs: owners and modes as in the image, whiteouts
-   * as overlayfs has them. All lie in one folder that root alone may enter, and are never written again. No device, set-id file or
+   * as overlayfs has them, and none is there twice. All lie in one folder that root alone may enter, and are never written again. No device, set-id file or
    * file capability is in them; /proc, /sys and /dev are empty folders or not there; /etc, /run and /tmp are folders or not there.
    */
   readonly layers: readonly string[];
@@ -53,8 +53,8 @@ export interface FetchOptions {
   /** Whose it is: what one project fetched is given to another only when that one may fetch it too. */
   readonly project: string;
   readonly login: RegistryLogin | null;
-  /** One line a step, for the person who waits. */
-  readonly progress: (line: string) => void;
+  /** One line a step, for the person who waits; `printed`: what a command of a build has printed. */
+  readonly progress: (line: string, printed?: boolean) => void;
   readonly signal?: AbortSignal;
 }
 

@@ -8,7 +8,7 @@ import { errnoOf } from "#lib/errno.ts";
 import { randomHex } from "#model/ids.ts";
 import { imageLimits } from "#model/limits.ts";
 import type { Spawner } from "#spawner/door.ts";
-import type { Image, RegistryLogin } from "./door.ts";
+import type { FetchOptions, Image, RegistryLogin } from "./door.ts";
 import type { RegistryEgress } from "./egress.ts";
 import { falseContent, storageFull, type Subject } from "./failures.ts";
 import { blobPath, digestOf, readBlob, readLayout, takeFile, takeLayout, type Found } from "./layout.ts";
@@ -16,6 +16,7 @@ import { choose, parseConfiguration, parseManifest, saysOnBuild, type Manifest, 
 import { nameOf, parseReference, type Reference } from "./reference.ts";
 import type { Run, Reader, Staging } from "./reader.ts";
 import { hasRoom, RoomGuard } from "./room-guard.ts";
+import type { RunStep } from "./staged-build.ts";
 import { type ImageStore, type LayerRecord } from "./store.ts";
 import type { Turns } from "./turns.ts";
 import { unpackLayers } from "./unpack.ts";
@@ -33,8 +34,12 @@ export interface FetchContext {
   readonly login: RegistryLogin | null;
   /** Where logins lie while a fetch needs them: it goes with this daemon, however that ends. */
   readonly logins: string;
-  readonly progress: (line: string) => void;
+  readonly progress: FetchOptions["progress"];
   readonly signal: AbortSignal;
+  /** Runs one command of a build in a sandbox; null: nothing is run here. */
+  readonly runStep: RunStep | null;
+  readonly runMemoryMb: number;
+  readonly buildMs: number;
 }
 
 export async function fetchRegistry(text: string, context: FetchContext): Promise<Image> {

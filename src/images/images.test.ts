@@ -146,6 +146,19 @@ describe("images", { skip }, () => {
     await Promise.all([first.stop(), second.stop()]);
   });
 
+  test("a layer that an image has twice is laid there once, where it stands last: overlayfs takes no folder twice", async () => {
+    const [twice, between] = [
+      await layerOf([{ name: "a", content: "a" }]),
+      await layerOf([{ name: "a", content: "b" }]),
+    ];
+    const layout = writeLayout(join(room.folder, "twice"), imageOf([twice, between, twice]));
+    const { layers } = await room.images.fetch({ kind: "layout", path: layout }, asked());
+    assert.deepEqual(
+      layers.map((layer) => readFileSync(join(layer, "a"), "utf8")),
+      ["b", "a"],
+    );
+  });
+
   test("the same image asked for by several at once is pulled once; whoever leaves does not end it for the others", async () => {
     const image = imageOf([await layerOf([{ name: "joined" }])]);
     const own = await startOwnRegistry(image);

@@ -14,6 +14,7 @@ import { fetchArchive, fetchLayout, fetchRegistry, type FetchContext } from "./f
 import { givenUp, Joined } from "./joined.ts";
 import { platformOf, type Platform } from "./manifest.ts";
 import { Reader } from "./reader.ts";
+import type { RunStep } from "./staged-build.ts";
 import { ImageStore } from "./store.ts";
 import { Turns } from "./turns.ts";
 
@@ -29,6 +30,11 @@ export interface ImagesOptions {
   readonly registries: readonly string[];
   /** The host's name servers. */
   readonly resolvers: () => readonly string[];
+  /** Runs one command of a build in a sandbox (fleet.build), with so much memory; left out: a Dockerfile's RUN is refused. */
+  readonly runStep?: RunStep;
+  readonly runMemoryMb?: number;
+  /** How long a build may run things; left out: as limits.ts says. */
+  readonly buildMs?: number;
   /** Of images that run here; left out: this machine's. */
   readonly platform?: Platform;
 }
@@ -128,6 +134,9 @@ class ImagesRoom implements Images {
             logins: this.#logins,
             progress,
             signal,
+            runStep: this.#options.runStep ?? null,
+            runMemoryMb: this.#options.runMemoryMb ?? imageLimits.runMemoryMb,
+            buildMs: this.#options.buildMs ?? imageLimits.buildMs,
           };
           if (source.kind === "registry") return fetchRegistry(source.reference, context);
           if (source.kind === "archive") return fetchArchive(source.path, context);

@@ -1,18 +1,21 @@
 // One piece of work that several wait for: each hears its progress, and it is given up when nobody waits any more.
 
 import { EbbError } from "#model/errors.ts";
+import type { FetchOptions } from "./door.ts";
+
+type Progress = FetchOptions["progress"];
 
 export class Joined<T> {
   readonly result: Promise<T>;
   readonly #controller = new AbortController();
-  readonly #listeners = new Set<(line: string) => void>();
+  readonly #listeners = new Set<Progress>();
   /** For those who come later. */
   #lastLine: string | null = null;
 
-  constructor(work: (progress: (line: string) => void, signal: AbortSignal) => Promise<T>) {
-    const tell = (line: string): void => {
+  constructor(work: (progress: Progress, signal: AbortSignal) => Promise<T>) {
+    const tell: Progress = (line, printed) => {
       this.#lastLine = line;
-      for (const listener of this.#listeners) listener(line);
+      for (const listener of this.#listeners) listener(line, printed);
     };
     this.result = work(tell, this.#controller.signal);
     // Whoever has joined hears of it.
@@ -23,9 +26,9 @@ export class Joined<T> {
     this.#controller.abort(reason);
   }
 
-  async join(progress: (line: string) => void, signal?: AbortSignal): Promise<T> {
+  async join(progress: Progress, signal?: AbortSignal): Promise<T> {
     // One listener each, though two may pass the same function.
-    const listener = (line: string): void => progress(line);
+    const listener: Progress = (line, printed) => progress(line, printed);
     this.#listeners.add(listener);
     if (this.#lastLine !== null) listener(this.#lastLine);
     const left = Promise.withResolvers<never>();

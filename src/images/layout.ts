@@ -3,7 +3,7 @@
 
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
-import { chmod, copyFile, link, lstat, mkdir, open, readdir } from "node:fs/promises";
+import { chmod, copyFile, link, lstat, mkdir, open, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf } from "#lib/errno.ts";
 import { EbbError } from "#model/errors.ts";
@@ -73,6 +73,25 @@ export async function readSmall(path: string, bytesMax: number, name: string, wh
       throw new EbbError("image_refused", `${name} is no OCI layout: a file that it should have is not there`);
     throw error;
   }
+}
+
+/** A layout of one image, called `image`; blobs of its layers are somebody else's to put there. */
+export async function writeLayout(folder: string, configuration: string, layers: readonly Descriptor[]): Promise<void> {
+  await mkdir(join(folder, "blobs", "sha256"), { recursive: true });
+  const put = async (text: string): Promise<{ readonly digest: string; readonly size: number }> => {
+    const digest = digestOf(text);
+    await writeFile(blobPath(folder, digest), text);
+    return { digest, size: Buffer.byteLength(text) };
+  };
+  const type = "application/vnd.oci.image";
+  const config = { mediaType: `${type}.config.v1+json`, ...(await put(configuration)) };
+  const named = layers.map(({ digest, bytes: size }) => ({ mediaType: `${type}.layer.v1.tar`, digest, size }));
+  const mediaType = `${type}.manifest.v1+json`;
+  const manifest = await put(JSON.stringify({ schemaVersion: 2, mediaType, config, layers: named }));
+  const annotations = { "org.opencontainers.image.ref.name": "image" };
+  await writeFile(join(folder, "oci-layout"), '{"imageLayoutVersion":"1.0.0"}');
+  const index = { schemaVersion: 2, manifests: [{ mediaType, ...manifest, annotations }] };
+  await writeFile(join(folder, "index.json"), JSON.stringify(index));
 }
 
 /** Takes a layout's own files into `folder`, by links where that can be: what reads it then sees nothing else of the disk. */

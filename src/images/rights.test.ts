@@ -73,6 +73,9 @@ test("a layer of another project's is unpacked from the image's own blob, which 
       login: null,
       logins: folder,
       progress: () => {},
+      runStep: null,
+      runMemoryMb: 1,
+      buildMs: 1,
       signal,
     };
     const run = {

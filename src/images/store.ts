@@ -140,6 +140,11 @@ export class ImageStore {
     };
   }
 
+  /** Lowest first. One that an image has twice (empty ones are all the same) is in its upper place alone: there it hides what it hid below. */
+  layerFolders(diffIds: readonly string[]): readonly string[] {
+    return diffIds.filter((id, index) => !diffIds.includes(id, index + 1)).map((id) => this.#layerPath(id));
+  }
+
   /** Moves an unpacked layer to its place; where another fetch was first, its own is as good. */
   async addLayer(folder: string, diffId: string): Promise<void> {
     try {
@@ -290,7 +295,7 @@ export class ImageStore {
       digest,
       reference,
       config,
-      layers: layers.map(({ diffId }) => this.#layerPath(diffId)),
+      layers: this.layerFolders(layers.map(({ diffId }) => diffId)),
       bytes: layers.reduce((sum, layer) => sum + layer.bytes, 0),
     };
   }

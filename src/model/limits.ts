@@ -255,8 +255,18 @@ export const imageLimits = {
   /** Where the manifest is asked for. */
   inspectMs: 60_000,
   unpackMs: 1_800_000,
-  /** Of each of buildah's steps: the base taken over, the build, the result handed on. */
+  /** Of each of buildah's steps: the base taken over, the build, the result handed on. And of all that a build runs, with what is in between. */
   buildMs: 1_800_000,
+  /** Of a RUN: memory, and of that what it may write. On a small machine half of what all sandboxes have. */
+  runMemoryMb: 2_048,
+  runWritableBytes: 1_536 * MiB,
+  runWritableShare: 0.75,
+  /** Where a layer is made of what it wrote. */
+  packMs: 600_000,
+  /** Of what one prints: so many lines of such a length are told, and its end is kept. */
+  runLinesTold: 2_000,
+  runLineChars: 400,
+  runOutputKeptChars: 4_000,
   fetchesAtOnce: 4,
   fetchesWaiting: 64,
   unpacksAtOnce: 2,

@@ -2,6 +2,7 @@
 // Kubernetes and micro-VMs stand behind the same door.
 
 import type { Duplex } from "node:stream";
+import type { Image } from "#images/door.ts";
 import type { InstanceId, InvocationId, SandboxId } from "#model/ids.ts";
 import type { Failure, StartPhases } from "#model/instance.ts";
 import type { Egress, EgressClass, Probe, RuntimeName, Signature } from "#model/workload.ts";
@@ -149,6 +150,42 @@ export type OneOffResult =
   | { readonly ok: true; readonly stdout: Uint8Array; readonly stderr: string }
   | { readonly ok: false; readonly failure: Failure; readonly stderr: string };
 
+/** One command of a build, run to its end in the files of an image that is being made. Unbilled, and hostile. */
+export interface BuildStep {
+  /** Whose permit its egress goes by. */
+  readonly project: string;
+  /** The image so far: its files, user, folder and environment. */
+  readonly image: Image;
+  readonly command: readonly string[];
+  /** Over the image's own. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly egress: EgressClass;
+  readonly memoryMb: number;
+  /** Of what it may write; counts to its memory. */
+  readonly writableBytes: number;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+  /** What it prints, piece by piece. */
+  readonly output: (piece: Uint8Array) => void;
+  /**
+   * A command of ebb's own that is run when it has ended well, with all that it changed still in the folder `changes`, as overlayfs has
+   * it; owners are the image's own and `firstId`.
+   */
+  readonly keep: (
+    changes: string,
+    firstId: number,
+  ) => {
+    readonly argv: readonly string[];
+    readonly stdin: string;
+    readonly timeoutMs: number;
+  };
+}
+
+export type BuildStepEnd =
+  /** What `keep` has printed. */
+  | { readonly ok: true; readonly kept: string }
+  | { readonly ok: false; readonly reason: "exited" | "memory" | "timeout"; readonly message: string };
+
 /** Takes bytes out of one buffer, which the next read overwrites: no memory is made for each read (`onread` of `net.connect`). */
 export interface SocketReader {
   readonly buffer: Uint8Array;
@@ -182,6 +219,8 @@ export interface SandboxDriver {
   /** The latest known, without waiting: exact drivers read the counter (microseconds of work), sampled ones answer the last sample. */
   usage(sandbox: SandboxId): SandboxUsage;
   run(spec: OneOff): Promise<OneOffResult>;
+  /** Left out: this driver runs no images, or has no links for them. */
+  readonly build?: (step: BuildStep) => Promise<BuildStepEnd>;
   /**
    * The credential of the instance whose link has this address, as the peer of a connection to ebb.internal; null: none. A link's
    * address cannot be forged, so a caller behind one shows nothing. Drivers without links answer null always.

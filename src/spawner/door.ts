@@ -9,6 +9,8 @@ export interface ProcessExit {
   readonly lost?: boolean;
   /** What the files of `readAtEnd` said after the end and before the undo; a file that could not be read is left out. */
   readonly files?: Readonly<Record<string, string>>;
+  /** How the command of `atEnd` ended; left out: it was not run. */
+  readonly atEnd?: ExecResult;
 }
 
 export interface LaunchSpec {
@@ -38,6 +40,8 @@ export interface LaunchSpec {
   readonly before?: readonly Make[];
   /** Files (cgroup counters) to be read between the end of the process and the undo; at most 4 KiB of each. */
   readonly readAtEnd?: readonly string[];
+  /** A command of ebb's own, run when it has ended with code 0, while all that is undone afterwards is still there. */
+  readonly atEnd?: { readonly argv: readonly string[]; readonly stdin: string; readonly timeoutMs: number };
   /** What is undone when it has ended, in this order, whoever does it: also after the death of daemon or spawner. */
   readonly undo: readonly Undo[];
 }

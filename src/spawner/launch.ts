@@ -2,7 +2,7 @@
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { chownSync, closeSync, mkdirSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from "node:fs";
-import type { LaunchSpec, Make, ProcessExit, Undo } from "./door.ts";
+import type { ExecResult, LaunchSpec, Make, ProcessExit, Undo } from "./door.ts";
 import type { Ledger } from "./ledger.ts";
 import { statOf } from "./owners.ts";
 import { makeImageRoot } from "./image-root.ts";
@@ -31,6 +31,8 @@ export class Launcher {
   readonly #system: Syscalls;
   readonly #namespaces = new UserNamespaces();
   readonly #ended: (id: string, how: ProcessExit) => void;
+  readonly #exec: (atEnd: NonNullable<LaunchSpec["atEnd"]>, signal: AbortSignal) => Promise<ExecResult>;
+  readonly #ending = new AbortController();
   readonly #problem: (words: string) => void;
 
   constructor(options: {
@@ -38,12 +40,14 @@ export class Launcher {
     ledger: Ledger;
     system: Syscalls;
     ended: (id: string, how: ProcessExit) => void;
+    exec: (atEnd: NonNullable<LaunchSpec["atEnd"]>, signal: AbortSignal) => Promise<ExecResult>;
     problem: (words: string) => void;
   }) {
     this.#runDir = options.runDir;
     this.#ledger = options.ledger;
     this.#system = options.system;
     this.#ended = options.ended;
+    this.#exec = options.exec;
     this.#problem = options.problem;
   }
 
@@ -116,9 +120,18 @@ export class Launcher {
     // What it left behind in its group; a sandbox's processes have died with their pid namespace.
     killGroup(child.pid!, "SIGKILL");
     const files = spec.readAtEnd ? readFiles(spec.readAtEnd) : undefined;
+    const atEnd = how.code === 0 && spec.atEnd ? await this.#runAtEnd(spec.atEnd) : undefined;
     await this.#undo(spec.id);
     this.#launched.delete(spec.id);
-    this.#ended(spec.id, files ? { ...how, files } : how);
+    this.#ended(spec.id, { ...how, ...(files ? { files } : {}), ...(atEnd ? { atEnd } : {}) });
+  }
+
+  async #runAtEnd(atEnd: NonNullable<LaunchSpec["atEnd"]>): Promise<ExecResult> {
+    try {
+      return await this.#exec(atEnd, this.#ending.signal);
+    } catch (error) {
+      return { code: 1, stdout: "", stderr: error instanceof Error ? error.message : String(error) };
+    }
   }
 
   async #undo(id: string): Promise<void> {
@@ -149,6 +162,7 @@ export class Launcher {
 
   /** Ends everything at once; resolves when all of it is undone. */
   async killAll(): Promise<void> {
+    this.#ending.abort(new Error("the spawner is ending"));
     for (const id of this.#launched.keys()) this.signal(id, "SIGKILL");
     await Promise.all([...this.#launched.values()].map((launched) => launched.over));
   }

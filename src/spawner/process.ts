@@ -7,7 +7,7 @@ import { flushCompileCache } from "node:module";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import { giveBack } from "#lib/give-back.ts";
-import type { ExecResult, ProcessExit, Undo } from "./door.ts";
+import type { ExecResult, LaunchSpec, ProcessExit, Undo } from "./door.ts";
 import { Launcher, writeExisting } from "./launch.ts";
 import { daemonOwner, Ledger } from "./ledger.ts";
 import { NftSession } from "./nft.ts";
@@ -32,7 +32,14 @@ const channel = new Socket({ fd: 3, readable: true, writable: true });
 const ledger = new Ledger(runDir);
 const commandEnv = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", [markName]: markValue(runDir, "command") };
 const nft = new NftSession(commandEnv);
-const launcher = new Launcher({ runDir, ledger, system, ended: tellExit, problem });
+const launcher = new Launcher({
+  runDir,
+  ledger,
+  system,
+  ended: tellExit,
+  exec: async (atEnd, signal) => runAtEnd(atEnd, signal),
+  problem,
+});
 /** Commands by the number of their request. */
 const running = new Map<number, ChildProcess>();
 let ending = false;
@@ -83,7 +90,9 @@ async function perform(request: Request): Promise<unknown> {
     case "signal":
       return launcher.signal(request.id, request.signal);
     case "exec":
-      return run(request.n, request.argv, request.stdin, request.timeoutMs);
+      return run(request.argv, request.stdin, request.timeoutMs, (child) => running.set(request.n, child)).finally(() =>
+        running.delete(request.n),
+      );
     case "cancel":
       running.get(request.exec)?.kill("SIGKILL");
       return undefined;
@@ -135,14 +144,18 @@ function owe(owner: string, undo: readonly Undo[]): void {
   ledger.add(owner, undo);
 }
 
-function run(n: number, argv: readonly string[], stdin: string | null, timeoutMs: number): Promise<ExecResult> {
+function run(
+  argv: readonly string[],
+  stdin: string | null,
+  timeoutMs: number,
+  started: (child: ChildProcess) => void,
+): Promise<ExecResult> {
   return new Promise((resolve, reject) => {
     const child = execFile(
       argv[0]!,
       argv.slice(1),
       { timeout: timeoutMs, killSignal: "SIGKILL", maxBuffer: execOutputBytes, env: commandEnv, cwd: "/" },
       (error, stdout, stderr) => {
-        running.delete(n);
         const failure: unknown = error?.code;
         if (error?.killed || failure === "ERR_CHILD_PROCESS_STDIO_MAXBUFFER")
           reject(new Error(`${argv[0]} took longer than ${timeoutMs} ms, or said more than 1 MiB`));
@@ -150,9 +163,21 @@ function run(n: number, argv: readonly string[], stdin: string | null, timeoutMs
         else resolve({ code: error ? Number(error.code ?? 128) : 0, stdout, stderr });
       },
     );
-    running.set(n, child);
+    started(child);
     child.stdin!.on("error", () => {});
     child.stdin!.end(stdin ?? "");
+  });
+}
+
+function runAtEnd(
+  { argv, stdin, timeoutMs }: NonNullable<LaunchSpec["atEnd"]>,
+  signal: AbortSignal,
+): Promise<ExecResult> {
+  signal.throwIfAborted();
+  return run(argv, stdin, timeoutMs, (child) => {
+    const kill = (): void => void child.kill("SIGKILL");
+    signal.addEventListener("abort", kill);
+    child.once("exit", () => signal.removeEventListener("abort", kill));
   });
 }
 

@@ -86,6 +86,22 @@ describe("the spawner", { skip }, () => {
   });
   after(() => spawner.stop());
 
+  test("runs a command when it has ended well, with all that is undone afterwards, and its own failure is told", async () => {
+    const ended = async (id: string, code: number, command: string) => {
+      const spec = sleeper(allocator, id, { argv: ["/bin/sh", "-c", `exit ${code}`] });
+      const atEnd = { argv: ["/bin/sh", "-c", command, "sh", spec.output.stdout], stdin: "given\n", timeoutMs: 500 };
+      await spawner.launch({ ...spec, atEnd });
+      const { atEnd: how } = await spawner.exited(id);
+      assert.ok(!existsSync(spec.output.stdout));
+      return how;
+    };
+    const well = { code: 0, stdout: "given\n", stderr: "" };
+    assert.deepEqual(await ended("well", 0, '[ -p "$1" ] && cat'), well);
+    assert.equal(await ended("badly", 3, "cat"), undefined);
+    assert.equal((await ended("failing", 0, "echo why >&2; exit 4"))?.stderr, "why\n");
+    assert.match((await ended("late", 0, "exec sleep 60"))!.stderr, /took longer than 500 ms/);
+  });
+
   test("launches with just the descriptors, the environment and the folder that were said", async () => {
     const spec = sleeper(allocator, "exact", {
       argv: [

@@ -25,7 +25,7 @@ export function deployRoutes(app: Api, rooms: ApiRooms): void {
       schema: {
         summary: "Deploy a gzipped tar of a folder",
         description:
-          "With accept: application/x-ndjson each step is told as it happens (`received`, and for each workload `noted`, `building`, `built`, `fetching`, `image`, `checking`, `checked`); the last line is `deployed` or `failed`.",
+          "With accept: application/x-ndjson each step is told as it happens (`received`, and for each workload `noted`, `building`, `built`, `fetching`, `image`, `printed`, `checking`, `checked`); the last line is `deployed` or `failed`.",
         tags: ["workloads"],
         consumes: ["application/gzip"],
         querystring: DeployQuery,
@@ -35,7 +35,11 @@ export function deployRoutes(app: Api, rooms: ApiRooms): void {
     async (request, reply) => {
       const archive: unknown = request.body;
       if (archive !== request.raw) throw new EbbError("bad_request", "content-type: expected application/gzip");
-      const deployRequest = { ...requestOf(request.query), archive: request.raw };
+      const gone = new AbortController();
+      reply.raw.once("close", () => {
+        if (!reply.raw.writableFinished) gone.abort();
+      });
+      const deployRequest = { ...requestOf(request.query), archive: request.raw, signal: gone.signal };
       if (!/application\/x-ndjson/i.test(request.headers.accept ?? "")) {
         const steps: DeployProgress[] = [];
         await rooms.control.deploy(who(request), deployRequest, (step) => steps.push(step));
@@ -49,10 +53,7 @@ export function deployRoutes(app: Api, rooms: ApiRooms): void {
       const out = new PassThrough();
       // Until the first step is told, what goes wrong still has a status of its own.
       const first = Promise.withResolvers<void>();
-      // It is closed at its end, or as whoever reads it goes.
-      const gone = new AbortController();
-      out.once("close", () => gone.abort());
-      const work = rooms.control.deploy(who(request), { ...deployRequest, signal: gone.signal }, (step) => {
+      const work = rooms.control.deploy(who(request), deployRequest, (step) => {
         out.write(`${JSON.stringify(step)}\n`);
         first.resolve();
       });

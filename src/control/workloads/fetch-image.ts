@@ -23,7 +23,7 @@ export async function fetchImage(context: Context, frame: DeployFrame, declarati
   return imagesOf(context, workload).fetch(source, {
     project: frame.project.name,
     login: loginOf(context, frame.project.name, declaration),
-    progress: (message) => frame.progress({ step: "image", workload, message }),
+    progress: (message, printed = false) => frame.progress({ step: printed ? "printed" : "image", workload, message }),
     ...(frame.signal && { signal: frame.signal }),
   });
 }

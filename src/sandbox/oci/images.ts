@@ -9,10 +9,9 @@ import { EbbError } from "#model/errors.ts";
 import { newSandboxId } from "#model/ids.ts";
 import { sandboxLimits } from "#model/limits.ts";
 import type { Make, Spawner } from "#spawner/door.ts";
-import type { Assignment } from "../door.ts";
 import { hostname, idRangeSize, resultPath } from "./config.ts";
 import { readUser, type ImageUser } from "./image-user.ts";
-import { programOrder } from "./program.ts";
+import { programOrder, type Program } from "./program.ts";
 import { emptyLayer } from "./roots.ts";
 import { makeWaiter, type Waiter } from "./waiter.ts";
 
@@ -40,8 +39,13 @@ export class ImageStarts {
     this.#options = options;
   }
 
-  /** `hostId`: ids that nobody else has meanwhile. `toEnd`: it is to leave a result. */
-  async of(digest: string, hostId: number, toEnd: boolean): Promise<ImageStart> {
+  /**
+   * `hostId`: ids that nobody else has meanwhile. `toEnd`: it is to leave a result. An image that is being made is not kept, and looked at
+   * each time.
+   */
+  async of(digest: string | Image, hostId: number, toEnd: boolean): Promise<ImageStart> {
+    if (typeof digest !== "string")
+      return { image: digest, user: await this.#look(digest, hostId, toEnd), waiter: await this.waiter() };
     const image = this.#options.imageOf(digest);
     if (image === null)
       throw new EbbError("image_not_found", `The image ${digest} is not on this machine any more. Deploy it again.`);
@@ -113,6 +117,11 @@ export function rootPathIn(folder: string): string {
   return join(folder, "image", "root");
 }
 
+/** What its program has written, as overlayfs has it. */
+export function changesIn(folder: string): string {
+  return join(folder, "image", "upper");
+}
+
 export function undoOf(folder: string): Array<{ readonly kind: "unmount"; readonly path: string }> {
   return [rootPathIn(folder), join(folder, "image")].map((path) => ({ kind: "unmount", path }));
 }
@@ -151,7 +160,7 @@ export function imageRoot(options: {
 const imagePath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /** As docker has it: PATH and HOME where the image says nothing, the image's environment, the revision's over it. */
-export function imageOrder(assignment: Assignment, { image, user }: ImageStart): string {
+export function imageOrder(assignment: Program, { image, user }: ImageStart): string {
   const { env, workingDirectory } = image.config;
   // A shell keeps no variable whose name is none, and no program looks for one.
   const named = Object.entries(env).filter(([name]) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name));
@@ -159,7 +168,11 @@ export function imageOrder(assignment: Assignment, { image, user }: ImageStart):
 }
 
 /** What the waiting shell's exit code says of the program that it was to become; null: the program's own. */
-export function wordsOfExit(code: number | null, { command }: Assignment, { image }: ImageStart): string | null {
+export function wordsOfExit(
+  code: number | null,
+  { command }: Pick<Program, "command">,
+  { image }: ImageStart,
+): string | null {
   const [program = ""] = command ?? [];
   // A program's own code may be the same, and then says the same of what it calls.
   if (code === 127) return `It exited with code 127: "${program}", or a program that it calls, is not in the image.`;

@@ -13,6 +13,8 @@ import type { Link, Network } from "#network/door.ts";
 import type { Allocator, LaunchSpec, Make, Spawner } from "#spawner/door.ts";
 import type {
   Assignment,
+  BuildStep,
+  BuildStepEnd,
   Capabilities,
   Failed,
   OneOff,
@@ -28,6 +30,7 @@ import type {
 import { Startup } from "../probe.ts";
 import { assignBody, codeFolder, RuntimeLink } from "../runtime-link.ts";
 import { baseEnv, readShims, type Shims } from "../shims.ts";
+import { runBuildStep } from "./build-step.ts";
 import { describeCgroups, findCgroups, leftOverCpu, type Cgroups, type CpuLimits } from "./cgroups.ts";
 import { firstHostId, idRanges, idRangeSize } from "./config.ts";
 import { enginesHere, noEngine, type Engine } from "./engine.ts";
@@ -79,6 +82,8 @@ export interface Start {
   /** Until it is assigned. */
   readonly cpu: CpuLimits;
   readonly mounts: OneOff["mounts"];
+  /** Of a build: its image is nobody's yet, and what it changes is kept. */
+  readonly step?: Pick<BuildStep, "image" | "keep">;
 }
 
 export function createOciDriver(options: OciOptions): OciDriver {
@@ -194,13 +199,17 @@ export class OciDriver implements SandboxDriver {
     return pool.runtime === "custom" || pool.toEnd ? waitingArgs : this.#shims.argvOf(pool.runtime, pool.memoryMb);
   }
 
-  async #rootOf(pool: PoolKey, hostId: number): Promise<Root> {
+  async #rootOf({ pool, step }: Start, hostId: number): Promise<Root> {
     if (!("image" in pool)) {
       const path = await (pool.toEnd ? this.#roots.withTools(pool.runtime) : this.#roots.of(pool.runtime));
       return { kind: "runtime", path };
     }
     const nameserver = this.#options.network?.gateway ?? null;
-    return { kind: "image", nameserver, ...(await this.#images.of(pool.image, hostId, pool.toEnd === true)) };
+    return {
+      kind: "image",
+      nameserver,
+      ...(await this.#images.of(step?.image ?? pool.image, hostId, pool.toEnd === true)),
+    };
   }
 
   /** Starts a sandbox that is nobody's instance. */
@@ -236,7 +245,7 @@ export class OciDriver implements SandboxDriver {
         id,
         runDir,
         start,
-        root: await this.#rootOf(start.pool, hostId),
+        root: await this.#rootOf(start, hostId),
         hostId,
         engine: this.engine,
         cgroups: this.#cgroups!,
@@ -393,6 +402,12 @@ export class OciDriver implements SandboxDriver {
 
   run(spec: OneOff): Promise<OneOffResult> {
     return runOneOff(this, spec);
+  }
+
+  async build(step: BuildStep): Promise<BuildStepEnd> {
+    const { network } = this.#options;
+    if (network === null) throw new EbbError("internal", "A build needs a network link, which this driver has not.");
+    return runBuildStep(this, this.#images, network, step);
   }
 
   #get(id: SandboxId): OciSandbox {

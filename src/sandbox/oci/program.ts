@@ -10,8 +10,11 @@ export const waitingArgs: readonly string[] = ["/bin/sh"];
 
 type Env = Readonly<Record<string, string>>;
 
+/** What of an assignment is the program. */
+export type Program = Pick<Assignment, "command" | "env" | "probe" | "port">;
+
 /** What the waiting shell is told: become the program. */
-export function programOrder(assignment: Assignment, folder: string, imageEnv: Env = {}): string {
+export function programOrder(assignment: Program, folder: string, imageEnv: Env = {}): string {
   const env: Record<string, string> = { ...imageEnv, ...assignment.env };
   if (assignment.probe !== null) env["PORT"] = String(assignment.port);
   const lines = [`cd ${quote(folder)} || exit 126`, "unset OLDPWD"];

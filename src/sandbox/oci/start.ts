@@ -8,7 +8,7 @@ import type { LaunchSpec, Make, Undo } from "#spawner/door.ts";
 import type { Cgroups } from "./cgroups.ts";
 import { ociConfig, resultPath, userId, type RootSpec } from "./config.ts";
 import { engineArgv, type Engine } from "./engine.ts";
-import { imageRoot, rootPathIn, undoOf, type ImageStart } from "./images.ts";
+import { changesIn, imageRoot, rootPathIn, undoOf, type ImageStart } from "./images.ts";
 import type { Start } from "./oci.ts";
 import type { SeccompProfile } from "./seccomp.ts";
 import { waiterFolder } from "./waiter.ts";
@@ -134,6 +134,7 @@ export function planStart(options: {
       ...(root.kind === "image" ? { endSignal: endSignalOf(root.image.config.stopSignal) } : {}),
       signalPidFile: pidFile,
       readAtEnd: [engineLog, ...cgroups.reports(id), ...(start.pool.toEnd ? [cgroups.cpuFile(id)] : [])],
+      ...(start.step === undefined ? {} : { atEnd: start.step.keep(changesIn(folder), hostId) }),
       undo: [],
     },
   };
