@@ -7,8 +7,8 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-/** A processor's worth more than there are: half of what a test does is to wait. */
-const sideBySide = 3;
+/** Twice the processors of a small machine: half of what a test does is to wait. */
+const sideBySide = 4;
 const testMs = 120_000;
 
 /** By what they take, the longest first; the rest are a few seconds each. */

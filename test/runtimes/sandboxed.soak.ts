@@ -1,6 +1,7 @@
 // The long form of sandboxed.test.ts: what runs over plain processes runs in sandboxes too.
 
-import { after, test } from "node:test";
+import { after, describe, test } from "node:test";
+import { behaviourSuite } from "../../runtimes/suite/behaviour.ts";
 import { everyPart, inSandboxes, runRuntimeSuite } from "../../runtimes/suite/suite.ts";
 import { openSandboxes, whyNoSandbox } from "./sandboxed.ts";
 
@@ -15,4 +16,10 @@ if (whyNot === null) {
     ["python3", "python"],
   ] as const)
     runRuntimeSuite({ name, language, launcher: sandboxes.launcherOf(name) }, others);
+  const missing = await sandboxes.fetch("node24");
+  if (missing === null)
+    describe("node24", () => {
+      behaviourSuite({ name: "node24", language: "node", launcher: sandboxes.launcherOf("node24") });
+    });
+  else test("node24 in a sandbox", { skip: missing }, () => {});
 } else test("the runtimes' suite in real sandboxes", { skip: whyNot }, () => {});
