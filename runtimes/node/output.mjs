@@ -7,7 +7,8 @@
 const fs = process.getBuiltinModule("node:fs");
 const { Writable } = process.getBuiltinModule("node:stream");
 
-const framesFd = 4;
+/** Another where no descriptor is passed (tcp.mjs). */
+export const frames = { fd: 4 };
 /** A frame's line on fd 4, at most; longer text is split. */
 const frameBytes = 16 * 1024;
 /** Characters of text in a frame: each takes up to 6 bytes in JSON (\u001b), and the members around it take some 120. */
@@ -140,7 +141,7 @@ export class Output {
       let end = Math.min(at + step, text.length);
       // A surrogate pair stays together.
       if (end < text.length && (text.charCodeAt(end) & 0xfc00) === 0xdc00) end -= 1;
-      writeAll(framesFd, `${head}${JSON.stringify(text.slice(at, end))}}\n`);
+      writeAll(frames.fd, `${head}${JSON.stringify(text.slice(at, end))}}\n`);
       at = end;
     }
   }

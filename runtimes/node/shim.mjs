@@ -27,11 +27,14 @@ let bootMs = 0;
 let warming = null;
 
 // A waiting connection is not read: its request stays in the socket, and its back-pressure with it.
-const listener = net.createServer({ pauseOnConnect: true }, (socket) => {
+const listener = net.createServer({ pauseOnConnect: true });
+
+/** @param {Socket} socket */
+function come(socket) {
   if (accept !== null) accept(socket);
   else if (control === null) control = new Connection(socket, controlled, gone);
   else waiting.push(socket);
-});
+}
 
 /** The daemon's own connection; what it asks first is the assignment. @param {Exchange} exchange */
 function controlled(exchange) {
@@ -72,13 +75,20 @@ function die(error) {
   process.exit(70);
 }
 
-listener.listen({ fd: 3 }, () => {
+function listening() {
   bootMs = performance.now();
   setTimeout(() => {
     if (!assigned) warming = import("./warm.mjs").then(({ warm }) => warm(() => assigned)).catch(die);
   }, quietMs);
-});
+}
+
 listener.on("error", die);
+const port = process.env["EBB_LISTEN"];
+if (port === undefined) listener.on("connection", come).listen({ fd: 3 }, listening);
+else {
+  delete process.env["EBB_LISTEN"];
+  import("./tcp.mjs").then(({ listenByTcp }) => listenByTcp(listener, port, come, listening)).catch(die);
+}
 // As process 1 of its namespace a signal without a handler would be ignored. Once there is code, its drain takes over.
 process.on("SIGTERM", () => {
   if (!assigned) process.exit(0);

@@ -189,7 +189,7 @@ class Instance:
     def _drain(self, *_):
         self.draining = True
         try:
-            self.idle.unregister(3)
+            self.idle.unregister(self.listener.fileno())
         except (OSError, ValueError):
             pass
 

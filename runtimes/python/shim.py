@@ -86,8 +86,12 @@ def wait_warm(descriptor):
 
 def first_connection(listener):
     wait_warm(listener.fileno())
-    descriptor, _ = listener._accept()
-    return _socket.socket(fileno=descriptor)
+    while True:
+        try:
+            descriptor, _ = listener._accept()
+        except ConnectionRefusedError:
+            continue
+        return _socket.socket(fileno=descriptor)
 
 
 def assignment_of(request):
@@ -106,9 +110,10 @@ def main():
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     # A client that has gone shows as an error of the write, not as a signal.
     _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)
-    listener = _socket.socket(fileno=3)
+    port = os.environ.pop("EBB_LISTEN", None)
+    listener = _socket.socket(fileno=3) if port is None else own("ebb_tcp").listen(int(port))
     listener.setblocking(True)
-    for descriptor in (3, 4):
+    for descriptor in (listener.fileno(), 4):
         try:
             os.set_inheritable(descriptor, False)
         except OSError:

@@ -26,6 +26,8 @@ interface PoolBounds {
   /** What may be written: below /tmp, or with an image anywhere. */
   readonly tmpBytes: number;
   readonly egress: EgressClass;
+  /** Left out: the driver's own class (its capabilities). */
+  readonly isolation?: "gvisor";
   /** For a program that is run to its end: any that the root has, and what it leaves as its result can be read. */
   readonly toEnd?: true;
 }

@@ -34,6 +34,8 @@ export interface LaunchSpec {
   readonly endSignal?: NodeJS.Signals;
   /** What to send to which process of the launched tree on `signal`: the process itself, or the pid that a file names (crun --pid-file). */
   readonly signalPidFile: string | null;
+  /** The file's number is of a process namespace that the launched process has made, in which what is meant is a child of its first. */
+  readonly ownPids?: true;
   /** FIFO path (made in `before`) opened as fd 0; left out: /dev/null. */
   readonly input?: string;
   /** Made in this order before the process is started; one that fails fails the launch, and the rest is undone. */

@@ -4,7 +4,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { chownSync, closeSync, mkdirSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from "node:fs";
 import type { ExecResult, LaunchSpec, Make, ProcessExit, Undo } from "./door.ts";
 import type { Ledger } from "./ledger.ts";
-import { statOf } from "./owners.ts";
+import { childrenOf, numberInside, statOf } from "./owners.ts";
 import { makeImageRoot } from "./image-root.ts";
 import { markName, markValue } from "./reclaim.ts";
 import type { Syscalls } from "./syscalls.ts";
@@ -146,7 +146,7 @@ export class Launcher {
     if (!launched || launched.child.exitCode !== null || launched.child.signalCode !== null) return;
     const { spec, child } = launched;
     const signal = asked === "SIGTERM" ? (spec.endSignal ?? asked) : asked;
-    const inner = spec.signalPidFile === null ? null : innerPid(spec.signalPidFile, child.pid!);
+    const inner = spec.signalPidFile === null ? null : innerPid(spec.signalPidFile, child.pid!, spec.ownPids === true);
     if (inner !== null) {
       tryKill(inner, signal);
       if (signal === "SIGKILL") setTimeout(() => this.#killEngine(id, child), engineEndMs).unref();
@@ -169,14 +169,21 @@ export class Launcher {
 }
 
 /** The process that the file names, if it is this engine's child: a number that was reused is nobody's. */
-function innerPid(file: string, engine: number): number | null {
+function innerPid(file: string, engine: number, ownPids: boolean): number | null {
   let pid: number;
   try {
     pid = Number(readFileSync(file, "latin1").trim());
   } catch {
     return null;
   }
-  return Number.isInteger(pid) && pid > 1 && statOf(pid)?.parent === engine ? pid : null;
+  if (!Number.isInteger(pid) || pid <= 1) return null;
+  if (ownPids)
+    return (
+      childrenOf(engine)
+        .flatMap(childrenOf)
+        .find((child) => numberInside(child) === pid) ?? null
+    );
+  return statOf(pid)?.parent === engine ? pid : null;
 }
 
 function killGroup(leader: number, signal: NodeJS.Signals): void {

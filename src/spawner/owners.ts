@@ -1,6 +1,6 @@
 // Who owns a thing of this machine: a process by its id and its start time, so that a reused id is nobody's heir.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 
 export interface Owner {
   readonly pid: number;
@@ -28,6 +28,27 @@ export function statOf(pid: number): Stat | null {
   const startTicks = fields[19];
   if (state === undefined || parent === undefined || startTicks === undefined) return null;
   return { state, parent: Number(parent), startTicks };
+}
+
+/** Of all its threads. */
+export function childrenOf(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
+      readFileSync(`/proc/${pid}/task/${thread}/children`, "latin1").split(" ").filter(Boolean).map(Number),
+    );
+  } catch {
+    return [];
+  }
+}
+
+/** Its number in the process namespace next below this one; null: it is in none, or in a deeper one. */
+export function numberInside(pid: number): number | null {
+  try {
+    const numbers = /^NSpid:\t(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1]?.split("\t") ?? [];
+    return numbers.length === 2 ? Number(numbers[1]) : null;
+  } catch {
+    return null;
+  }
 }
 
 export function ownerOf(pid: number): Owner | null {

@@ -38,6 +38,8 @@ export interface Cgroups {
   /** What the engine is told: the cgroup below ours. */
   enginePath(id: string): string;
   folders(id: string): readonly string[];
+  /** Where no engine makes a leaf below ours: what there must be besides `folders`, and the files that take a process in. */
+  joined(id: string): { readonly folders: readonly string[]; readonly files: readonly string[] };
   limits(id: string, limits: SandboxLimits): readonly FileValue[];
   cpuLimits(id: string, limits: CpuLimits): readonly FileValue[];
   /** Every folder that may exist afterwards: the engine makes its own under each controller. */
@@ -152,6 +154,13 @@ class CgroupsV1 implements Cgroups {
     return this.#own([id]);
   }
 
+  joined(id: string): { folders: string[]; files: string[] } {
+    const freezer = this.#path("freezer", id);
+    const folders = this.#own([id]);
+    const all = folders.includes(freezer) ? folders : [...folders, freezer];
+    return { folders: [freezer], files: all.map((folder) => join(folder, "cgroup.procs")) };
+  }
+
   limits(id: string, { memoryBytes, pids, cpu }: SandboxLimits): FileValue[] {
     const memory = (file: string): string => this.#path("memory", id, file);
     return [
@@ -250,6 +259,10 @@ class CgroupsV2 implements Cgroups {
 
   folders(id: string): string[] {
     return [this.#path(id)];
+  }
+
+  joined(id: string): { folders: string[]; files: string[] } {
+    return { folders: [], files: [this.#path(id, "cgroup.procs")] };
   }
 
   limits(id: string, { memoryBytes, pids, cpu }: SandboxLimits): FileValue[] {

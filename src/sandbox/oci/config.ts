@@ -1,5 +1,6 @@
 // The OCI runtime configuration of one sandbox (runtime-spec 1.0, config.json): pure, and the whole of its isolation.
 
+import { dirname } from "node:path";
 import { sandboxLimits } from "#model/limits.ts";
 import type { SeccompProfile } from "./seccomp.ts";
 
@@ -20,6 +21,8 @@ export const resultPath = "/ebb/result";
 export interface BindMount {
   readonly source: string;
   readonly target: string;
+  /** A pipe that is written into: Linux allows that on a read-only mount, gVisor does not. */
+  readonly pipe?: true;
 }
 
 /** Who the program is, inside. */
@@ -47,6 +50,10 @@ export interface SandboxSpec {
   readonly cgroupsPath: string;
   readonly binds: readonly BindMount[];
   readonly seccomp: SeccompProfile;
+  /** The root's mount is read-only by itself, and the engine cannot say so again (runsc forgets nosuid and nodev then, which are locked). */
+  readonly rootIsReadOnly?: boolean;
+  /** Not the code's folder is bound but the one above it, in which there is nothing else. */
+  readonly codeBelow?: boolean;
 }
 
 /** The same everywhere: a name that told hosts apart would tell tenants about hosts. */
@@ -75,7 +82,7 @@ export function ociConfig(spec: SandboxSpec): unknown {
   return {
     ociVersion: "1.0.2",
     hostname,
-    root: { path: root.path, readonly: root.kind === "runtime" },
+    root: { path: root.path, readonly: root.kind === "runtime" && spec.rootIsReadOnly !== true },
     process: {
       terminal: false,
       user: { uid: user.uid, gid: user.gid, additionalGids: user.groups },
@@ -108,12 +115,12 @@ export function ociConfig(spec: SandboxSpec): unknown {
         source: "shm",
         options: ["nosuid", "noexec", "nodev", "mode=1777", `size=${sandboxLimits.sharedMemoryBytes}`],
       },
-      ...(root.kind === "runtime" ? runtimeMounts(root) : []),
-      ...spec.binds.map(({ source, target }) => ({
+      ...(root.kind === "runtime" ? runtimeMounts(root, spec.codeBelow === true) : []),
+      ...spec.binds.map(({ source, target, pipe }) => ({
         destination: target,
         type: "bind",
         source,
-        options: ["bind", "private", "ro", "nosuid", "nodev"],
+        options: ["bind", "private", pipe ? "rw" : "ro", "nosuid", "nodev"],
       })),
     ],
     linux: {
@@ -140,7 +147,10 @@ export function ociConfig(spec: SandboxSpec): unknown {
   };
 }
 
-function runtimeMounts({ codeTarget, tmpBytes }: Extract<RootSpec, { kind: "runtime" }>): unknown[] {
+function runtimeMounts(
+  { codeTarget, tmpBytes }: Extract<RootSpec, { kind: "runtime" }>,
+  codeBelow: boolean,
+): unknown[] {
   return [
     {
       destination: "/tmp",
@@ -151,9 +161,9 @@ function runtimeMounts({ codeTarget, tmpBytes }: Extract<RootSpec, { kind: "runt
     // A slave: code that is mounted on the other side later covers this folder inside, and nothing inside reaches out.
     // It is the mount point itself, because crun 1.8 leaves out what is mounted below a bind's source.
     {
-      destination: "/var/task",
+      destination: codeBelow ? "/var" : "/var/task",
       type: "bind",
-      source: codeTarget,
+      source: codeBelow ? dirname(codeTarget) : codeTarget,
       options: ["rbind", "rslave", "ro", "nosuid", "nodev"],
     },
   ];

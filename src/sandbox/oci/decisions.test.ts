@@ -9,7 +9,7 @@ import { findCgroups, oneCpu } from "./cgroups.ts";
 import { firstHostId, idRanges, idRangeSize, ociConfig } from "./config.ts";
 import { engineError } from "./engine.ts";
 import { programOrder } from "./program.ts";
-import { refuse } from "./proof.ts";
+import { refuse, refuseGvisor } from "./proof.ts";
 import { seccompProfile } from "./seccomp.ts";
 
 const v2Table = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
@@ -115,6 +115,7 @@ test("the proof of isolation refuses each thing that is missing", () => {
     pid: 1,
     capabilities: ["0000"],
     map: [0, firstHostId, idRangeSize],
+    kernel: "6.1.0",
     root: "EROFS",
     sys: "EROFS",
     tmp: null,
@@ -136,6 +137,13 @@ test("the proof of isolation refuses each thing that is missing", () => {
     { interfaces: ["eth0"] },
   ];
   for (const over of bad) assert.notEqual(refuse({ ...good, ...over }), null, JSON.stringify(over));
+
+  // Class gvisor: another kernel, which tells neither its namespaces nor two of the flags, and has devices of its own.
+  const inGvisor = { ...good, kernel: "4.4.0", map: [0, 0, 4294967295], devices: ["null", "fuse", "net"] };
+  assert.equal(refuseGvisor(inGvisor, "6.1.0"), null);
+  const badInGvisor = bad.filter((over) => !("privileges" in over) && !("map" in over));
+  for (const over of [{ kernel: "6.1.0" }, ...badInGvisor])
+    assert.notEqual(refuseGvisor({ ...inGvisor, ...over }, "6.1.0"), null, JSON.stringify(over));
 });
 
 test("an end is told by whoever brought it about", () => {

@@ -20,7 +20,7 @@ beforeEach(async () => {
   server = createServer();
   accepted = once(server, "connection").then(([socket]: Socket[]) => socket!);
   await once(server.listen(path), "listening");
-  const plan = { launch: { listen: path, output: {} }, engineLog: "", codeTarget: "" };
+  const plan = { launch: { listen: path, output: {} }, engineLog: "", codeTarget: "", credentialPath: null };
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- of a sandbox that is never launched these are enough
   const options = {
     id: "s1",

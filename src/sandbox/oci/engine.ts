@@ -72,19 +72,28 @@ export const settledPauseMs = { waitedFor: 2, ahead: 20 } as const;
  */
 export async function becameProgram(pidFile: string, pauseMs: number, signal: AbortSignal): Promise<void> {
   for (;;) {
-    const pid = await readFile(pidFile, "latin1").catch(() => "");
-    if (/^[0-9]+\s*$/.test(pid)) {
-      const name = await readFile(`/proc/${pid.trim()}/comm`, "latin1").catch(() => "");
-      if (name !== "" && !/^(crun|runc)/.test(name)) return;
-    }
+    const pid = await readPid(pidFile);
+    const name = pid === null ? "" : await readFile(`/proc/${pid}/comm`, "latin1").catch(() => "");
+    if (name !== "" && !/^(crun|runc)/.test(name)) return;
     await sleep(pauseMs, undefined, { signal });
   }
+}
+
+/** Where the engine stays itself (runsc): resolves when it has made the sandbox, whose mounts stand by then. */
+export async function engineMade(pidFile: string, pauseMs: number, signal: AbortSignal): Promise<void> {
+  while ((await readPid(pidFile)) === null) await sleep(pauseMs, undefined, { signal });
+}
+
+async function readPid(pidFile: string): Promise<string | null> {
+  const pid = await readFile(pidFile, "latin1").catch(() => "");
+  return /^[0-9]+\s*$/.test(pid) ? pid.trim() : null;
 }
 
 /** The engine's own error in its log; null: it had none. Nothing inside can write there. */
 export function engineError(log: string | undefined): string | null {
   let words: string | null = null;
-  for (const line of (log ?? "").split("\n")) {
+  // runsc ends no line.
+  for (const line of (log ?? "").replaceAll("}{", "}\n{").split("\n")) {
     if (line === "") continue;
     try {
       const { msg, level }: { msg?: unknown; level?: unknown } = JSON.parse(line);

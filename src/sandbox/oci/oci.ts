@@ -34,13 +34,14 @@ import { runBuildStep } from "./build-step.ts";
 import { describeCgroups, findCgroups, leftOverCpu, type Cgroups, type CpuLimits } from "./cgroups.ts";
 import { firstHostId, idRanges, idRangeSize } from "./config.ts";
 import { enginesHere, noEngine, type Engine } from "./engine.ts";
+import { findRunsc, isGvisor, shimEnv } from "./gvisor.ts";
 import { imageOrder, ImageStarts, wordsOfExit } from "./images.ts";
 import { runOneOff } from "./one-off.ts";
-import { proveIsolation } from "./proof.ts";
+import { proveGvisor, proveIsolation } from "./proof.ts";
 import { programOrder, waitingArgs, writeOrder } from "./program.ts";
 import { emptyLayer, Roots, type RootsOptions } from "./roots.ts";
 import { OciSandbox } from "./sandbox.ts";
-import { seccompProfile } from "./seccomp.ts";
+import { gvisorProfile, seccompProfile } from "./seccomp.ts";
 import { planStart, type Root } from "./start.ts";
 
 export interface OciOptions {
@@ -86,6 +87,8 @@ export interface Start {
   readonly step?: Pick<BuildStep, "image" | "keep">;
 }
 
+const architecture = process.arch === "arm64" ? "arm64" : "x64";
+
 export function createOciDriver(options: OciOptions): OciDriver {
   return new OciDriver(options);
 }
@@ -99,9 +102,12 @@ export class OciDriver implements SandboxDriver {
   readonly #roots: Roots;
   readonly #images: ImageStarts;
   readonly #shims: Shims;
-  readonly #seccomp = seccompProfile(process.arch === "arm64" ? "arm64" : "x64");
+  readonly #seccomp = seccompProfile(architecture);
+  readonly #gvisorSeccomp = gvisorProfile(architecture);
   #cgroups: Cgroups | null = null;
   #engine: Engine | null = null;
+  /** Where runsc is; null: not known to isolate here. */
+  #runsc: Promise<string> | null = null;
 
   constructor(options: OciOptions) {
     this.#options = options;
@@ -172,15 +178,37 @@ export class OciDriver implements SandboxDriver {
     await Promise.all([...this.#sandboxes.values()].map((sandbox) => sandbox.stop(0)));
   }
 
+  /** Why nothing of class gvisor can be started here; null: it can. The first time it is proven, once for a version of runsc. */
+  async gvisorProblem(): Promise<string | null> {
+    try {
+      await this.#gvisor();
+      return null;
+    } catch (error) {
+      if (error instanceof EbbError) return error.message;
+      throw error;
+    }
+  }
+
+  /** A failure is not remembered: it may be installed meanwhile. */
+  #gvisor(): Promise<string> {
+    if (this.#runsc !== null) return this.#runsc;
+    const proven = proveGvisor(this, this.#options.dataDir, this.#gvisorSeccomp);
+    this.#runsc = proven;
+    proven.catch(() => (this.#runsc = null));
+    return proven;
+  }
+
   async prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId> {
     const startedMs = performance.now();
+    if (isGvisor(pool)) await this.#gvisor();
     const toEnd = pool.toEnd === true;
     const program = "image" in pool || pool.runtime === "custom" || toEnd;
     const args = await this.#argsOf(pool);
-    const env = "image" in pool ? {} : baseEnv;
+    const shimEnvironment = isGvisor(pool) && !program ? shimEnv : {};
+    const env = "image" in pool ? {} : { ...baseEnv, ...shimEnvironment };
     const link = (await this.#options.network?.take(pool.egress)) ?? null;
-    if (program && link === null && !toEnd)
-      throw new EbbError("internal", "A program that listens itself needs a network link, which this driver has not.");
+    if ((program || isGvisor(pool)) && link === null && !toEnd)
+      throw new EbbError("internal", "What listens itself needs a network link, which this driver has not.");
     const linkMs = performance.now() - startedMs;
     const sandbox = await this.#make(
       { pool, args, env, link, listen: !program, input: program, cpu: leftOverCpu, mounts: [] },
@@ -189,7 +217,7 @@ export class OciDriver implements SandboxDriver {
     sandbox.phases = { link: linkMs, make: performance.now() - startedMs - linkMs };
     // An assign that follows at once brings the code along; without one it starts empty.
     sandbox.launchSoon(() => {
-      if (!program && sandbox.runtimeLink === null) this.#control(sandbox).open();
+      if (!program && sandbox.runtimeLink === null && !sandbox.assigned) this.#control(sandbox).open();
     });
     return sandbox.id;
   }
@@ -229,6 +257,7 @@ export class OciDriver implements SandboxDriver {
     const { allocator, spawner, network } = this.#options;
     const { runDir } = allocator;
     const id = newSandboxId();
+    const gvisor = isGvisor(start.pool);
     let range: number | null = null;
     const release = (): void => {
       this.#sandboxes.delete(id);
@@ -248,8 +277,9 @@ export class OciDriver implements SandboxDriver {
         root: await this.#rootOf(start, hostId),
         hostId,
         engine: this.engine,
+        runsc: gvisor ? await findRunsc() : null,
         cgroups: this.#cgroups!,
-        seccomp: this.#seccomp,
+        seccomp: gvisor ? this.#gvisorSeccomp : this.#seccomp,
       });
       const sandbox = new OciSandbox({ id, start, spawner, cgroups: this.#cgroups!, listener, plan, release });
       this.#sandboxes.set(id, sandbox);
@@ -267,6 +297,7 @@ export class OciDriver implements SandboxDriver {
     const known = this.#sandboxes.get(id);
     if (known === undefined && ahead) return untouched("It has ended.");
     const sandbox = this.#get(id);
+    sandbox.assigned = true;
     if (sandbox.link) this.#credentials.set(sandbox.link.address, assignment.credential);
     const startedMs = performance.now();
     let launchedMs = startedMs;
@@ -286,6 +317,7 @@ export class OciDriver implements SandboxDriver {
       launchedMs = performance.now();
       if (sandbox.orderPath !== null)
         return this.#becomeProgram(sandbox, assignment, signal, () => void (given = true));
+      await sandbox.shimListens(signal);
       given = true;
       return this.#load(sandbox, assignment);
     });
@@ -372,8 +404,8 @@ export class OciDriver implements SandboxDriver {
     const early = sandbox.takeEarly();
     if (early !== null) return early;
     const onread = reader === undefined ? {} : { onread: reader };
-    if (sandbox.socketPath !== null) return connect({ path: sandbox.socketPath, ...onread });
-    return connect({ host: sandbox.link!.address, port: sandbox.programPort, noDelay: true, ...onread });
+    if (sandbox.programPort === 0) return sandbox.toShim(onread);
+    return sandbox.kept(connect({ host: sandbox.link!.address, port: sandbox.programPort, noDelay: true, ...onread }));
   }
 
   output(id: SandboxId): OutputSource {

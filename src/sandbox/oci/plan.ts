@@ -6,6 +6,7 @@ import type { RuntimeName } from "#model/workload.ts";
 import { librariesOf, readElf, type Run } from "./closure.ts";
 import { python, requirePython } from "../python.ts";
 import { hostname, resultPath, userId } from "./config.ts";
+import { framesPath } from "./gvisor.ts";
 
 export type Entry =
   | { readonly kind: "file"; readonly source: string; readonly executable: boolean }
@@ -101,8 +102,9 @@ function base(): Plan {
   plan.set("etc/hosts", text(`127.0.0.1 localhost ${hostname}\n`));
   plan.set("etc/hostname", text(`${hostname}\n`));
   plan.set("etc/nsswitch.conf", text("passwd: files\ngroup: files\nhosts: files dns\nnetworks: files\n"));
-  // A mount point: which resolver serves is the link's to say.
+  // Mount points: which resolver serves is the link's to say; frames, where no descriptor can be passed.
   plan.set("etc/resolv.conf", text(""));
+  plan.set(framesPath.slice(1), text(""));
   return plan;
 }
 

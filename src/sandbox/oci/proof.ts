@@ -3,10 +3,13 @@
 import { createHash } from "node:crypto";
 import { readFile, rename, stat, writeFile } from "node:fs/promises";
 import { release } from "node:os";
+import { join } from "node:path";
 import { EbbError } from "#model/errors.ts";
 import type { OneOff } from "../door.ts";
+import { describeCgroups } from "./cgroups.ts";
 import { idRangeSize, userId } from "./config.ts";
 import type { Engine } from "./engine.ts";
+import { findRunsc, noRunsc } from "./gvisor.ts";
 import type { OciDriver } from "./oci.ts";
 import type { SeccompProfile } from "./seccomp.ts";
 
@@ -19,8 +22,9 @@ const status = Object.fromEntries(fs.readFileSync("/proc/self/status", "utf8").s
 const refused = (run) => { try { run(); return null; } catch (error) { return error.code; } };
 process.stdout.write(JSON.stringify({
   seccomp: status.Seccomp, privileges: status.NoNewPrivs, uid: process.getuid(), pid: process.pid,
-  capabilities: ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map((name) => status[name]),
+  capabilities: ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map((name) => status[name] ?? null),
   map: fs.readFileSync("/proc/self/uid_map", "utf8").trim().split(/\\s+/).map(Number),
+  kernel: require("node:os").release(),
   root: refused(() => fs.writeFileSync("/probe", "")),
   sys: refused(() => fs.writeFileSync("/proc/sys/kernel/core_pattern", "x")),
   tmp: refused(() => fs.writeFileSync("/tmp/probe", "x")),
@@ -33,8 +37,10 @@ interface Seen {
   readonly privileges: string;
   readonly uid: number;
   readonly pid: number;
-  readonly capabilities: readonly string[];
+  /** null: its kernel does not tell that set. */
+  readonly capabilities: ReadonlyArray<string | null>;
   readonly map: readonly number[];
+  readonly kernel: string;
   readonly root: string | null;
   readonly sys: string | null;
   readonly tmp: string | null;
@@ -44,15 +50,28 @@ interface Seen {
 
 const devices = new Set("core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero mqueue".split(" "));
 
+/** Of gVisor's own making; none leads to the machine's. */
+const gvisorDevices = ["fuse", "net"];
+
 /** What is wrong with what the probe saw; null: nothing. Pure. */
 export function refuse(seen: Seen): string | null {
-  if (seen.seccomp !== "2") return "system calls are not filtered";
   if (seen.privileges !== "1") return "new privileges are possible";
-  if (seen.capabilities.some((set) => !/^0+$/.test(set))) return "the program has capabilities";
-  if (seen.uid !== userId) return "the program runs as another user";
-  if (seen.pid !== 1) return "there is no process namespace";
   const [inside, outside, size] = seen.map;
   if (inside !== 0 || !outside || size !== idRangeSize) return "there is no user namespace with ids of its own";
+  return refuseAny(seen, devices);
+}
+
+/** The same of class gvisor, whose kernel tells nothing of the namespaces that it is in itself, and has no new privileges. */
+export function refuseGvisor(seen: Seen, machine: string): string | null {
+  if (seen.kernel === machine) return "the program runs on the machine's own kernel";
+  return refuseAny(seen, new Set([...devices, ...gvisorDevices]));
+}
+
+function refuseAny(seen: Seen, devices: ReadonlySet<string>): string | null {
+  if (seen.seccomp !== "2") return "system calls are not filtered";
+  if (seen.capabilities.some((set) => set !== null && !/^0+$/.test(set))) return "the program has capabilities";
+  if (seen.uid !== userId) return "the program runs as another user";
+  if (seen.pid !== 1) return "there is no process namespace";
   if (seen.root === null) return "the root can be written";
   if (seen.sys === null) return "/proc/sys can be written";
   if (seen.tmp !== null) return `/tmp cannot be written (${seen.tmp})`;
@@ -81,7 +100,7 @@ const spec: OneOff = {
 /** null: this engine isolates here. Otherwise why it does not. */
 export async function proveIsolation(
   driver: OciDriver,
-  engine: Engine,
+  engine: { readonly name: Engine["name"] | "runsc"; readonly path: string },
   options: { cacheFile: string; cgroups: string; seccomp: SeccompProfile },
 ): Promise<string | null> {
   const { size, mtimeMs } = await stat(engine.path);
@@ -92,9 +111,12 @@ export async function proveIsolation(
   if (known.trim() === under) return null;
   let problem: string | null;
   try {
-    const result = await driver.run(spec);
+    const gvisor = engine.name === "runsc";
+    const result = await driver.run(gvisor ? { ...spec, pool: { ...spec.pool, isolation: "gvisor" } } : spec);
     problem = result.ok
-      ? refuse(readSeen(result.stdout))
+      ? gvisor
+        ? refuseGvisor(readSeen(result.stdout), release())
+        : refuse(readSeen(result.stdout))
       : `${result.failure.message} ${result.stderr}`.trim().slice(0, 1_024);
   } catch (error) {
     if (!(error instanceof EbbError)) throw error;
@@ -104,4 +126,18 @@ export async function proveIsolation(
   await writeFile(`${options.cacheFile}.tmp`, `${under}\n`, { mode: 0o600 });
   await rename(`${options.cacheFile}.tmp`, options.cacheFile);
   return null;
+}
+
+/** The path of runsc, which isolates here; otherwise throws why it does not, and what to do. */
+export async function proveGvisor(driver: OciDriver, dataDir: string, seccomp: SeccompProfile): Promise<string> {
+  const path = await findRunsc();
+  if (path === null) throw new EbbError("start_failed", noRunsc);
+  const cacheFile = join(dataDir, "isolation-gvisor.json");
+  const problem = await proveIsolation(
+    driver,
+    { name: "runsc", path },
+    { cacheFile, cgroups: describeCgroups(), seccomp },
+  );
+  if (problem === null) return path;
+  throw new EbbError("start_failed", `isolation: gvisor cannot be given here, write isolation: container: ${problem}`);
 }

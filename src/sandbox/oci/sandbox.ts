@@ -3,18 +3,21 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { EbbError } from "#model/errors.ts";
-import type { SandboxId } from "#model/ids.ts";
+import { randomHex, type SandboxId } from "#model/ids.ts";
 import type { StartPhases } from "#model/instance.ts";
 import type { Link } from "#network/door.ts";
 import type { LaunchSpec, Make, ProcessExit, Spawner } from "#spawner/door.ts";
-import type { Exit, Failed, PoolKey, Ready, SandboxListener, SandboxUsage } from "../door.ts";
+import type { Exit, Failed, PoolKey, Ready, SandboxListener, SandboxUsage, SocketReader } from "../door.ts";
 import { exitOf } from "../end.ts";
+import { listens } from "../listens.ts";
 import type { RuntimeLink } from "../runtime-link.ts";
 import type { Cgroups, FileValue } from "./cgroups.ts";
-import { becameProgram, engineError, settledPauseMs } from "./engine.ts";
+import { becameProgram, engineError, engineMade, settledPauseMs } from "./engine.ts";
 import { Freezer } from "./freezer.ts";
+import { shimPort, showCredential } from "./gvisor.ts";
 import type { ImageStart } from "./images.ts";
 import type { Start } from "./oci.ts";
+import { writeOrder } from "./program.ts";
 import type { StartPlan } from "./start.ts";
 
 interface End {
@@ -53,6 +56,8 @@ export class OciSandbox {
   readonly link: Link | null;
   /** Where its listener is; null: it listens itself. */
   readonly socketPath: string | null;
+  /** Where its shim listens on the link, and what that is shown first; null: no shim does. */
+  readonly shim: { readonly credential: string; readonly credentialPath: string } | null;
   /** FIFO of its stdin; null: /dev/null. */
   readonly orderPath: string | null;
   readonly fifos: LaunchSpec["output"];
@@ -60,6 +65,8 @@ export class OciSandbox {
   readonly codeTarget: string;
   phases: StartPhases = {};
   runtimeLink: RuntimeLink | null = null;
+  /** Or about to be. */
+  assigned = false;
   programPort = 0;
   programWords: ProgramWords | null = null;
   readonly #options: OciSandboxOptions;
@@ -72,6 +79,8 @@ export class OciSandbox {
   #sent: "SIGTERM" | "SIGKILL" | null = null;
   #ended = false;
   #early: Socket | null = null;
+  /** Only those of class gvisor. */
+  readonly #connections = new Set<Socket>();
   readonly #gone = new AbortController();
   /** The counters of its cgroup, opened at their first use: read twice an invocation, and opening one costs more than reading it. */
   #counters: { readonly cpu: number; readonly peak: number } | null = null;
@@ -89,7 +98,9 @@ export class OciSandbox {
     this.listener = options.listener;
     this.link = options.start.link;
     this.socketPath = launch.listen;
-    this.orderPath = launch.input ?? null;
+    const { credentialPath } = options.plan;
+    this.shim = credentialPath === null ? null : { credential: randomHex(32), credentialPath };
+    this.orderPath = this.shim === null ? (launch.input ?? null) : null;
     this.fifos = launch.output;
     this.engineLog = engineLog;
     this.codeTarget = codeTarget;
@@ -101,6 +112,7 @@ export class OciSandbox {
     this.#soon = setImmediate(() => {
       this.launch([])
         .then(() => this.#becameProgram(settledPauseMs.ahead, this.#gone.signal))
+        .then(() => this.shimListens(this.#gone.signal))
         .then(up)
         .catch(() => {});
     });
@@ -123,6 +135,7 @@ export class OciSandbox {
       this.#end({ code: null, signal: null, lost: true }, words);
       throw error;
     }
+    if (this.shim !== null) await writeOrder(this.shim.credentialPath, `${this.shim.credential}\n`, () => {});
     spawner.exited(this.id).then(
       (how) => this.#end(how),
       () => this.#end({ code: null, signal: null, lost: true }),
@@ -152,14 +165,37 @@ export class OciSandbox {
 
   /** While an engine sets up, its copy of the slot hears of no new mount: it must have become the program first. */
   async #becameProgram(pauseMs: number, signal: AbortSignal): Promise<void> {
-    await becameProgram(this.#options.plan.pidFile, pauseMs, signal);
+    const { pidFile, launch } = this.#options.plan;
+    await (launch.ownPids ? engineMade : becameProgram)(pidFile, pauseMs, signal);
     this.#program = true;
+  }
+
+  /** A connection to its shim. */
+  toShim(onread: { readonly onread?: SocketReader }): Socket {
+    if (this.shim === null) return connect({ path: this.socketPath!, ...onread });
+    const { address } = this.link!;
+    const socket = connect({ host: address, port: shimPort, noDelay: true, ...onread });
+    return showCredential(this.kept(socket), this.shim.credential);
+  }
+
+  /** A network stack that is killed says no goodbye: what is connected to gVisor's ends with the sandbox here. */
+  kept(socket: Socket): Socket {
+    if (this.#options.plan.launch.ownPids !== true) return socket;
+    this.#connections.add(socket);
+    return socket.once("close", () => this.#connections.delete(socket));
+  }
+
+  /** Resolves when its shim can be connected to. */
+  async shimListens(signal: AbortSignal): Promise<void> {
+    if (this.shim !== null) await listens(this.link!.address, shimPort, signal);
   }
 
   /** A connection that is there before anybody asks for one, for a moment: servers give up on those that stay silent. */
   connectEarly(): void {
+    // Which of two is the first, and so the control connection, is sure in a queue of connections alone.
+    if (this.shim !== null) return;
     // Until it is taken its errors are nobody's; its end comes with the sandbox's.
-    const early = connect(this.socketPath!).on("error", () => {});
+    const early = this.toShim({}).on("error", () => {});
     this.#early = early;
     setTimeout(() => {
       if (this.#early === early) this.takeEarly()?.destroy();
@@ -200,6 +236,7 @@ export class OciSandbox {
     this.#gone.abort();
     this.runtimeLink?.close();
     this.#early?.destroy();
+    for (const socket of this.#connections) socket.destroy();
     this.#options.release();
     this.#over.resolve({ how, exit });
     this.listener?.exited(exit);

@@ -18,8 +18,8 @@ export interface SeccompRule {
 }
 
 export interface SeccompProfile {
-  readonly defaultAction: "SCMP_ACT_ERRNO";
-  readonly defaultErrnoRet: number;
+  readonly defaultAction: "SCMP_ACT_ERRNO" | "SCMP_ACT_ALLOW";
+  readonly defaultErrnoRet?: number;
   readonly architectures: readonly string[];
   readonly syscalls: readonly SeccompRule[];
 }
@@ -73,6 +73,11 @@ const refused = `mount umount2 pivot_root chroot unshare setns ptrace process_vm
 /** clone(2)'s CLONE_NEW* bits: NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. */
 const namespaceFlags = 0x7e020080;
 
+/** S_IFMT, and of what it may say: S_IFBLK, S_IFCHR. */
+const fileKind = 0xf000;
+const blockDevice = 0x6000;
+const characterDevice = 0x2000;
+
 /** personality(2): only Linux as it is, and the question. */
 const personalities = [0, 0xffffffff];
 
@@ -99,8 +104,8 @@ function allow(names: readonly string[], args?: readonly SeccompArgument[]): Sec
   return { names, action: "SCMP_ACT_ALLOW", ...(args ? { args } : {}) };
 }
 
-function refuse(names: readonly string[], errnoRet: number): SeccompRule {
-  return { names, action: "SCMP_ACT_ERRNO", errnoRet };
+function refuse(names: readonly string[], errnoRet: number, args?: readonly SeccompArgument[]): SeccompRule {
+  return { names, action: "SCMP_ACT_ERRNO", errnoRet, ...(args ? { args } : {}) };
 }
 
 function equal(index: number, value: number): SeccompArgument {
@@ -112,6 +117,10 @@ function low(index: number, value: number): SeccompArgument {
   return { index, value: 0xffffffff, valueTwo: value, op: "SCMP_CMP_MASKED_EQ" };
 }
 
+function masked(index: number, mask: number, value: number): SeccompArgument {
+  return { index, value: mask, valueTwo: value, op: "SCMP_CMP_MASKED_EQ" };
+}
+
 /** socket(2)'s second argument without SOCK_CLOEXEC and SOCK_NONBLOCK. */
 function typed(type: number): SeccompArgument {
   return { index: 1, value: 0xf, valueTwo: type, op: "SCMP_CMP_MASKED_EQ" };
@@ -121,11 +130,33 @@ function internetSockets(family: number): SeccompRule[] {
   const allowed = internet.flatMap(({ type, protocols }) =>
     protocols.map((protocol) => allow(["socket"], [low(0, family), typed(type), low(2, protocol)])),
   );
-  return [...allowed, { ...refuse(["socket"], EPERM), args: [low(0, family), typed(rawType)] }];
+  return [...allowed, refuse(["socket"], EPERM, [low(0, family), typed(rawType)])];
 }
 
 function words(text: string): string[] {
   return text.split(/\s+/);
+}
+
+/**
+ * For gVisor's kernel, which has the calls that it has made itself and answers ENOSYS to all others: what it should not be asked for
+ * either. It knows no errno but EPERM in a filter, so that a list of what is allowed would break every fall-back.
+ */
+export function gvisorProfile(architecture: "x64" | "arm64"): SeccompProfile {
+  const bits = Array.from({ length: 32 }, (_, bit) => (1 << bit) >>> 0).filter((bit) => (namespaceFlags & bit) !== 0);
+  return {
+    defaultAction: "SCMP_ACT_ALLOW",
+    architectures: [architecture === "x64" ? "SCMP_ARCH_X86_64" : "SCMP_ARCH_AARCH64"],
+    syscalls: [
+      // It has a beginning of io_uring, which glibc never asks for.
+      refuse([...words(refused), "io_uring_setup", "io_uring_enter", "io_uring_register"], EPERM),
+      ...bits.map((bit) => refuse(["clone"], EPERM, [masked(0, bit, bit)])),
+      // It would make device nodes for anybody, though none that could be opened.
+      ...[blockDevice, characterDevice].flatMap((kind) => [
+        refuse(["mknod"], EPERM, [masked(1, fileKind, kind)]),
+        refuse(["mknodat"], EPERM, [masked(2, fileKind, kind)]),
+      ]),
+    ],
+  };
 }
 
 export function seccompProfile(architecture: "x64" | "arm64"): SeccompProfile {

@@ -8,6 +8,7 @@ import type { LaunchSpec, Make, Undo } from "#spawner/door.ts";
 import type { Cgroups } from "./cgroups.ts";
 import { ociConfig, resultPath, userId, type RootSpec } from "./config.ts";
 import { engineArgv, type Engine } from "./engine.ts";
+import { framesPath, gvisorArgv, gvisorPath, procFolder } from "./gvisor.ts";
 import { changesIn, imageRoot, rootPathIn, undoOf, type ImageStart } from "./images.ts";
 import type { Start } from "./oci.ts";
 import type { SeccompProfile } from "./seccomp.ts";
@@ -31,6 +32,8 @@ export interface StartPlan {
   readonly pidFile: string;
   /** Where code is mounted to appear as /var/task. */
   readonly codeTarget: string;
+  /** Where a shim that no descriptor can be passed to is told its credential: its stdin. */
+  readonly credentialPath: string | null;
 }
 
 export function planStart(options: {
@@ -41,33 +44,38 @@ export function planStart(options: {
   /** The host's id of the sandbox's root. */
   readonly hostId: number;
   readonly engine: Engine;
+  /** The path of runsc: it is of class gvisor; null: the engine's. */
+  readonly runsc: string | null;
   readonly cgroups: Cgroups;
   readonly seccomp: SeccompProfile;
 }): StartPlan {
-  const { id, runDir, start, root, hostId, engine, cgroups, seccomp } = options;
+  const { id, runDir, start, root, hostId, engine, runsc, cgroups, seccomp } = options;
   const folder = join(runDir, "sandboxes", id);
   const outputFolder = join(runDir, "output", id);
   const slot = join(runDir, "slots", id);
-  const codeTarget = join(slot, "task");
+  // gVisor's file server goes on from the folder that it was given: what is mounted over that one later, it does not see.
+  const codeTarget = runsc === null ? join(slot, "task") : join(slot, "var", "task");
   const engineLog = join(folder, "engine.log");
   const pidFile = join(folder, "pid");
   const uid = hostId + (root.kind === "image" ? root.user.uid : userId);
   const tmpBytes = start.pool.tmpBytes;
   // In the slot, as the engine's user must be able to go there.
   const result = start.pool.toEnd ? join(slot, "result") : null;
+  const frames = !start.listen ? null : runsc === null ? join(outputFolder, "4") : join(slot, "frames");
   const output = {
     stdout: join(outputFolder, "1"),
     stderr: join(outputFolder, "2"),
-    frames: start.listen ? join(outputFolder, "4") : null,
+    frames,
     ...(result === null ? {} : { result }),
   };
-  const input = start.input ? join(outputFolder, "0") : null;
+  const input = start.input || (start.listen && runsc !== null) ? join(outputFolder, "0") : null;
   const mountPoint = (index: number): string => join(slot, `mount${index}`);
   const rootSpec: RootSpec =
     root.kind === "image"
       ? { kind: "image", path: rootPathIn(folder), user: root.user }
       : { kind: "runtime", path: root.path, codeTarget, tmpBytes: Math.min(tmpBytes, sandboxLimits.tmpBytes) };
   const address = start.link?.address ?? null;
+  const pipe = runsc === null ? {} : { pipe: true as const };
   const config = ociConfig({
     root: rootSpec,
     args: start.args,
@@ -80,11 +88,37 @@ export function planStart(options: {
       ...(root.kind === "runtime" ? [{ source: join(runDir, "etc", "resolv.conf"), target: "/etc/resolv.conf" }] : []),
       ...(root.kind === "image" ? [{ source: root.waiter.folder, target: waiterFolder }] : []),
       ...start.mounts.map(({ target }, i) => ({ source: mountPoint(i), target })),
-      ...(result === null ? [] : [{ source: result, target: resultPath }]),
+      ...(result === null ? [] : [{ source: result, target: resultPath, ...pipe }]),
+      ...(frames === null || runsc === null ? [] : [{ source: frames, target: framesPath, ...pipe }]),
     ],
     seccomp,
+    rootIsReadOnly: runsc !== null,
+    codeBelow: runsc !== null,
   });
+  const stateDir = join(runDir, "engine");
+  const joined = runsc === null ? null : cgroups.joined(id);
+  const argv =
+    runsc === null
+      ? engineArgv(engine, {
+          id,
+          stateDir,
+          bundle: folder,
+          pidFile,
+          logFile: engineLog,
+          preservedFds: start.listen ? 2 : 0,
+        })
+      : gvisorArgv({
+          path: runsc,
+          id,
+          cgroups,
+          stateDir: join(stateDir, id),
+          bundle: folder,
+          pidFile,
+          logFile: engineLog,
+          linked: start.link !== null,
+        });
   return {
+    credentialPath: start.input ? null : input,
     engineLog,
     pidFile,
     codeTarget,
@@ -104,7 +138,12 @@ export function planStart(options: {
         { kind: "folder", path: mountPoint(i), mode: 0o755 },
         { kind: "bind", source, target: mountPoint(i), readOnly: true },
       ]),
-      ...cgroups.folders(id).map((path) => ({ kind: "folder" as const, path, mode: 0o755 })),
+      ...(runsc === null ? [] : [{ kind: "folder" as const, path: procFolder(folder), mode: 0o700 }]),
+      ...[...cgroups.folders(id), ...(joined?.folders ?? [])].map((path) => ({
+        kind: "folder" as const,
+        path,
+        mode: 0o755,
+      })),
       ...cgroups.limits(id, { memoryBytes: start.pool.memoryMb * MiB, pids: sandboxLimits.pids, cpu: start.cpu }),
     ],
     undo: [
@@ -118,21 +157,15 @@ export function planStart(options: {
     ],
     launch: {
       id,
-      argv: engineArgv(engine, {
-        id,
-        stateDir: join(runDir, "engine"),
-        bundle: folder,
-        pidFile,
-        logFile: engineLog,
-        preservedFds: start.listen ? 2 : 0,
-      }),
-      env: {},
+      argv,
+      env: runsc === null ? {} : { PATH: gvisorPath },
       cwd: folder,
-      listen: start.listen ? join(runDir, "sockets", id) : null,
+      listen: start.listen && runsc === null ? join(runDir, "sockets", id) : null,
       output,
       ...(input === null ? {} : { input }),
       ...(root.kind === "image" ? { endSignal: endSignalOf(root.image.config.stopSignal) } : {}),
       signalPidFile: pidFile,
+      ...(runsc === null ? {} : { ownPids: true }),
       readAtEnd: [engineLog, ...cgroups.reports(id), ...(start.pool.toEnd ? [cgroups.cpuFile(id)] : [])],
       ...(start.step === undefined ? {} : { atEnd: start.step.keep(changesIn(folder), hostId) }),
       undo: [],
