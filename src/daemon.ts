@@ -267,6 +267,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     jobs,
     app: { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob, settleImageJob },
     isolation: isolated ? "container" : "process",
+    gvisorProblem: async () => oci?.gvisor.problem() ?? null,
     urlsOf,
     changed,
     replaced,

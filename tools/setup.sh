@@ -79,10 +79,10 @@ machine_packages() {
   install_debian "$wanted $(missing curl curl)"
 }
 
-# What the tests start for themselves: proxies in front, a registry, a database behind, a shell for images without a system, git for what
+# What the tests start for themselves: gVisor, proxies in front, a registry, a database behind, a shell for images without a system, git for what
 # is checked, what reads the PDF and the films that examples make, sysctl and ps to look at the machine.
 test_packages() {
-  install_debian "$(missing docker-registry docker-registry)$(missing busybox busybox-static)$(missing nginx nginx-light)$(missing caddy caddy)$(missing git git)$(missing pdftotext poppler-utils)$(missing ffmpeg ffmpeg)$(missing sysctl procps)$(missing /usr/lib/postgresql postgresql)"
+  install_debian "$(missing runsc runsc)$(missing docker-registry docker-registry)$(missing busybox busybox-static)$(missing nginx nginx-light)$(missing caddy caddy)$(missing git git)$(missing pdftotext poppler-utils)$(missing ffmpeg ffmpeg)$(missing sysctl procps)$(missing /usr/lib/postgresql postgresql)"
 }
 
 # What cannot be installed ends nothing here: `ebb up` and `ebb doctor` say what they cannot do without.

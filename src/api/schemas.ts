@@ -176,7 +176,7 @@ export const WorkloadRow = Type.Object({
   name: Type.String(),
   revision: Count,
   state: Type.String({ description: "ready, building, failed, crash_loop, capacity or over_quota" }),
-  isolation: Type.String({ description: "container, or none: nothing is isolated" }),
+  isolation: Type.String({ description: "container, gvisor, or none: nothing is isolated" }),
   instances: Type.Integer({ description: "running ones" }),
   paused: Type.Integer({ description: "those of them that are held still until somebody calls" }),
   url: Nullable(Type.String()),

@@ -199,10 +199,12 @@ export function egress(at: Place): Egress | undefined {
   return [...texts];
 }
 
-export function isolation(at: Place): "container" | undefined {
+export function isolation(at: Place): "container" | "gvisor" | undefined {
   if (at.plainValue === "process" || at.plainValue === "none")
-    return at.problem("expected container; nothing is isolated only where ebb was started with --isolation none");
-  return word(at, ["container"], laterIsolations);
+    return at.problem(
+      "expected container or gvisor; nothing is isolated only where ebb was started with --isolation none",
+    );
+  return word(at, ["container", "gvisor"], laterIsolations);
 }
 
 /** By what it scales, one of three. */

@@ -18,4 +18,4 @@ export const laterJobKeys: Readonly<Record<string, string>> = {
 };
 
 export const laterRuntimes: readonly string[] = ["go", "rust", "php", "bun", "deno"];
-export const laterIsolations: readonly string[] = ["gvisor", "microvm"];
+export const laterIsolations: readonly string[] = ["microvm"];

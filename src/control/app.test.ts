@@ -92,6 +92,22 @@ test("what nothing holds or measures without isolation is refused, for functions
   }
 });
 
+test("isolation gvisor is refused where it has too little memory, or the machine cannot give it, with what to do", async () => {
+  const app = { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob };
+  const without = await createWorld({ app, gvisorProblem: "isolation: gvisor needs runsc" });
+  const deployed = (settings: string): Promise<unknown> =>
+    without.deploy({
+      "ebb.yaml": `functions:\n  a: { source: ./a, isolation: gvisor, ${settings} }\n`,
+      "a/index.js": "export default () => {}",
+    });
+  try {
+    await assert.rejects(deployed("memoryMb: 128"), /a: isolation: gvisor needs runsc/);
+    await assert.rejects(deployed("memoryMb: 32"), /a: isolation: gvisor takes .* memoryMb: 64 or more/);
+  } finally {
+    await without.stop();
+  }
+});
+
 test("a private entry of an egress list is refused at deploy until the operator permits it, and the audit says what he did", async () => {
   const listed =
     "project: lists\nfunctions:\n  a:\n    source: ./a\n    egress: [api.example.com:443, 10.1.0.0/16:6379]\n";

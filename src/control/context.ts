@@ -27,6 +27,8 @@ export interface ControlOptions {
   readonly tell: Tell;
   /** What this daemon gives where an app file says nothing. */
   readonly isolation: Isolation;
+  /** Why nothing can be isolated by gVisor here, and what to do; null: it can. */
+  readonly gvisorProblem: () => Promise<string | null>;
   /** Where a workload answers. */
   readonly urlsOf: (key: WorkloadKey) => { readonly url: string; readonly pathUrl: string };
   /**

@@ -233,6 +233,7 @@ export async function createWorld(
     readonly forget?: (project: string) => Promise<void>;
     readonly images?: null;
     readonly isolation?: Isolation;
+    readonly gvisorProblem?: string;
   } = {},
 ): Promise<World> {
   const folder = await mkdtemp(join(tmpdir(), "ebb-world-"));
@@ -288,6 +289,7 @@ export async function createWorld(
     access,
     clock,
     isolation: given.isolation ?? "container",
+    gvisorProblem: async () => given.gvisorProblem ?? null,
     urlsOf,
     tell,
     changed: ({ workload }, revision) =>

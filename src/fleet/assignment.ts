@@ -19,11 +19,16 @@ export function egressClassOf(egress: Egress): EgressClass {
 
 export function poolKeyOf(revision: ServingRevision): PoolKey {
   const { memoryMb } = revision.settings;
-  const egress = egressClassOf(revision.settings.egress);
+  const bounds = { memoryMb, egress: egressClassOf(revision.settings.egress), ...isolationOf(revision) };
   if (revision.kind === "container")
-    return { image: revision.imageDigest, memoryMb, tmpBytes: revision.settings.writableMb * MiB, egress };
+    return { image: revision.imageDigest, tmpBytes: revision.settings.writableMb * MiB, ...bounds };
   const { runtime } = revision.settings;
-  return { runtime, memoryMb, tmpBytes: Math.min(sandboxLimits.tmpBytes, memoryMb * MiB), egress };
+  return { runtime, tmpBytes: Math.min(sandboxLimits.tmpBytes, memoryMb * MiB), ...bounds };
+}
+
+/** As pool keys say it. */
+export function isolationOf({ settings }: Revision): Pick<PoolKey, "isolation"> {
+  return settings.isolation === "gvisor" ? { isolation: "gvisor" } : {};
 }
 
 /** A runtime of ebb's is in it, and marks what belongs to which invocation; others are programs that know nothing of ebb. */

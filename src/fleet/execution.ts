@@ -7,7 +7,7 @@ import { sandboxLimits } from "#model/limits.ts";
 import { contentDigestOf, isOfImage } from "#model/workload.ts";
 import type { Assignment, Exit, PoolKey } from "#sandbox/door.ts";
 import type { Admission } from "./admission.ts";
-import { egressClassOf, environmentOf } from "./assignment.ts";
+import { egressClassOf, environmentOf, isolationOf } from "./assignment.ts";
 import type { Execution, ExecutionSpec } from "./door.ts";
 import { failureOf, type LaunchContext } from "./launch.ts";
 
@@ -131,7 +131,8 @@ const notMade: Failure = {
 const stoppedFirst: Failure = { fault: "platform", message: "it was stopped before it began", stack: null, hint: null };
 
 export function poolOf({ revision, memoryMb }: Pick<ExecutionSpec, "revision" | "memoryMb">): PoolKey {
-  const bounds = { memoryMb, egress: egressClassOf(revision.settings.egress), toEnd: true } as const;
+  const egress = egressClassOf(revision.settings.egress);
+  const bounds = { memoryMb, egress, ...isolationOf(revision), toEnd: true } as const;
   if (isOfImage(revision)) {
     // What nobody has said goes with the run's own memory.
     const said = revision.settingSources.writableMb === "app file";

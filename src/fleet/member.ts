@@ -156,7 +156,7 @@ export function viewOf(member: Member, isolation: Isolation, activeIn: (id: Inst
     workload: revision.workload,
     revision: revision.number,
     state: stateOf(member),
-    isolation,
+    isolation: revision.settings.isolation === "gvisor" ? "gvisor" : isolation,
     memoryMb: revision.settings.memoryMb,
     startedMs,
     active: member.told ? activeIn(id) : 0,

@@ -224,7 +224,7 @@ export class Pool {
 }
 
 function textOf(key: PoolKey): string {
-  const { memoryMb, tmpBytes, egress } = key;
+  const { memoryMb, tmpBytes, egress, isolation = "" } = key;
   const root = "image" in key ? key.image : key.runtime;
-  return `${root} ${memoryMb} ${tmpBytes} ${JSON.stringify(egress)}`;
+  return `${root} ${isolation} ${memoryMb} ${tmpBytes} ${JSON.stringify(egress)}`;
 }

@@ -50,6 +50,11 @@ export const functionBounds = {
   commandArgs: 64,
 } as const;
 
+/** Class gvisor: its kernel, file server and runsc stand in the instance's own cgroup. */
+export const gvisorLimits = {
+  leastMemoryMb: 64,
+} as const;
+
 export const jobDefaults = {
   memoryMb: 512,
   cpu: 1,

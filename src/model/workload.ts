@@ -12,8 +12,8 @@ export type Signature = DeclaredSignature | "server" | "wsgi" | "asgi" | "progra
 export type EgressClass = "none" | "internet";
 /** A list holds entries as `db.example.com:5432`, in the one way of writing them (egress.ts). */
 export type Egress = EgressClass | readonly string[];
-/** container: an OCI sandbox; process: nothing is isolated (development only). */
-export type Isolation = "container" | "process";
+/** container: an OCI sandbox; gvisor: one with a kernel of its own; process: nothing is isolated (development only). */
+export type Isolation = "container" | "gvisor" | "process";
 
 /** What every workload has. Settings have every default filled in: what runs is what is written here. */
 export interface WorkloadSettings {

@@ -16,7 +16,7 @@ export async function run({ output, project, client }: CommandContext): Promise<
     ["NAME", "KIND", "REV", "STATE", "UP", ...(told ? ["BY"] : []), "LAST", "ERR/1h", "URL"],
     rows.map((row) => [
       row.name,
-      row.kind,
+      row.isolation === "gvisor" ? `${row.kind} (gvisor)` : row.kind,
       `r${row.revision}`,
       stateOf(row),
       `${row.instances}/${row.max}`,

@@ -126,6 +126,13 @@ const images: Check = async () => {
   return [without(skopeo, "images of containers"), without(buildah, "Dockerfiles")];
 };
 
+const gvisor: Check = async () => {
+  // Not by PATH, as the daemon.
+  const found = await programFinding("runsc", { path: "", argv: ["--version"], least: null, pack: "runsc" });
+  if (found.verdict === "there") return [found];
+  return [{ ...found, verdict: "note", remedy: `only for isolation: gvisor: ${found.remedy ?? ""}` }];
+};
+
 const libraries: Check = async ({ path }) => {
   const findings: Finding[] = [];
   const ldconfig = await find("ldconfig", path);
@@ -191,7 +198,7 @@ const disk: Check = async ({ dataDirectory }) => {
 };
 
 const foundations: readonly Check[] = [node, rights, engines, cgroups, namespaces];
-const surroundings: readonly Check[] = [network, libraries, python, images, memory, disk];
+const surroundings: readonly Check[] = [network, libraries, python, images, gvisor, memory, disk];
 export const checks: readonly Check[] = [...foundations, ...surroundings];
 
 const system: Check = async () => [

@@ -2,6 +2,7 @@
 
 import { entriesOf, permitsOf, refuseEntry } from "#model/egress.ts";
 import { EbbError } from "#model/errors.ts";
+import { gvisorLimits } from "#model/limits.ts";
 import { refuseWorkloadName } from "#model/names.ts";
 import {
   scalesByUse,
@@ -45,18 +46,32 @@ export function checkQuota(
 }
 
 /** Where nothing is isolated, what a sandbox alone could hold or measure is refused: it is never accepted and not held. */
-export function checkIsolation(
-  { isolation }: Pick<Context, "isolation">,
+export async function checkIsolation(
+  { isolation, gvisorProblem }: Pick<Context, "isolation" | "gvisorProblem">,
   workload: string,
-  wanted: Pick<WorkloadSettings, "isolation" | "egress"> & Pick<ServingSettings, "scaling">,
-): void {
-  if (isolation !== "process") return;
+  wanted: Pick<WorkloadSettings, "isolation" | "egress" | "memoryMb"> & Pick<ServingSettings, "scaling">,
+): Promise<void> {
+  if (isolation !== "process") {
+    if (wanted.isolation === "gvisor") await checkGvisor(gvisorProblem, workload, wanted.memoryMb);
+    return;
+  }
   const refuse = (what: string): never => {
     throw new EbbError("deploy_refused", `${what}: ebb runs with --isolation none`);
   };
-  if (wanted.isolation === "container") refuse("isolation: container cannot be given");
+  if (wanted.isolation !== "process") refuse(`isolation: ${wanted.isolation} cannot be given`);
   if (wanted.egress !== "internet") refuse(`${workload}: egress cannot be held to what it says; leave it out`);
   if (scalesByUse(wanted.scaling)) refuse(`${workload}: what an instance uses is not measured; leave scaling out`);
+}
+
+async function checkGvisor(gvisorProblem: Context["gvisorProblem"], workload: string, memoryMb: number): Promise<void> {
+  const { leastMemoryMb } = gvisorLimits;
+  if (memoryMb < leastMemoryMb)
+    throw new EbbError(
+      "deploy_refused",
+      `${workload}: isolation: gvisor takes some 20 MiB of memoryMb for itself; write memoryMb: ${leastMemoryMb} or more`,
+    );
+  const problem = await gvisorProblem();
+  if (problem !== null) throw new EbbError("deploy_refused", `${workload}: ${problem}`);
 }
 
 /** What is private is reached where the operator permits it to the project: whoever wrote the list cannot know. */

@@ -7,19 +7,27 @@ import type { ContainerRevision } from "#model/workload.ts";
 import type { Context } from "../context.ts";
 import { containerDigest } from "./digest.ts";
 import { fetchImage, imagesOf } from "./fetch-image.ts";
-import { checkEgress, checkName, checkQuota, checkSecrets } from "./plan-checks.ts";
+import { checkEgress, checkIsolation, checkName, checkQuota, checkSecrets } from "./plan-checks.ts";
 import type { DeployFrame } from "./plan.ts";
 import { problemOfCheck, type DeployProblem } from "./refusal.ts";
 
 /** What can be said before anything is fetched. */
-export function checkContainer(context: Context, frame: DeployFrame, declaration: ContainerDeclaration): void {
-  const { name, secrets = [], pullSecret, egress = "internet", memoryMb, min = containerDefaults.min } = declaration;
+export async function checkContainer(
+  context: Context,
+  frame: DeployFrame,
+  declaration: ContainerDeclaration,
+): Promise<void> {
+  const { name, secrets = [], pullSecret, egress = "internet", min = containerDefaults.min } = declaration;
+  const scaling = declaration.scaling === undefined ? {} : { scaling: declaration.scaling };
+  const { isolation = context.isolation } = declaration;
+  const memoryMb = frame.flags.memoryMb ?? declaration.memoryMb ?? containerDefaults.memoryMb;
   const project = frame.project.name;
   checkName(name, project);
   imagesOf(context, `${name}: a container`);
   checkSecrets(context, project, name, pullSecret === undefined ? secrets : [...secrets, pullSecret]);
   checkEgress(name, egress, frame.project);
-  checkQuota(frame.project, { memoryMb: frame.flags.memoryMb ?? memoryMb ?? containerDefaults.memoryMb, min });
+  checkQuota(frame.project, { memoryMb, min });
+  await checkIsolation(context, name, { isolation, egress, memoryMb, ...scaling });
 }
 
 export async function planContainer(

@@ -25,7 +25,10 @@ export async function settleAnyJob(
   const { name, memoryMb = jobDefaults.memoryMb, pullSecret, secrets = [], egress = "internet" } = declaration;
   const wanted = pullSecret === undefined ? secrets : [...secrets, pullSecret];
   imagesOf(context, `${name}: a job of an image`);
-  checkJob(context, frame, name, { secrets: wanted, egress, memoryMb: frame.flags.memoryMb ?? memoryMb });
+  const { isolation = context.isolation } = declaration;
+  const settings = { isolation, egress, memoryMb: frame.flags.memoryMb ?? memoryMb };
+  checkJob(context, frame, name, { secrets: wanted, ...settings });
+  await checkIsolation(context, name, settings);
   return () => planImageJob(context, frame, declaration, problems);
 }
 
@@ -38,7 +41,7 @@ async function settleJob(
   const settled = context.app.settleJob({ declaration, flags: frame.flags, isolation: context.isolation });
   const { command } = settled.settings;
   checkJob(context, frame, name, settled.settings);
-  checkIsolation(context, name, settled.settings);
+  await checkIsolation(context, name, settled.settings);
   await checkProgram(join(frame.upload.folder, declaration.source), command[0] ?? "", name);
   return () => loadJob(context, frame, { declaration, settled });
 }

@@ -61,7 +61,7 @@ export async function planRevisions(
     ...declared.containers.map((declaration) => ({
       name: declaration.name,
       settle: async () => {
-        checkContainer(context, frame, declaration);
+        await checkContainer(context, frame, declaration);
         return () => planContainer(context, frame, declaration, problems);
       },
     })),
@@ -106,7 +106,7 @@ async function settle(context: Context, frame: DeployFrame, declaration: Functio
   const settled = context.app.settle({ declaration, flags: frame.flags, recognised, isolation: context.isolation });
   const { settings } = settled;
   checkSecrets(context, project, declaration.name, settings.secrets);
-  checkIsolation(context, declaration.name, settings);
+  await checkIsolation(context, declaration.name, settings);
   checkEgress(declaration.name, settings.egress, frame.project);
   checkQuota(frame.project, settings);
   return { declaration, settled };

@@ -39,10 +39,10 @@ describe("class gvisor", { skip: whyNot(["/usr/sbin/ip"]) ?? false }, () => {
 
   test("serves on a kernel of its own whoever shows the credential, and leaves nothing", async (t) => {
     if ((await findRunsc()) === null) {
-      assert.equal(await oci.gvisorProblem(), noRunsc);
+      assert.equal(await oci.gvisor.problem(), noRunsc);
       return t.skip("no runsc");
     }
-    assert.equal(await oci.gvisorProblem(), null);
+    assert.equal(await oci.gvisor.problem(), null);
     const code = `import os from "node:os"; import fs from "node:fs";
       export default (request) => { if (request.url.endsWith("/hang")) return new Promise(() => {}); console.log("said"); return Response.json([os.release(), fs.readFileSync(0, "utf8"), process.env.EBB_LISTEN ?? null]); };`;
     const sandbox = await startAhead(driver, poolOf("node26"));

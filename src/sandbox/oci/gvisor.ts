@@ -3,7 +3,7 @@
 import { access, constants } from "node:fs/promises";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
-import type { Probe } from "#model/workload.ts";
+import { EbbError } from "#model/errors.ts";
 import type { PoolKey } from "../door.ts";
 import type { Cgroups } from "./cgroups.ts";
 
@@ -13,8 +13,6 @@ export const shimPort = 65_500;
 export const shimEnv: Readonly<Record<string, string>> = { EBB_LISTEN: String(shimPort) };
 /** Where such a shim writes its frames: a pipe. */
 export const framesPath = "/ebb/frames";
-/** That something listens, and no more: what it answers the runtime link hears. */
-export const shimProbe: Probe = { tcp: true };
 
 const folders = ["/usr/bin", "/usr/local/bin"];
 
@@ -104,4 +102,34 @@ export function procFolder(bundle: string): string {
 export function showCredential<T extends Duplex>(connection: T, credential: string): T {
   connection.write(`${credential}\n`, "latin1");
   return connection;
+}
+
+/** Whether this machine has it, proven at the first question, and once for a version of runsc. */
+export class Gvisor {
+  readonly #prove: () => Promise<string>;
+  #proven: Promise<string> | null = null;
+
+  constructor(prove: () => Promise<string>) {
+    this.#prove = prove;
+  }
+
+  /** Of runsc; throws why nothing of the class can be started here. That is not remembered: it may be installed meanwhile. */
+  path(): Promise<string> {
+    if (this.#proven !== null) return this.#proven;
+    const proven = this.#prove();
+    this.#proven = proven;
+    proven.catch(() => (this.#proven = null));
+    return proven;
+  }
+
+  /** The same as words; null: it can. */
+  async problem(): Promise<string | null> {
+    try {
+      await this.path();
+      return null;
+    } catch (error) {
+      if (error instanceof EbbError) return error.message;
+      throw error;
+    }
+  }
 }

@@ -34,7 +34,7 @@ import { runBuildStep } from "./build-step.ts";
 import { describeCgroups, findCgroups, leftOverCpu, type Cgroups, type CpuLimits } from "./cgroups.ts";
 import { firstHostId, idRanges, idRangeSize } from "./config.ts";
 import { enginesHere, noEngine, type Engine } from "./engine.ts";
-import { findRunsc, isGvisor, shimEnv } from "./gvisor.ts";
+import { findRunsc, Gvisor, isGvisor, shimEnv } from "./gvisor.ts";
 import { imageOrder, ImageStarts, wordsOfExit } from "./images.ts";
 import { runOneOff } from "./one-off.ts";
 import { proveGvisor, proveIsolation } from "./proof.ts";
@@ -106,8 +106,7 @@ export class OciDriver implements SandboxDriver {
   readonly #gvisorSeccomp = gvisorProfile(architecture);
   #cgroups: Cgroups | null = null;
   #engine: Engine | null = null;
-  /** Where runsc is; null: not known to isolate here. */
-  #runsc: Promise<string> | null = null;
+  readonly gvisor = new Gvisor(() => proveGvisor(this, this.#options.dataDir, this.#gvisorSeccomp));
 
   constructor(options: OciOptions) {
     this.#options = options;
@@ -178,29 +177,9 @@ export class OciDriver implements SandboxDriver {
     await Promise.all([...this.#sandboxes.values()].map((sandbox) => sandbox.stop(0)));
   }
 
-  /** Why nothing of class gvisor can be started here; null: it can. The first time it is proven, once for a version of runsc. */
-  async gvisorProblem(): Promise<string | null> {
-    try {
-      await this.#gvisor();
-      return null;
-    } catch (error) {
-      if (error instanceof EbbError) return error.message;
-      throw error;
-    }
-  }
-
-  /** A failure is not remembered: it may be installed meanwhile. */
-  #gvisor(): Promise<string> {
-    if (this.#runsc !== null) return this.#runsc;
-    const proven = proveGvisor(this, this.#options.dataDir, this.#gvisorSeccomp);
-    this.#runsc = proven;
-    proven.catch(() => (this.#runsc = null));
-    return proven;
-  }
-
   async prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId> {
     const startedMs = performance.now();
-    if (isGvisor(pool)) await this.#gvisor();
+    if (isGvisor(pool)) await this.gvisor.path();
     const toEnd = pool.toEnd === true;
     const program = "image" in pool || pool.runtime === "custom" || toEnd;
     const args = await this.#argsOf(pool);
