@@ -1,4 +1,4 @@
-// Code and images that no revision names any more are deleted some time after a deploy, once for many, and off everybody's path.
+// Code and images that no revision names any more, and nothing runs of, are deleted some time after a deploy, once for many, and off everybody's path.
 
 import type { Cancel } from "#model/clock.ts";
 import { newErrorId } from "#model/ids.ts";
@@ -11,15 +11,19 @@ export interface Collector {
   stop(): void;
 }
 
-export function createCollector(context: Pick<Context, "clock" | "builds" | "images" | "store" | "tell">): Collector {
+export function createCollector(
+  context: Pick<Context, "clock" | "builds" | "images" | "store" | "fleet" | "tell">,
+): Collector {
   let cancel: Cancel | null = null;
   let stopped = false;
   async function collect(): Promise<void> {
     cancel = null;
     try {
       const named = await context.store.contentDigests();
-      await context.builds.collect(named);
-      await context.images?.collect(named);
+      // Asked after the store: what was named a moment ago and drains now is in one of both.
+      const kept = new Set([...named, ...context.fleet.contentInUse()]);
+      await context.builds.collect(kept);
+      await context.images?.collect(kept);
     } catch (error) {
       context.tell({ kind: "defect", errorId: newErrorId(), where: "collecting code and images", error });
     }

@@ -20,7 +20,7 @@ export interface ControlOptions {
   /** null: ebb runs with --isolation none, where no image is started. */
   readonly images: Pick<Images, "fetch" | "collect" | "forget"> | null;
   readonly interpreters: Interpreters;
-  readonly fleet: Pick<Fleet, "check" | "prove">;
+  readonly fleet: Pick<Fleet, "check" | "prove" | "contentInUse">;
   readonly jobs: Pick<Jobs, "make" | "accepted" | "doubtful" | "latest" | "stopRun">;
   readonly app: AppTools;
   readonly clock: Clock;

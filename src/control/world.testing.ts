@@ -342,6 +342,7 @@ export async function createWorld(
       stopRun: async (id) => void effects.push(`stopped ${id}`),
     },
     fleet: {
+      contentInUse: () => new Set(),
       prove: async ({ imageDigest }) => loadFailures.get(imageDigest) ?? null,
       check: async (revision) => {
         await world.gate;

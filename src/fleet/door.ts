@@ -141,6 +141,8 @@ export interface Fleet {
   /** One command of an image's build; unbilled. */
   build(step: BuildStep): Promise<BuildStepEnd>;
   instances(workload?: WorkloadKey): readonly InstanceView[];
+  /** Of code and images: what instances, load checks and executions are made of until nothing of them is left, named by a revision or not. */
+  contentInUse(): ReadonlySet<string>;
   workloadState(workload: WorkloadKey): WorkloadFleetState;
   state(): FleetState;
 }

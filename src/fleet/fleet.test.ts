@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { jobOf } from "#jobs/job.testing.ts";
+import { contentDigestOf } from "#model/workload.ts";
 import { noFaults, revisionOf, World, type WorldOptions } from "../../test/simulation/world.ts";
 
 function world(options: Partial<WorldOptions> = {}): World {
@@ -136,6 +137,37 @@ test("a deploy lets the old instances finish what they run, and gives them nothi
     w.fleet.instances(old).map((view) => view.revision),
     [2],
   );
+});
+
+test("what instances, checks and runs are made of is in use until nothing of them is left", async () => {
+  const w = world();
+  const [old, next, job] = [revisionOf("hello"), revisionOf("next"), jobOf("report")];
+  Object.assign(next, { codeDigest: "1".repeat(64) });
+  Object.assign(job, { codeDigest: "2".repeat(64) });
+  w.deploy(old);
+  w.crowd.send(old, 1_000, null);
+  const run = w.fleet.execute({
+    revision: job,
+    memoryMb: 128,
+    command: ["true"],
+    env: {},
+    run: "run",
+    execution: "execution",
+    held: () => undefined,
+  });
+  await w.run(200);
+  w.fleet.retire(old, null, "removed");
+  assert.equal(w.fleet.workloadState(old).draining, 1);
+  const checked = w.fleet.check(next);
+  await w.run(1);
+  assert.deepEqual([...w.fleet.contentInUse()].toSorted(), [old, next, job].map(contentDigestOf));
+  await run.stop(0);
+  await w.run(2_000);
+  await checked;
+  assert.deepEqual([...w.fleet.contentInUse()], []);
+  w.fleet.want(old, 0, ["test"]);
+  await w.run(70_000);
+  w.checkZero();
 });
 
 test("a full machine evicts the idle instance of another workload, but never one that `min` holds", async () => {

@@ -224,6 +224,10 @@ class SandboxFleet implements Fleet {
     return [...groups].flatMap((group) => [...group.members].map((member) => viewOf(member, isolation, activeIn)));
   }
 
+  contentInUse(): ReadonlySet<string> {
+    return this.#programs.contentInUse(this.#members.values());
+  }
+
   workloadState(workload: WorkloadKey): WorkloadFleetState {
     return stateOf(this.#registry.workload(workload), this.#options.clock);
   }

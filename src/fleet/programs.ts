@@ -2,12 +2,13 @@
 
 import { EbbError } from "#model/errors.ts";
 import type { Failure } from "#model/instance.ts";
-import type { ImageJobRevision } from "#model/workload.ts";
+import { contentDigestOf, type ImageJobRevision } from "#model/workload.ts";
 import type { BuildStep, BuildStepEnd, OneOff, OneOffResult } from "#sandbox/door.ts";
 import type { Admission } from "./admission.ts";
 import type { Execution, ExecutionSpec } from "./door.ts";
 import { execute, poolOf } from "./execution.ts";
 import { failureOf, type LaunchContext } from "./launch.ts";
+import type { Member } from "./member.ts";
 
 const MiB = 1024 * 1024;
 
@@ -15,7 +16,7 @@ export class Programs {
   readonly #context: LaunchContext;
   readonly #admission: Admission;
   readonly #oneOffs = new Set<Promise<unknown>>();
-  readonly #executions = new Set<Execution>();
+  readonly #executions = new Map<Execution, string>();
 
   constructor(context: LaunchContext, admission: Admission) {
     this.#context = context;
@@ -25,9 +26,16 @@ export class Programs {
   execute(spec: ExecutionSpec): Execution {
     const gone = (): void => void this.#executions.delete(execution);
     const execution = execute({ ...this.#context, admission: this.#admission, gone }, spec);
-    this.#executions.add(execution);
+    this.#executions.set(execution, contentDigestOf(spec.revision));
     execution.admitted.catch(gone);
     return execution;
+  }
+
+  /** By executions, and by these. */
+  contentInUse(others: Iterable<Pick<Member, "revision">>): ReadonlySet<string> {
+    const used = new Set(this.#executions.values());
+    for (const { revision } of others) used.add(contentDigestOf(revision));
+    return used;
   }
 
   run(spec: OneOff): Promise<OneOffResult> {
@@ -68,7 +76,7 @@ export class Programs {
 
   /** Executions, within their time; what one-off programs are still at is ended by the driver's own stop. */
   async stop(drainMs: number): Promise<void> {
-    await Promise.all([...this.#executions].map((execution) => execution.stop(drainMs)));
+    await Promise.all([...this.#executions.keys()].map((execution) => execution.stop(drainMs)));
   }
 
   /** Those that run now have ended. */
