@@ -93,7 +93,7 @@ test("what nothing holds or measures without isolation is refused, for functions
 });
 
 test("isolation gvisor is refused where it has too little memory, or the machine cannot give it, with what to do", async () => {
-  const app = { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob };
+  const app = { readApp, recognise: recogniseFolder, settle, settleContainer, settleJob, settleImageJob };
   const without = await createWorld({ app, gvisorProblem: "isolation: gvisor needs runsc" });
   const deployed = (settings: string): Promise<unknown> =>
     without.deploy({
