@@ -260,15 +260,13 @@ export class Http2InstanceStream implements InstanceStream {
     this.#replays++;
     this.#error = null;
     this.#open(false);
-    const sent = this.#replay ?? [];
-    this.#whenReady(() => {
-      if (this.#exchange === null || this.#call.body === null) return;
-      if (!this.#bodyStarted) return this.#startBody();
-      const stream = this.#stream;
-      let more = true;
-      for (const chunk of sent) more = stream.write(chunk);
-      if (this.#bodyEnded) stream.end();
-      else if (more) this.#call.body.resume();
-    });
+    if (this.#call.body === null) return;
+    if (!this.#bodyStarted) return this.#whenReady(() => this.#startBody());
+    // At once, though the stream may still wait for its connection: what comes of the body meanwhile is behind it.
+    const stream = this.#stream;
+    let more = true;
+    for (const chunk of this.#replay ?? []) more = stream.write(chunk);
+    if (this.#bodyEnded) stream.end();
+    else if (more) this.#call.body.resume();
   }
 }

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { constants, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import test, { afterEach, beforeEach } from "node:test";
 import { frame, types } from "#gateway/http2/frames.testing.ts";
+import type { Instance } from "#fleet/door.ts";
 import { bodyOf, codeOf, http2Revision, until, World } from "./world.testing.ts";
 import type { Call, RequestBody } from "./door.ts";
 
@@ -21,7 +22,7 @@ interface Served {
 async function served(
   serve: (stream: ServerHttp2Stream, path: string) => void,
   options: { settings?: { maxConcurrentStreams: number }; timeoutSeconds?: number } = {},
-): Promise<Served & { readonly server: Http2Server }> {
+): Promise<Served & { readonly server: Http2Server; readonly instance: { connect: Instance["connect"] } }> {
   const server = createServer({ settings: options.settings ?? {} });
   const sessions: ServerHttp2Session[] = [];
   const streams: ServerHttp2Stream[] = [];
@@ -32,8 +33,8 @@ async function served(
     serve(stream, String(headers[":path"]));
   });
   const { timeoutSeconds = 300 } = options;
-  await world.startHttp2(world.deploy(http2Revision("hello", { timeoutSeconds })), server);
-  return { sessions, streams, server };
+  const instance = await world.startHttp2(world.deploy(http2Revision("hello", { timeoutSeconds })), server);
+  return { sessions, streams, server, instance };
 }
 
 const post = (over: Partial<Call> = {}) => world.call({ method: "POST", body: bodyOf(["abc"]), ...over });
@@ -77,6 +78,37 @@ test("an instance that ends its connection loses no call: those under way end, a
   assert.equal((await held.answer).body, "abc");
   assert.ok(sessions.length >= 2);
   server.removeAllListeners("stream");
+});
+
+test("what comes of a body while its call goes again by another connection comes behind what came before", async () => {
+  const { sessions, streams, instance } = await served((stream, path) => {
+    if (path === "/parts" && streams.length === 2) {
+      stream.once("data", () => {
+        sessions[0]!.goaway(constants.NGHTTP2_NO_ERROR, streams[0]!.id);
+        setImmediate(() => stream.close(constants.NGHTTP2_REFUSED_STREAM));
+      });
+    } else echo(stream);
+  });
+  await post().answer;
+  let sink: Parameters<RequestBody["read"]>[0] | null = null;
+  const parts: RequestBody = {
+    lengthBytes: null,
+    read: (given) => void (sink = given).data(Buffer.from("one ")),
+    resume: () => undefined,
+    discard: () => undefined,
+  };
+  const { connect } = instance;
+  instance.connect = (reader) => {
+    // Its connection has gone, and the next is on its way.
+    queueMicrotask(() => {
+      sink!.data(Buffer.from("two "));
+      sink!.data(Buffer.from("three"));
+      sink!.end([]);
+    });
+    return connect(reader);
+  };
+  const { answer } = post({ target: "/parts", body: parts });
+  assert.equal((await answer).body, "one two three");
 });
 
 test("a call that is refused goes again with its body, some times; then it is an error", async () => {
