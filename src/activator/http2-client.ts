@@ -17,6 +17,7 @@ import type { RequestHead } from "./request-head.ts";
 /** One connection. */
 interface Line {
   readonly session: ClientHttp2Session;
+  readonly socket: Duplex;
   open: number;
   /** What the instance takes at a time; what it has not said yet is taken for the usual. */
   most: number;
@@ -29,11 +30,15 @@ interface Line {
 }
 
 const usualMost = 100;
+/** Beside one that carries nothing any more: as many with room are enough for what comes next. */
+const spareLines = 4;
 
 export class Http2Client implements InstanceClient, Http2Opener {
   readonly #connect: () => Duplex;
   readonly #clock: Clock;
   readonly #lines: Line[] = [];
+  /** Which take nothing new, and still carry something. */
+  readonly #leaving = new Set<Line>();
 
   constructor(connect: () => Duplex, clock: Clock) {
     this.#connect = connect;
@@ -58,24 +63,50 @@ export class Http2Client implements InstanceClient, Http2Opener {
     const reused = line.used;
     line.used = true;
     line.open++;
-    stream.once("close", () => line.open--);
+    stream.once("close", () => this.#left(line));
     return { stream, reused, speaks: () => line.speaks };
   }
 
   closeIdle(): void {
-    for (const line of this.#lines.splice(0)) {
-      line.ending = true;
-      line.session.close();
-    }
+    for (const line of this.#lines.slice()) this.#retire(line);
   }
 
   close(): void {
-    for (const line of this.#lines.splice(0)) line.session.destroy();
+    for (const line of [...this.#lines.splice(0), ...this.#leaving]) this.#end(line);
+  }
+
+  /** One call less. An instance decides by its answers how many there are: what carries nothing must not add up. */
+  #left(line: Line): void {
+    if (--line.open > 0) return;
+    if (line.ending) return this.#end(line);
+    let spare = 0;
+    for (const other of this.#lines) if (other !== line && hasRoom(other)) spare++;
+    if (line.most === 0 || spare >= spareLines) this.#retire(line);
+  }
+
+  /** Takes nothing new. */
+  #retire(line: Line): void {
+    if (line.ending) return;
+    line.ending = true;
+    const at = this.#lines.indexOf(line);
+    if (at >= 0) this.#lines.splice(at, 1);
+    if (line.open === 0) return this.#end(line);
+    this.#leaving.add(line);
+    line.session.close();
+  }
+
+  /** The socket too: a session that was told to close only half-closes it, and waits for the instance to do the rest. */
+  #end(line: Line): void {
+    line.ending = true;
+    this.#leaving.delete(line);
+    line.session.destroy();
+    line.socket.destroy();
   }
 
   #addLine(): Line {
+    const socket = this.#connect();
     const session = http2Module().connect("http://instance", {
-      createConnection: () => this.#connect(),
+      createConnection: () => socket,
       maxSessionMemory: http2Limits.sessionMemoryMb,
       maxHeaderListPairs: httpLimits.responseHeaderCount + 1,
       maxSettings: http2Limits.settingsPerFrame,
@@ -89,7 +120,7 @@ export class Http2Client implements InstanceClient, Http2Opener {
         maxHeaderListSize: httpLimits.responseHeadBytes,
       },
     } as Parameters<ReturnType<typeof http2Module>["connect"]>[1]);
-    const line: Line = { session, open: 0, most: usualMost, speaks: false, used: false, ending: false };
+    const line: Line = { session, socket, open: 0, most: usualMost, speaks: false, used: false, ending: false };
     this.#lines.push(line);
     session.on("remoteSettings", ({ maxConcurrentStreams }) => {
       line.speaks = true;
@@ -104,13 +135,9 @@ export class Http2Client implements InstanceClient, Http2Opener {
     session.once("connect", () => {
       if (!session.destroyed) session.setLocalWindowSize(http2Limits.connectionWindowBytes);
     });
-    const end = (): void => {
-      line.ending = true;
-      const at = this.#lines.indexOf(line);
-      if (at >= 0) this.#lines.splice(at, 1);
-    };
+    const gone = (): void => this.#retire(line);
     // Its streams say what became of the calls.
-    session.on("goaway", end).on("error", end).on("close", end);
+    session.on("goaway", gone).on("error", gone).on("close", gone);
     return line;
   }
 }

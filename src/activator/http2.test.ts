@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { constants, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import type { Duplex } from "node:stream";
 import test, { afterEach, beforeEach } from "node:test";
 import { frame, types } from "#gateway/http2/frames.testing.ts";
 import type { Instance } from "#fleet/door.ts";
@@ -122,6 +123,39 @@ test("a call that is refused goes again with its body, some times; then it is an
   refusals = Infinity;
   const { answer } = post();
   assert.equal(codeOf(await answer), "bad_response");
+});
+
+/** Of its connections, those that ebb has open. */
+function openOf(instance: { connect: Instance["connect"] }): () => number {
+  const { connect } = instance;
+  const sockets: Duplex[] = [];
+  instance.connect = (reader) => {
+    const socket = connect(reader);
+    sockets.push(socket);
+    return socket;
+  };
+  return () => sockets.filter(({ destroyed }) => !destroyed).length;
+}
+
+test("an instance cannot make connections add up: not by breaking off calls, nor by GOAWAY on connections that it leaves open", async () => {
+  const { instance } = await served((stream, path) => {
+    if (path === "/broken") stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    else echo(stream);
+  });
+  const open = openOf(instance);
+  await post().answer;
+  const broken = Array.from({ length: 20 }, () => world.call({ target: "/broken" }));
+  for (const { answer } of broken) assert.equal(codeOf(await answer), "bad_response");
+  await until(() => open() <= 6, "few are left");
+  assert.equal((await post().answer).body, "abc");
+
+  const leaving = Buffer.concat([frame(types.settings, 0, 0), frame(types.goaway, 0, 0, Buffer.alloc(8))]);
+  const raw = await world.startRaw(world.deploy(http2Revision("leaving")), (socket) => {
+    socket.once("data", () => void socket.write(leaving)).resume();
+  });
+  const openRaw = openOf(raw);
+  assert.equal(codeOf(await world.call({ workload: "leaving" }).answer), "bad_response");
+  await until(() => openRaw() === 0, "none is left half-closed");
 });
 
 test("an answer that is broken off is never whole, and says how", async () => {
