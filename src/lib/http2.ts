@@ -62,7 +62,7 @@ export function trailersOf(raw: readonly string[], most: { readonly count: numbe
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const [name, value] = [raw[i]!.toLowerCase(), raw[i + 1]!];
     if (!token.test(name) || unsafe.test(value)) continue;
-    if (ofConnections.has(name) || notInTrailers.has(name) || name.startsWith("ebb-")) continue;
+    if (ofConnections.has(name) || notInTrailers.has(name) || /^(?:ebb|x-forwarded)-/.test(name)) continue;
     bytes += name.length + value.length;
     if (kept.length >= most.count * 2 || bytes > most.bytes) break;
     kept.push(name, value);
@@ -70,8 +70,16 @@ export function trailersOf(raw: readonly string[], most: { readonly count: numbe
   return kept;
 }
 
-/** RFC 9110, 6.5.1: what decides about framing, routing or who one is comes before the body or not at all. */
-const notInTrailers = new Set(["content-length", "host", "authorization", "cookie", "set-cookie"]);
+/** RFC 9110, 6.5.1: what decides about framing, routing or who one is (and for whom) comes before the body or not at all. */
+const notInTrailers = new Set([
+  "content-length",
+  "host",
+  "authorization",
+  "proxy-authorization",
+  "cookie",
+  "set-cookie",
+  "forwarded",
+]);
 
 export function belongsToConnection(name: string): boolean {
   return ofConnections.has(name);

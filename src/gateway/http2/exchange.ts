@@ -130,7 +130,8 @@ export class Http2Exchange implements ClientExchange {
   }
 
   continue(): void {
-    if (this.#state === "open" && !this.#stream.destroyed) this.#stream.additionalHeaders({ ":status": 100 });
+    const { destroyed, closed } = this.#stream;
+    if (this.#state === "open" && !destroyed && !closed) this.#stream.additionalHeaders({ ":status": 100 });
   }
 
   send(status: number, headers: FlatHeaders, body: Uint8Array, _close: boolean): void {

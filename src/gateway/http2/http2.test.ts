@@ -49,6 +49,9 @@ after(async () => {
 
 const aborted: string[] = [];
 
+/** What is ebb's to say, where a server may take trailers for headers. */
+const forged = { "x-forwarded-for": "192.0.2.1", forwarded: "for=192.0.2.1", "ebb-trigger": "schedule" };
+
 interface Answer {
   readonly status: number;
   readonly headers: Record<string, string>;
@@ -69,7 +72,7 @@ async function answerOf(stream: ClientHttp2Stream): Promise<Answer> {
   stream.on("response", (found) => (head = { ...(found as Record<string, string>) }));
   stream.on("trailers", (found) => (trailers = { ...(found as Record<string, string>) }));
   stream.on("data", (chunk: Buffer) => void (body += chunk.toString("latin1")));
-  stream.on("wantTrailers", () => stream.sendTrailers({ "x-sent": "behind" }));
+  stream.on("wantTrailers", () => stream.sendTrailers({ "x-sent": "behind", ...forged }));
   stream.on("error", () => undefined);
   await once(stream, "close");
   return { status: Number(head[":status"]), headers: head, trailers, body, rstCode: stream.rstCode ?? -1 };
@@ -120,6 +123,14 @@ test("a workload of HTTP/2 answers both ways at once, with trailers both ways", 
   const seen = JSON.parse(headers["x-raw"]!) as string[];
   for (const name of ["te", "ebb-invocation-id", "traceparent", "ebb-deadline-ms", "x-forwarded-for"])
     assert.ok(seen.includes(name), name);
+});
+
+test("a client that asks for leave to send its body gets it when an instance takes it", async () => {
+  const { stream, answer } = open({ ":authority": "hello.localhost", ":method": "POST", expect: "100-continue" });
+  await once(stream, "continue");
+  stream.end("some body");
+  const { status, body } = await answer;
+  assert.deepEqual([status, (JSON.parse(body) as { body: string }).body], [200, "some body"]);
 });
 
 test("an answer that is trailers only stays one", async () => {

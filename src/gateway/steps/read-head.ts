@@ -58,7 +58,7 @@ function note(inbound: Inbound, name: string, value: string): EbbError | null {
       return null;
     case "expect":
       // RFC 9110, 10.1.1: HTTP/1.0 has none.
-      if (inbound.request.versionMinor === 0) return null;
+      if (inbound.request.versionMajor === 1 && inbound.request.versionMinor === 0) return null;
       known.expect = joined(known.expect, value);
       return known.expect.toLowerCase() === "100-continue"
         ? null
