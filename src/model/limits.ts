@@ -155,6 +155,8 @@ export const http2Limits = {
   /** Requests that were broken off, by the client or because of what it sent: each costs a start for nothing. */
   resetsPerSecond: 20,
   resetsBurst: 200,
+  /** Of these so many times as much, where the connection is a trusted proxy's: it carries the requests of many clients. */
+  ofManyClientsTimes: 50,
   /** PING and SETTINGS frames, each of which has to be answered. */
   controlFramesPerSecond: 20,
   controlFramesBurst: 100,

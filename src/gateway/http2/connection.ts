@@ -60,8 +60,12 @@ export class Http2Connection implements ClientConnection, Http2Owner {
     this.#held = held;
     this.peer = socket.remoteAddress ?? "";
     const nowUs = (this.#quietSinceUs = clock.monotonicUs());
-    const { streamsPerSecond, streamsBurst, resetsPerSecond, resetsBurst } = http2Limits;
-    this.#streams = new Allowance(streamsPerSecond, streamsBurst, nowUs);
+    // Nobody's share: a trusted proxy's, whose clients must not end one another's requests.
+    const times = place.party === null ? http2Limits.ofManyClientsTimes : 1;
+    const { streamsPerSecond, streamsBurst } = http2Limits;
+    const resetsPerSecond = http2Limits.resetsPerSecond * times;
+    const resetsBurst = http2Limits.resetsBurst * times;
+    this.#streams = new Allowance(streamsPerSecond * times, streamsBurst * times, nowUs);
     this.#resets = new Allowance(resetsPerSecond, resetsBurst, nowUs);
     this.#controls = new Allowance(http2Limits.controlFramesPerSecond, http2Limits.controlFramesBurst, nowUs);
     socket.on("end", this.#onEnd).on("error", this.#onError).on("close", this.#onClose);

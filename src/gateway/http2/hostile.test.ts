@@ -193,6 +193,25 @@ for (const [name, send, most, code] of floods)
     assert.equal((await front.get("/")).status, 200, "others are served");
   });
 
+test("what the many clients of a trusted proxy break off is no flood", async () => {
+  const proxied = await new Front({ trustProxy: ["127.0.0.1/32"] }).listen();
+  const raw = await RawHttp2.open(proxied.open());
+  try {
+    await proxied.echo({ concurrency: 1_000 });
+    const count = http2Limits.resetsBurst * 2;
+    for (let i = 0; i < count; i++) {
+      raw.socket.write(Buffer.concat([request(i * 2 + 1, get), frame(types.rst, 0, i * 2 + 1, uint32(8))]));
+      if (i % 50 === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    raw.socket.write(request(count * 2 + 1, get));
+    await until(() => raw.over(count * 2 + 1), "an answer");
+    assert.match(raw.body(count * 2 + 1), /"method":"GET"/);
+  } finally {
+    raw.socket.destroy();
+    await proxied.stop();
+  }
+});
+
 test("empty frames of a body, and a head without an end, end the connection", async () => {
   await withRaw(async (raw) => {
     raw.socket.write(request(1, post, flags.endHeaders));
