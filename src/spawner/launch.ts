@@ -20,6 +20,8 @@ type AskedSignal = "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT";
 interface Launched {
   readonly spec: LaunchSpec;
   readonly child: ChildProcess;
+  /** Aborted when it is killed: what is run at its end is given up as well. */
+  readonly killed: AbortController;
   /** Resolves when it has ended and all of it is undone. */
   readonly over: Promise<void>;
 }
@@ -32,7 +34,6 @@ export class Launcher {
   readonly #namespaces = new UserNamespaces();
   readonly #ended: (id: string, how: ProcessExit) => void;
   readonly #exec: (atEnd: NonNullable<LaunchSpec["atEnd"]>, signal: AbortSignal) => Promise<ExecResult>;
-  readonly #ending = new AbortController();
   readonly #problem: (words: string) => void;
 
   constructor(options: {
@@ -73,7 +74,9 @@ export class Launcher {
       const exit = new Promise<ProcessExit>((resolve) => {
         child.once("exit", (code, signal) => resolve({ code, signal }));
       });
-      this.#launched.set(spec.id, { spec, child, over: exit.then((how) => this.#over(spec, child, how)) });
+      const killed = new AbortController();
+      const over = exit.then((how) => this.#over(spec, child, how, killed.signal));
+      this.#launched.set(spec.id, { spec, child, killed, over });
     } catch (error) {
       await this.#undo(spec.id);
       throw error;
@@ -116,19 +119,19 @@ export class Launcher {
     return child;
   }
 
-  async #over(spec: LaunchSpec, child: ChildProcess, how: ProcessExit): Promise<void> {
+  async #over(spec: LaunchSpec, child: ChildProcess, how: ProcessExit, killed: AbortSignal): Promise<void> {
     // What it left behind in its group; a sandbox's processes have died with their pid namespace.
     killGroup(child.pid!, "SIGKILL");
     const files = spec.readAtEnd ? readFiles(spec.readAtEnd) : undefined;
-    const atEnd = how.code === 0 && spec.atEnd ? await this.#runAtEnd(spec.atEnd) : undefined;
+    const atEnd = how.code === 0 && spec.atEnd ? await this.#runAtEnd(spec.atEnd, killed) : undefined;
     await this.#undo(spec.id);
     this.#launched.delete(spec.id);
     this.#ended(spec.id, { ...how, ...(files ? { files } : {}), ...(atEnd ? { atEnd } : {}) });
   }
 
-  async #runAtEnd(atEnd: NonNullable<LaunchSpec["atEnd"]>): Promise<ExecResult> {
+  async #runAtEnd(atEnd: NonNullable<LaunchSpec["atEnd"]>, killed: AbortSignal): Promise<ExecResult> {
     try {
-      return await this.#exec(atEnd, this.#ending.signal);
+      return await this.#exec(atEnd, killed);
     } catch (error) {
       return { code: 1, stdout: "", stderr: error instanceof Error ? error.message : String(error) };
     }
@@ -143,6 +146,7 @@ export class Launcher {
 
   signal(id: string, asked: AskedSignal): void {
     const launched = this.#launched.get(id);
+    if (asked === "SIGKILL") launched?.killed.abort(new Error(`${id} was killed`));
     if (!launched || launched.child.exitCode !== null || launched.child.signalCode !== null) return;
     const { spec, child } = launched;
     const signal = asked === "SIGTERM" ? (spec.endSignal ?? asked) : asked;
@@ -162,7 +166,6 @@ export class Launcher {
 
   /** Ends everything at once; resolves when all of it is undone. */
   async killAll(): Promise<void> {
-    this.#ending.abort(new Error("the spawner is ending"));
     for (const id of this.#launched.keys()) this.signal(id, "SIGKILL");
     await Promise.all([...this.#launched.values()].map((launched) => launched.over));
   }

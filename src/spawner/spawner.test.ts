@@ -1,7 +1,7 @@
 // The spawner from outside: what it launches, what it undoes, and every death.
 
 import assert from "node:assert/strict";
-import { fork, spawn, type ChildProcess } from "node:child_process";
+import { execFileSync, fork, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import {
   existsSync,
@@ -16,6 +16,7 @@ import {
   constants,
   readSync,
 } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -100,6 +101,17 @@ describe("the spawner", { skip }, () => {
     assert.equal(await ended("badly", 3, "cat"), undefined);
     assert.equal((await ended("failing", 0, "echo why >&2; exit 4"))?.stderr, "why\n");
     assert.match((await ended("late", 0, "exec sleep 60"))!.stderr, /took longer than 500 ms/);
+  });
+
+  test("kills the command at the end of whatever is killed meanwhile", { timeout: 20_000 }, async () => {
+    const spec = sleeper(allocator, "given-up", { argv: ["/bin/true"] });
+    const begun = join(root, "begun");
+    execFileSync("mkfifo", [begun]);
+    const argv = ["/bin/sh", "-c", 'echo begun > "$1"; exec sleep 60', "sh", begun];
+    await spawner.launch({ ...spec, atEnd: { argv, stdin: "", timeoutMs: 60_000 } });
+    await readFile(begun);
+    await spawner.signal("given-up", "SIGKILL");
+    assert.notEqual((await spawner.exited("given-up")).atEnd?.code, 0);
   });
 
   test("launches with just the descriptors, the environment and the folder that were said", async () => {
