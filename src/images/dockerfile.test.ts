@@ -28,6 +28,11 @@ function refuse(line: number, why: string): EbbError {
 
 const id = ["/bin/sh", "-c", "id"];
 
+test("a command with a NUL in it is refused: nothing could be started by it", () => {
+  for (const text of ['RUN ["a", "b\\u0000"]', 'SHELL ["/bin/sh\\u0000", "-c"]\nRUN id'])
+    assert.throws(() => runsOf(`FROM scratch\n${text}`), /Dockerfile:[23]: there is a NUL in it/, text);
+});
+
 test("a RUN is seen however it is written", () => {
   const seen = (text: string): void => assert.deepEqual(runsOf(text), [id], JSON.stringify(text));
   seen("FROM scratch\nR\\\nUN id");

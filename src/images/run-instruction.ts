@@ -35,7 +35,10 @@ export function readRun(
     else if (name === "--mount") leftOut.push(cacheOf(value, line, refuse));
     else throw refuse(line, `ebb does not take ${option} of a RUN`);
   }
-  return { line, said: text.slice(0, saidChars), command: commandOf(text, heredocs, shell), network, leftOut };
+  const command = commandOf(text, heredocs, shell);
+  // By an escape of JSON; of the file's own there are none.
+  if (command.some((word) => word.includes("\0"))) throw refuse(line, "there is a NUL in it");
+  return { line, said: text.slice(0, saidChars), command, network, leftOut };
 }
 
 /** The texts of a JSON list; null: it is none, and for the shell. */

@@ -6,6 +6,7 @@ import { after, before, test } from "node:test";
 import type { Image } from "#images/door.ts";
 import { openGround, ociOn, plainLinks, whyNot, type Ground } from "../fixtures/harness.ts";
 import { imageOf, writePrograms } from "../fixtures/images.ts";
+import type { BuildStep } from "../door.ts";
 import type { OciDriver } from "./oci.ts";
 
 const skip = whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false;
@@ -33,7 +34,7 @@ test(
   "a command of a build ends at its time or when it is given up, and what it changed is taken before it goes",
   { skip },
   async () => {
-    const step = (script: string, over: { timeoutMs?: number; signal?: AbortSignal } = {}) =>
+    const step = (script: string, over: Partial<Pick<BuildStep, "timeoutMs" | "signal" | "env" | "keep">> = {}) =>
       driver.build({
         project: "default",
         image: of,
@@ -67,6 +68,14 @@ test(
       message: "It took longer than 0.3 s.",
     });
     await assert.rejects(step("exec sleep 3600", { signal: AbortSignal.timeout(300) }), { name: "TimeoutError" });
+    // Its order cannot be written: it is not left waiting for one.
+    await assert.rejects(step("true", { env: { "no name": "" } }), /impossible name/);
+    // What takes its changes is given up with it.
+    const given = new AbortController();
+    const slow = { argv: ["/bin/sh", "-c", "exec sleep 3600"], stdin: "", timeoutMs: 3_600_000 };
+    const giveUp = setInterval(() => given.abort(), 300);
+    await assert.rejects(step("true", { signal: given.signal, keep: () => slow }), { name: "AbortError" });
+    clearInterval(giveUp);
     assert.equal(links.open, open);
   },
 );

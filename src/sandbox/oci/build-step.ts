@@ -85,6 +85,10 @@ export async function runBuildStep(
         `what a build changed was not kept: ${atEnd?.stderr.slice(0, 500) ?? "it was not run"}`,
       );
     return { ok: true, kept: atEnd.stdout };
+  } catch (error) {
+    // One that has got no order would wait for it for ever.
+    await sandbox.stop(0);
+    throw error;
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", stop);
