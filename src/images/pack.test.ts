@@ -58,7 +58,7 @@ test(
     mkdir -p etc root/.cache ${long} opaque && echo mine > etc/hosts && echo x > root/.cache/x
     echo text > etc/text && chmod 6755 etc/text && ln etc/text twin && ln -s /etc/text link && mknod gone c 0 0 && mkfifo pipe
     truncate -s 3M holes && mknod device c 1 3 && echo fake > .wh.etc
-    chown -R ${first}:${first + 5} etc link && chown ${first + 1000}:${first + 1000} holes && touch -d @1000000000 holes`);
+    chown -R ${first}:${first + 5} etc link && chown ${first + 1000}:${first + 1000} holes && touch -d @1000000000 holes && touch -d @4000000000 twin`);
     createSystem().opaque(join(changes, "opaque"));
     const { layer, result } = pack(changes);
     assert.ok("digest" in result, JSON.stringify(result));
@@ -77,6 +77,8 @@ test(
     assert.ok(at("gone").isCharacterDevice() && at("gone").rdev === 0);
     assert.ok(createSystem().isOpaque(join(root, "opaque")) && !createSystem().isOpaque(join(root, "etc")));
     assert.deepEqual([at("holes").size, at("holes").uid, at("holes").mtimeMs], [3 * 1024 ** 2, 1000, 1e12]);
+    // No reader of tars has another opinion of it.
+    assert.equal(at("twin").mtimeMs, (2 ** 31 - 1) * 1_000);
     // Of somebody who was not inside: nobody.
     assert.equal(at("root").uid, 65_534);
     for (const path of ["etc/hosts", "root/.cache", "device", ".wh.etc"])
@@ -91,6 +93,14 @@ test("what is too much, too deep or no name is refused, and what is outside is n
     assert.match(result.refused, words);
   };
   refused("for i in 1 2 3 4 5; do truncate -s 1G $i; done", /leaves files of more than 9 MiB/);
+  // Names are written out, and twice where one is a link.
+  refused(
+    `mkdir -p ${long} && cd ${long} && touch a && for i in 1 2 3 4 5 6 7 8 9; do ln a $i; done`,
+    /leaves files of/,
+    {
+      bytes: 5_000,
+    },
+  );
   refused("touch 1 2 3 4 5", /leaves too many files/, { entries: 5 });
   refused("mkdir -p $(printf 'd/%.0s' 1 2 3 4 5)", /deeper than 4 folders/, { pathDepth: 4 });
   refused("touch $(printf '\\377')", /is not UTF-8/);

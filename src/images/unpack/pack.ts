@@ -47,6 +47,10 @@ class Refused extends Error {}
 
 const nobody = 65_534;
 const pieceBytes = 256 * 1024;
+/** What the packer of tars can write. */
+const latestSeconds = 2 ** 31 - 1;
+/** Of the bound on content: heads, names and padding come to it. */
+const tarShare = 2;
 
 async function main(): Promise<PackResult> {
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- ebb's own words
@@ -66,7 +70,8 @@ async function main(): Promise<PackResult> {
     for (let at = 0; at < piece.length;) at += writeSync(fd, piece, at);
   });
   const ended = once(tar, "end");
-  const changes = new Changes(plan, tar, (path) => system.isOpaque(path));
+  const isOpaque = (path: string): boolean => system.isOpaque(path);
+  const changes = new Changes({ plan, tar, isOpaque, written: () => bytes });
   await changes.folder("", lstatSync("/"), 0);
   tar.finalize();
   await ended;
@@ -79,14 +84,18 @@ class Changes {
   readonly #plan: PackPlan;
   readonly #tar: Pack;
   readonly #isOpaque: (path: string) => boolean;
+  /** Bytes of the tar so far. */
+  readonly #written: () => number;
   readonly #leftOut: ReadonlySet<string>;
   /** Files of several names, by the first of them. */
   readonly #linked = new Map<number, string>();
 
-  constructor(plan: PackPlan, tar: Pack, isOpaque: (path: string) => boolean) {
+  constructor(options: { plan: PackPlan; tar: Pack; isOpaque: (path: string) => boolean; written: () => number }) {
+    const { plan, tar, isOpaque, written } = options;
     this.#plan = plan;
     this.#tar = tar;
     this.#isOpaque = isOpaque;
+    this.#written = written;
     this.#leftOut = new Set(plan.leftOut);
   }
 
@@ -135,8 +144,7 @@ class Changes {
   async #file(path: string, stat: Stats): Promise<void> {
     this.#bytes += stat.size;
     // A file may be all holes, and larger than what has room.
-    if (this.#bytes > this.#plan.bounds.bytes)
-      throw new Refused(`it leaves files of more than ${Math.floor(this.#plan.bounds.bytes / 1024 ** 2)} MiB`);
+    if (this.#bytes > this.#plan.bounds.bytes) throw this.#tooLarge();
     const fd = openSync(`/${path}`, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     try {
       const entry = this.#tar.entry({ ...this.#header(path, stat), size: stat.size });
@@ -160,13 +168,19 @@ class Changes {
   #header(name: string, stat: Stats): Partial<Header> & { readonly name: string } {
     this.entries += 1;
     if (this.entries > this.#plan.bounds.entries) throw new Refused("it leaves too many files");
+    // A link has cost next to nothing, and is written with two paths.
+    if (this.#written() > this.#plan.bounds.bytes * tarShare) throw this.#tooLarge();
     return {
       name,
       mode: stat.mode & 0o7777,
       uid: this.#id(stat.uid),
       gid: this.#id(stat.gid),
-      mtime: new Date(Math.max(0, Math.floor(stat.mtimeMs / 1_000)) * 1_000),
+      mtime: new Date(Math.min(latestSeconds, Math.max(0, Math.floor(stat.mtimeMs / 1_000))) * 1_000),
     };
+  }
+
+  #tooLarge(): Refused {
+    return new Refused(`it leaves files of more than ${Math.floor(this.#plan.bounds.bytes / 1024 ** 2)} MiB`);
   }
 
   #id(id: number): number {
