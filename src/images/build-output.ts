@@ -2,15 +2,32 @@
 
 import { imageLimits } from "#model/limits.ts";
 
-export class RunOutput {
+/** What all commands of a build may tell together. */
+export class Told {
   readonly #tell: (line: string) => void;
-  readonly #decoder = new TextDecoder();
-  #open = "";
-  #told = 0;
-  #last = "";
+  #count = 0;
 
   constructor(tell: (line: string) => void) {
     this.#tell = tell;
+  }
+
+  say(line: string): void {
+    if (line.trim() === "" || this.#count > imageLimits.runLinesTold) return;
+    this.#count += 1;
+    if (this.#count > imageLimits.runLinesTold) return this.#tell("… it prints more, which is not told");
+    this.#tell(line.slice(0, imageLimits.runLineChars));
+  }
+}
+
+/** Of one command. */
+export class RunOutput {
+  readonly #told: Told;
+  readonly #decoder = new TextDecoder();
+  #open = "";
+  #last = "";
+
+  constructor(told: Told) {
+    this.#told = told;
   }
 
   take(piece: Uint8Array): void {
@@ -33,13 +50,6 @@ export class RunOutput {
     const lines = (this.#open + clean).split("\n");
     // A line without an end is not waited for.
     this.#open = lines.pop()!.slice(0, imageLimits.runLineChars);
-    for (const line of lines) this.#say(line);
-  }
-
-  #say(line: string): void {
-    if (line.trim() === "" || this.#told > imageLimits.runLinesTold) return;
-    this.#told += 1;
-    if (this.#told > imageLimits.runLinesTold) return this.#tell("… it prints more, which is not told");
-    this.#tell(line.slice(0, imageLimits.runLineChars));
+    for (const line of lines) this.#told.say(line);
   }
 }

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { EbbError } from "#model/errors.ts";
 import { imageLimits } from "#model/limits.ts";
 import type { BuildStep, BuildStepEnd } from "#sandbox/door.ts";
-import { RunOutput } from "./build-output.ts";
+import { RunOutput, Told } from "./build-output.ts";
 import type { Image } from "./door.ts";
 import type { Dockerfile, Refuse } from "./dockerfile.ts";
 import { storageFull } from "./failures.ts";
@@ -83,11 +83,13 @@ class Stages {
   readonly #unpins: Array<() => void> = [];
   /** Tars of layers that buildah has not seen yet. */
   readonly #tars = new Map<string, string>();
+  readonly #told: Told;
   readonly #endMs: number;
   #count = 0;
 
   constructor(build: StagedBuild) {
     this.#build = build;
+    this.#told = new Told((line) => build.options.progress(line, true));
     this.#endMs = this.#nowMs() + build.options.buildMs;
   }
 
@@ -189,7 +191,7 @@ class Stages {
       bytes: 0,
     };
     const layer = join(run.staging.folder, `layer-${++this.#count}.tar`);
-    const output = new RunOutput((line) => options.progress(line, true));
+    const output = new RunOutput(this.#told);
     const memoryMb = options.runMemoryMb;
     const writableBytes = Math.min(imageLimits.runWritableBytes, memoryMb * 1024 ** 2 * imageLimits.runWritableShare);
     const end = await runStep({

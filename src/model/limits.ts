@@ -270,7 +270,7 @@ export const imageLimits = {
   runWritableShare: 0.75,
   /** Where a layer is made of what it wrote. */
   packMs: 600_000,
-  /** Of what one prints: so many lines of such a length are told, and its end is kept. */
+  /** Of what they print: so many lines of a build, of such a length, are told, and the end of each is kept. */
   runLinesTold: 2_000,
   runLineChars: 400,
   runOutputKeptChars: 4_000,
