@@ -11,6 +11,8 @@ export interface ProcessExit {
   readonly files?: Readonly<Record<string, string>>;
   /** How the command of `atEnd` ended; left out: it was not run. */
   readonly atEnd?: ExecResult;
+  /** Something of its undo list failed, and is owed still: what it had (ids above all) must be nobody else's. */
+  readonly left?: true;
 }
 
 export interface LaunchSpec {
@@ -115,7 +117,10 @@ export interface Spawner {
     readonly things: readonly Make[];
     readonly undo: readonly Undo[];
   }): Promise<void>;
-  /** Undoes what was made for an id that is not launched after all. */
+  /**
+   * Undoes what was made for an id that is not launched, or not any more, and is still owed. Rejects where something of it is left:
+   * what it had must be nobody else's.
+   */
   unmake(owner: string): Promise<void>;
   /** Resolves when the process runs (it has been forked; not that it is ready). Throws EbbError internal when it cannot be. */
   launch(spec: LaunchSpec): Promise<void>;

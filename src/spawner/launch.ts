@@ -61,7 +61,8 @@ export class Launcher {
 
   async unmake(owner: string): Promise<void> {
     if (this.#launched.has(owner)) throw new Error(`${owner} is running`);
-    await this.#undo(owner);
+    const left = await this.#undo(owner);
+    if (left.length > 0) throw new Error(left.map((words) => `${owner}: ${words}`).join("; "));
   }
 
   async launch(spec: LaunchSpec): Promise<void> {
@@ -124,9 +125,14 @@ export class Launcher {
     killGroup(child.pid!, "SIGKILL");
     const files = spec.readAtEnd ? readFiles(spec.readAtEnd) : undefined;
     const atEnd = how.code === 0 && spec.atEnd ? await this.#runAtEnd(spec.atEnd, killed) : undefined;
-    await this.#undo(spec.id);
+    const left = (await this.#undo(spec.id)).length > 0;
     this.#launched.delete(spec.id);
-    this.#ended(spec.id, { ...how, ...(files ? { files } : {}), ...(atEnd ? { atEnd } : {}) });
+    this.#ended(spec.id, {
+      ...how,
+      ...(files ? { files } : {}),
+      ...(atEnd ? { atEnd } : {}),
+      ...(left ? { left } : {}),
+    });
   }
 
   async #runAtEnd(atEnd: NonNullable<LaunchSpec["atEnd"]>, killed: AbortSignal): Promise<ExecResult> {
@@ -137,11 +143,13 @@ export class Launcher {
     }
   }
 
-  async #undo(id: string): Promise<void> {
+  /** The words of what failed. */
+  async #undo(id: string): Promise<readonly string[]> {
     const problems = await undoAll(this.#ledger.undoOf(id), this.#system);
     for (const words of problems) this.#problem(`${id}: ${words}`);
     // What could not be undone stays in the ledger: the next start tries again.
     if (problems.length === 0) this.#ledger.forget(id);
+    return problems;
   }
 
   signal(id: string, asked: AskedSignal): void {

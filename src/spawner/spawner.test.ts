@@ -186,6 +186,23 @@ describe("the spawner", { skip }, () => {
     assert.ok(!existsSync(join(allocator.runDir, "output", "limit")));
   });
 
+  test("what could not be undone is told, at every end, until it is", async () => {
+    const free = join(root, "free");
+    const undo = [{ kind: "command" as const, argv: ["/bin/test", "-e", free] }];
+    const spec = sleeper(allocator, "stuck", { argv: ["/bin/true"] });
+    await spawner.launch({ ...spec, undo: [...spec.undo, ...undo] });
+    assert.equal((await spawner.exited("stuck")).left, true);
+    await assert.rejects(spawner.unmake("stuck"), /stuck: command: /);
+    await spawner.make({ owner: "stuck too", things: [], undo });
+    await assert.rejects(spawner.unmake("stuck too"), /stuck too: command: /);
+    writeFileSync(free, "");
+    await spawner.unmake("stuck");
+    await spawner.unmake("stuck too");
+    const again = sleeper(allocator, "free", { argv: ["/bin/true"] });
+    await spawner.launch({ ...again, undo: [...again.undo, ...undo] });
+    assert.equal((await spawner.exited("free")).left, undefined);
+  });
+
   test("commands answer their output and code, are bounded in time, and see no shell", async () => {
     assert.deepEqual(await spawner.exec(["/bin/echo", "$HOME; echo no"]), {
       code: 0,

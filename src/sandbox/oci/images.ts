@@ -6,7 +6,7 @@ import { basename, dirname, join } from "node:path";
 import type { Image } from "#images/door.ts";
 import { errnoOf } from "#lib/errno.ts";
 import { EbbError } from "#model/errors.ts";
-import { newSandboxId } from "#model/ids.ts";
+import type { SandboxId } from "#model/ids.ts";
 import { sandboxLimits } from "#model/limits.ts";
 import type { Make, Spawner } from "#spawner/door.ts";
 import { hostname, idRangeSize, resultPath } from "./config.ts";
@@ -20,6 +20,12 @@ export interface ImageStart {
   readonly image: Image;
   readonly user: ImageUser;
   readonly waiter: Waiter;
+}
+
+/** A sandbox that is being made. */
+interface Bare {
+  readonly id: SandboxId;
+  readonly hostId: number;
 }
 
 export interface ImageStartsOptions {
@@ -40,19 +46,19 @@ export class ImageStarts {
   }
 
   /**
-   * `hostId`: ids that nobody else has meanwhile. `toEnd`: it is to leave a result. An image that is being made is not kept, and looked at
-   * each time.
+   * `sandbox`: nothing is made of it yet, and nobody else has its ids. `toEnd`: it is to leave a result. An image that is being made is
+   * not kept, and looked at each time.
    */
-  async of(digest: string | Image, hostId: number, toEnd: boolean): Promise<ImageStart> {
+  async of(digest: string | Image, sandbox: Bare, toEnd: boolean): Promise<ImageStart> {
     if (typeof digest !== "string")
-      return { image: digest, user: await this.#look(digest, hostId, toEnd), waiter: await this.waiter() };
+      return { image: digest, user: await this.#look(digest, sandbox, toEnd), waiter: await this.waiter() };
     const image = this.#options.imageOf(digest);
     if (image === null)
       throw new EbbError("image_not_found", `The image ${digest} is not on this machine any more. Deploy it again.`);
     const looked = toEnd ? `${digest} to its end` : digest;
     let user = this.#users.get(looked);
     if (user === undefined) {
-      user = this.#look(image, hostId, toEnd);
+      user = this.#look(image, sandbox, toEnd);
       this.#users.set(looked, user);
       user.catch(() => this.#users.delete(looked));
     }
@@ -83,10 +89,9 @@ export class ImageStarts {
     return { ...waiter, folder: target };
   }
 
-  /** In a root of its own, in which nothing runs. */
-  async #look(image: Image, hostId: number, toEnd: boolean): Promise<ImageUser> {
+  /** In a root in which nothing runs. What cannot be undone of it is the sandbox's, and keeps its ids with it. */
+  async #look(image: Image, { id: owner, hostId }: Bare, toEnd: boolean): Promise<ImageUser> {
     const { spawner, runDir } = this.#options;
-    const owner = newSandboxId();
     const folder = join(runDir, "sandboxes", owner);
     const root = imageRoot({ image, hostId, folder, bytes: lookBytes, nameserver: null, address: null, toEnd });
     try {

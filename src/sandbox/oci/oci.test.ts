@@ -2,8 +2,10 @@
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, readdirSync } from "node:fs";
-import { join } from "node:path";
+import { writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import type { Spawner } from "#spawner/door.ts";
 import { openGround, ociOn, plainLinks, whyNot, type Ground } from "../fixtures/harness.ts";
 import { assignmentOf, get, poolOf, prepare, programs, runSandboxSuite, startAhead } from "../suite.ts";
 import { findCgroups } from "./cgroups.ts";
@@ -50,9 +52,14 @@ for (const engine of ["crun", "runc"] as const) {
 describe("the oci driver", { skip: whyNot() ?? false }, () => {
   let ground: Ground;
   let driver: OciDriver;
+  /** In the place of the spawner's own. */
+  let hand: Partial<Spawner> = {};
   before(async () => {
     ground = await openGround();
-    driver = ociOn(ground);
+    const spawner = new Proxy(ground.spawner, {
+      get: (real, key: keyof Spawner) => hand[key] ?? real[key].bind(real),
+    });
+    driver = ociOn({ ...ground, spawner });
     await driver.start();
   });
   after(async () => {
@@ -113,6 +120,34 @@ describe("the oci driver", { skip: whyNot() ?? false }, () => {
     );
     assert.equal(new Set(maps).size, 3);
     await Promise.all(sandboxes.map(({ id }) => driver.stopSandbox(id, 0)));
+  });
+
+  test("ids of a sandbox of which something is left are nobody's until the daemon ends, however it ended", async () => {
+    const ids = join(dirname(ground.allocator.runDir), "alloc", "ids");
+    const { spawner } = ground;
+    const free = join(ground.dataDir, "free");
+    const undo = [{ kind: "command" as const, argv: ["/bin/test", "-e", free] }];
+    const owners: string[] = [];
+    const make = async (what: Parameters<typeof spawner.make>[0]) => {
+      if (what.undo.length > 0) owners.push(what.owner);
+      await spawner.make({ ...what, undo: what.undo.length > 0 ? [...what.undo, ...undo] : [] });
+    };
+    const held = () =>
+      readdirSync(ids).filter((n) => readFileSync(join(ids, n), "utf8") === basename(ground.allocator.runDir));
+    const before = held();
+    hand = { make };
+    const running = await startAhead(driver, poolOf("node26"));
+    await driver.stopSandbox(running.id, 0);
+    const early = await prepare(driver, poolOf("node26"));
+    await driver.stopSandbox(early.id, 0);
+    hand = { make, launch: (spec) => spawner.launch({ ...spec, argv: ["/does/not/exist"] }) };
+    assert.equal((await (await prepare(driver, poolOf("node26"))).exited).reason, "lost");
+    hand = { make: (what) => make(what).then(() => assert.fail("not made")) };
+    await assert.rejects(prepare(driver, poolOf("node26")), /not made/);
+    hand = {};
+    assert.equal(held().length, before.length + 4);
+    await writeFile(free, "");
+    for (const owner of owners) await spawner.unmake(owner);
   });
 
   test("holds a strict CPU limit", async () => {

@@ -206,7 +206,7 @@ export class OciDriver implements SandboxDriver {
     return pool.runtime === "custom" || pool.toEnd ? waitingArgs : this.#shims.argvOf(pool.runtime, pool.memoryMb);
   }
 
-  async #rootOf({ pool, step }: Start, hostId: number): Promise<Root> {
+  async #rootOf(id: SandboxId, { pool, step }: Start, hostId: number): Promise<Root> {
     if (!("image" in pool)) {
       const path = await (pool.toEnd ? this.#roots.withTools(pool.runtime) : this.#roots.of(pool.runtime));
       return { kind: "runtime", path };
@@ -215,7 +215,7 @@ export class OciDriver implements SandboxDriver {
     return {
       kind: "image",
       nameserver,
-      ...(await this.#images.of(step?.image ?? pool.image, hostId, pool.toEnd === true)),
+      ...(await this.#images.of(step?.image ?? pool.image, { id, hostId }, pool.toEnd === true)),
     };
   }
 
@@ -238,9 +238,10 @@ export class OciDriver implements SandboxDriver {
     const id = newSandboxId();
     const gvisor = isGvisor(start.pool);
     let range: number | null = null;
-    const release = (): void => {
+    const release = (left: boolean): void => {
       this.#sandboxes.delete(id);
-      if (range !== null) allocator.free("ids", range);
+      // Whoever had them next could reach what is left. The daemon's end undoes it, or the next start, and frees them behind it.
+      if (range !== null && !left) allocator.free("ids", range);
       if (start.link) {
         this.#credentials.delete(start.link.address);
         network?.giveBack(start.link);
@@ -253,7 +254,7 @@ export class OciDriver implements SandboxDriver {
         id,
         runDir,
         start,
-        root: await this.#rootOf(start, hostId),
+        root: await this.#rootOf(id, start, hostId),
         hostId,
         engine: this.engine,
         runsc: gvisor ? await findRunsc() : null,
@@ -265,8 +266,12 @@ export class OciDriver implements SandboxDriver {
       await spawner.make({ owner: id, things: plan.things, undo: plan.undo });
       return sandbox;
     } catch (error) {
-      await spawner.unmake(id).catch(() => {});
-      release();
+      release(
+        await spawner.unmake(id).then(
+          () => false,
+          () => true,
+        ),
+      );
       throw error;
     }
   }

@@ -44,8 +44,8 @@ export interface OciSandboxOptions {
   readonly cgroups: Cgroups;
   readonly listener: SandboxListener | null;
   readonly plan: StartPlan;
-  /** Gives back what it held; called once, when nothing of it is left. */
-  readonly release: () => void;
+  /** Gives back what it held; called once, at its end. `left`: something of it may be there still. */
+  readonly release: (left: boolean) => void;
 }
 
 export class OciSandbox {
@@ -130,15 +130,26 @@ export class OciSandbox {
     try {
       await spawner.launch({ ...plan.launch, before });
     } catch (error) {
-      // The spawner has undone it.
       const words = error instanceof Error ? error.message : String(error);
-      this.#end({ code: null, signal: null, lost: true }, words);
+      await this.#lost(words);
       throw error;
     }
     if (this.shim !== null) await writeOrder(this.shim.credentialPath, `${this.shim.credential}\n`, () => {});
     spawner.exited(this.id).then(
-      (how) => this.#end(how),
-      () => this.#end({ code: null, signal: null, lost: true }),
+      (how) => (how.lost === true ? this.#lost() : this.#end(how)),
+      () => this.#lost(),
+    );
+  }
+
+  /** A launch that failed is undone by the spawner, and what a dead one had by the next: whether all of it is, that one is asked. */
+  async #lost(words?: string): Promise<void> {
+    this.#end({ code: null, signal: null, lost: true, ...(await this.#leftOver()) }, words);
+  }
+
+  async #leftOver(): Promise<Pick<ProcessExit, "left">> {
+    return this.#options.spawner.unmake(this.id).then(
+      () => ({}),
+      () => ({ left: true }),
     );
   }
 
@@ -237,7 +248,7 @@ export class OciSandbox {
     this.runtimeLink?.close();
     this.#early?.destroy();
     for (const socket of this.#connections) socket.destroy();
-    this.#options.release();
+    this.#options.release(how.left === true);
     this.#over.resolve({ how, exit });
     this.listener?.exited(exit);
   }
@@ -250,8 +261,7 @@ export class OciSandbox {
       this.#sent = "SIGTERM";
       this.#launching = Promise.reject(new EbbError("internal", "The sandbox was stopped before it was started."));
       this.#launching.catch(() => {});
-      await this.#options.spawner.unmake(this.id).catch(() => {});
-      this.#end({ code: null, signal: null });
+      this.#end({ code: null, signal: null, ...(await this.#leftOver()) });
       return;
     }
     await this.#launching.catch(() => {});
