@@ -8,19 +8,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { oneAnswer } from "./one-answer.ts";
+import { createSmallParent } from "./small-parent.ts";
 
 const withinMs = 20_000;
 
 export interface BareImage {
-  /** Milliseconds from the spawn of the engine to the last byte of the first answer. */
+  /** Milliseconds from the order to spawn the engine to the last byte of the first answer. */
   start(): Promise<number>;
-  remove(): void;
+  remove(): Promise<void>;
 }
 
 /**
  * `layers`: tar archives, not compressed, the lowest first. On the host's network, since nobody makes it one of its own; besides that as
- * bare-engine.ts has it: none of what ebb adds. Too high by what the fork of a process takes that holds images in its memory, some tens of
- * milliseconds: compare ebb's own times with each other, and with a start by hand.
+ * bare-engine.ts has it: none of what ebb adds.
  */
 export function createBareImage(
   engine: string,
@@ -29,6 +29,7 @@ export function createBareImage(
   env: readonly string[],
 ): BareImage {
   const { folder: bundle, configure, remove } = createBundle(layers, args, env);
+  const parent = createSmallParent();
   let count = 0;
   return {
     async start() {
@@ -36,15 +37,17 @@ export function createBareImage(
       const port = await freePort();
       configure([...env, `PORT=${port}`]);
       const began = performance.now();
-      const child = spawn(engine, ["run", "--bundle", bundle, id], { stdio: ["ignore", "ignore", "inherit"] });
-      const exited = once(child, "exit");
+      const { exited } = parent.start([engine, "run", "--bundle", bundle, id]);
       await Promise.race([firstAnswer(port), exited.then(() => Promise.reject(new Error("the bare container ended")))]);
       const tookMs = performance.now() - began;
       await once(spawn(engine, ["kill", id, "KILL"], { stdio: ["ignore", "ignore", "inherit"] }), "exit");
       await exited;
       return tookMs;
     },
-    remove,
+    async remove() {
+      await parent.stop();
+      remove();
+    },
   };
 }
 

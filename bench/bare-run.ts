@@ -3,13 +3,14 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createBundle } from "./bare-image.ts";
+import { createSmallParent } from "./small-parent.ts";
 
 export interface BareRun {
-  /** Milliseconds from the spawn of the engine to the first line that it prints. */
+  /** Milliseconds from the order to spawn the engine to the first line that it prints. */
   firstLine(): Promise<number>;
   /** Milliseconds that so many runs take, by so many loops of a shell at the same time. */
   many(runs: number, atOnce: number): Promise<number>;
-  remove(): void;
+  remove(): Promise<void>;
 }
 
 /** As bare-image.ts has it: on the host's network, and none of what ebb adds. */
@@ -20,16 +21,16 @@ export function createBareRun(
   env: readonly string[],
 ): BareRun {
   const bundle = createBundle(layers, args, env);
+  const parent = createSmallParent();
   let count = 0;
   return {
     async firstLine() {
       const began = performance.now();
       const id = `ebb-bench-run-${process.pid}-${count++}`;
-      const child = spawn(engine, ["run", "--bundle", bundle.folder, id], { stdio: ["ignore", "pipe", "inherit"] });
-      const exited = once(child, "exit");
-      await Promise.race([once(child.stdout, "data"), exited]);
+      const { firstLine, exited } = parent.start([engine, "run", "--bundle", bundle.folder, id]);
+      await firstLine;
       const tookMs = performance.now() - began;
-      await succeeded(exited);
+      await succeeded(exited.then((code) => [code]));
       return tookMs;
     },
     async many(runs, atOnce) {
@@ -44,7 +45,10 @@ export function createBareRun(
       for (const exited of loops) await succeeded(exited);
       return performance.now() - began;
     },
-    remove: () => bundle.remove(),
+    async remove() {
+      await parent.stop();
+      bundle.remove();
+    },
   };
 }
 

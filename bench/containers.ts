@@ -87,7 +87,7 @@ async function starts(one: Case, rounds: number, alone: Daemon, pooled: Daemon):
       if (round === 0) for (const of of Object.values(times)) of.length = 0;
     }
   } finally {
-    bare.remove();
+    await bare.remove();
   }
   const floor = median(times.bare);
   const row = (number: string, of: readonly number[]): Row => ({

@@ -70,7 +70,7 @@ async function firstLines(daemon: Daemon, engine: Engine, tar: Buffer, rounds: n
   } finally {
     line.stop();
     code.stop();
-    bare.remove();
+    await bare.remove();
   }
   const floor = median(times.bare);
   const row = (number: string, of: readonly number[]): Row => {
@@ -149,7 +149,7 @@ async function rate(daemon: Daemon, engine: Engine, tar: Buffer, runs: number): 
   try {
     for (let n = 0; n < parts; n++) for (const turn of n % 2 === 0 ? turns : turns.toReversed()) await turn();
   } finally {
-    bare.remove();
+    await bare.remove();
   }
   const perSecond = (ms: number): number => (parts * part * 1_000) / ms;
   const shareOf = (ms: number): string => `${((ms / times.ebb) * 100).toFixed(0)}%`;
