@@ -1,7 +1,7 @@
 // What waits in a sandbox for its order where the image has no shell: the machine's own, with the libraries it needs beside it.
 
 import { createHash } from "node:crypto";
-import { chmod, copyFile, mkdir, realpath, rename, rm, stat } from "node:fs/promises";
+import { chmod, copyFile, mkdir, readdir, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { randomHex } from "#model/ids.ts";
 import { librariesOf, readElf, type Run } from "./closure.ts";
@@ -16,8 +16,17 @@ export interface Waiter {
   readonly argv: readonly string[];
 }
 
-/** Made once for a version of shell and libraries, below `folder`. */
+/** Made once for a version of shell and libraries, below `folder`, whose others go. One at a time. */
 export async function makeWaiter(folder: string, run: Run): Promise<Waiter> {
+  const waiter = await findOrMake(folder, run);
+  for (const name of await readdir(folder)) {
+    const path = join(folder, name);
+    if (path !== waiter.folder && /^\.?waiter-[0-9a-f]+$/.test(name)) await rm(path, { recursive: true, force: true });
+  }
+  return waiter;
+}
+
+async function findOrMake(folder: string, run: Run): Promise<Waiter> {
   const shell = await firstShell();
   const interpreter = (await readElf(shell))?.interpreter ?? null;
   const libraries =
