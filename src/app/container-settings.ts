@@ -5,7 +5,7 @@ import { EbbError } from "#model/errors.ts";
 import { containerDefaults } from "#model/limits.ts";
 import type { ContainerSettings, Isolation, SettingSource, SourcesOf } from "#model/workload.ts";
 import type { ContainerDeclaration, ImageDeclaration } from "./door.ts";
-import { checkMemory, mergedEnv, refuseClash, type SettingFlags } from "./settings.ts";
+import { checkMemory, declaredOr, mergedEnv, refuseClash, type SettingFlags } from "./settings.ts";
 
 export interface SettleContainerOptions {
   readonly declaration: ContainerDeclaration;
@@ -22,15 +22,7 @@ export interface SettledContainer {
 /** EbbError bad_request where a flag is out of bounds, deploy_refused where nobody says what is to be run. */
 export function settleContainer({ declaration, flags, config, isolation }: SettleContainerOptions): SettledContainer {
   const sources: { -readonly [Key in keyof ContainerSettings]?: SettingSource } = {};
-  function or<Key extends keyof ContainerDeclaration & keyof ContainerSettings>(
-    key: Key,
-    fallback: ContainerSettings[Key],
-    from: SettingSource = "default",
-  ): ContainerSettings[Key] {
-    const declared = declaration[key] as ContainerSettings[Key] | undefined;
-    sources[key] = declared === undefined ? from : "app file";
-    return declared ?? fallback;
-  }
+  const or = declaredOr<ContainerDeclaration, ContainerSettings>(declaration, sources);
   function flagged<Key extends "memoryMb" | "public">(
     key: Key,
     flag: ContainerSettings[Key] | null,

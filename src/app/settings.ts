@@ -29,6 +29,23 @@ export interface SettleOptions {
 
 export type SettingSources = Readonly<Partial<Record<keyof FunctionSettings, SettingSource>>>;
 
+/** What is declared, or else the fallback; where it is from is noted either way. */
+export function declaredOr<Declaration, Settings>(
+  declaration: Declaration,
+  sources: { [Key in keyof Settings]?: SettingSource },
+): <Key extends keyof Declaration & keyof Settings>(
+  key: Key,
+  fallback: Settings[Key],
+  from?: SettingSource,
+) => Settings[Key] {
+  return (key, fallback, from = "default") => {
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- one name is one type in both, which no type of these two can say
+    const declared = declaration[key] as typeof fallback | undefined;
+    sources[key] = declared === undefined ? from : "app file";
+    return declared ?? fallback;
+  };
+}
+
 /** EbbError bad_request where a flag is out of bounds, invalid_app where what is right alone is wrong together. */
 export function settle(options: SettleOptions): {
   readonly settings: FunctionSettings;
@@ -36,15 +53,7 @@ export function settle(options: SettleOptions): {
 } {
   const { declaration, flags, recognised } = options;
   const sources: Partial<Record<keyof FunctionSettings, SettingSource>> = {};
-  /** Declared, or else the default; noted either way. */
-  function or<Key extends keyof FunctionDeclaration & keyof FunctionSettings>(
-    key: Key,
-    fallback: FunctionSettings[Key],
-  ): FunctionSettings[Key] {
-    const declared = declaration[key] as FunctionSettings[Key] | undefined;
-    sources[key] = declared === undefined ? "default" : "app file";
-    return declared ?? fallback;
-  }
+  const or = declaredOr<FunctionDeclaration, FunctionSettings>(declaration, sources);
   function flagged<Key extends "memoryMb" | "public">(
     key: Key,
     flag: FunctionSettings[Key] | null,

@@ -13,7 +13,7 @@ import type {
 } from "#model/workload.ts";
 import { imageText } from "./container-settings.ts";
 import type { CodeJobDeclaration, ImageJobDeclaration, JobDeclaration } from "./door.ts";
-import { checkMemory, mergedEnv, refuseClash, type SettingFlags } from "./settings.ts";
+import { checkMemory, declaredOr, mergedEnv, refuseClash, type SettingFlags } from "./settings.ts";
 
 export interface SettleJobOptions<Declaration = CodeJobDeclaration> {
   readonly declaration: Declaration;
@@ -74,14 +74,7 @@ export function settleImageJob(options: SettleImageJobOptions): Settled<ImageJob
 
 function settleAny({ declaration, flags, isolation }: SettleJobOptions<JobDeclaration>): Settled<JobSettings> {
   const sources: Partial<Record<keyof JobSettings, SettingSource>> = {};
-  function or<Key extends keyof JobDeclaration & keyof JobSettings>(
-    key: Key,
-    fallback: JobSettings[Key],
-  ): JobSettings[Key] {
-    const declared = declaration[key] as JobSettings[Key] | undefined;
-    sources[key] = declared === undefined ? "default" : "app file";
-    return declared ?? fallback;
-  }
+  const or = declaredOr<JobDeclaration, JobSettings>(declaration, sources);
   if (flags.memoryMb !== null) checkMemory(flags.memoryMb);
   const memoryMb = or("memoryMb", jobDefaults.memoryMb);
   if (flags.memoryMb !== null) sources.memoryMb = "flag";
