@@ -25,7 +25,7 @@ import { createMeter } from "#metering/meter.ts";
 import type { Identity } from "#model/access.ts";
 import { systemClock as clock } from "#model/clock.ts";
 import type { Tell } from "#model/fact.ts";
-import { newErrorId } from "#model/ids.ts";
+import { newErrorId, type InstanceId } from "#model/ids.ts";
 import { lifecycle, machineLimits } from "#model/limits.ts";
 import {
   isOfImage,
@@ -36,10 +36,12 @@ import {
   type WorkloadKey,
 } from "#model/workload.ts";
 import { createNetwork } from "#network/network.ts";
+import { heldBy } from "#sandbox/oci/leftovers.ts";
 import { createOciDriver } from "#sandbox/oci/oci.ts";
 import { createProcessDriver } from "#sandbox/process/process.ts";
 import { createAllocator } from "#spawner/allocator.ts";
 import { createSpawner } from "#spawner/spawner.ts";
+import { createSupervisor } from "#spawner/supervised.ts";
 import { createStore } from "#store/client.ts";
 import { createTelemetry } from "#telemetry/client.ts";
 import { readResolvers, readSearchDomains, type DaemonConfig } from "./config.ts";
@@ -105,14 +107,28 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   restSteps.push(restStore);
 
   // --- what makes sandboxes. The spawner ends what earlier daemons left before anything else begins: nothing runs on unbilled.
-  const allocator = createAllocator(isolated ? {} : { root: join(tmpdir(), `ebb-${process.getuid?.() ?? 0}`) });
+  // Runs outlive an ebb that is killed: where they do, this one goes on in the run directory that they stand in.
+  const problem = (words: string): void => console.error(`ebb supervisor: ${words}`);
+  const supervisor = isolated
+    ? createSupervisor({ node: config.node, directory: join(directory, "runs"), clock, problem })
+    : null;
+  const runDir = (await supervisor?.find()) ?? null;
+  const held = heldBy(supervisor?.left ?? []);
+  const allocator = createAllocator(
+    isolated
+      ? { inherited: runDir === null ? null : { runDir, numbers: held.numbers } }
+      : { root: join(tmpdir(), `ebb-${process.getuid?.() ?? 0}`) },
+  );
   const spawner = createSpawner({
     node: config.node,
     runDir: allocator.runDir,
+    inherits: runDir !== null,
     died: (reason) => tell({ kind: "worker_restarted", worker: "spawner", reason }),
     gaveUp: fatal,
   });
   await stages.begin(telemetry, spawner);
+  supervisor?.begin({ runDir: allocator.runDir, spawner });
+  stages.owe(async () => supervisor?.close());
   restSteps.push(() => spawner.rest());
   /** Which instance is behind a link's address, by the credential that it was assigned. */
   const identifyLink = (address: string): Identity | null => {
@@ -132,13 +148,17 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
         projectAt,
         permitsOf: (project) => mirror.project(project)?.egressPermit ?? noPermits,
         bytesPerSecond: config.egressBytesPerSecond,
+        left: held.links,
+        outlived: () => supervisor?.holds ?? false,
       })
     : null;
 
   // --- who may, and what it costs
   const access = createAccess({ mirror, keyFile: join(directory, "secrets.key") });
   access.start();
-  const meter = createMeter({ directory, link: journal, mirror, clock, tell });
+  const resumes = (): readonly InstanceId[] =>
+    (supervisor?.left ?? []).flatMap(({ name, begunMs }) => (begunMs === null ? [] : [name]));
+  const meter = createMeter({ directory, link: journal, mirror, clock, tell, resumes });
 
   // --- from code to instances
   const builds = createBuilds({
@@ -180,6 +200,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
         spawner,
         allocator,
         network,
+        supervisor,
         dataDir: directory,
         codeRoot,
         imageOf: (digest) => images?.get(digest) ?? null,
@@ -317,7 +338,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     // Before the connections are closed: what is cut off ends with its instance, and not for the loss of its client.
     await fleet.stop(0);
   });
-  // What was running when an earlier ebb ended is nobody's by now: the spawner has ended it.
+  // What was running when an earlier ebb ended goes on, where the supervisor has kept it; of the rest nothing is left.
   await jobs.start();
   // The first use of a runtime assembles its root, which takes a while: ahead of the first deploy where it can.
   stages.owe(async () => void (ending = true));

@@ -1,5 +1,6 @@
 // Makes "wanted" true: the only caller of sandbox drivers, and the keeper of the machine's memory.
 
+import type { Activator } from "#activator/door.ts";
 import type { Duplex } from "node:stream";
 import type { InstanceId, InvocationId } from "#model/ids.ts";
 import type { Failure, InstanceView, StartPhases } from "#model/instance.ts";
@@ -9,6 +10,7 @@ import type {
   BuildStep,
   BuildStepEnd,
   Exit,
+  LeftInstance,
   OneOff,
   OneOffResult,
   OutputSource,
@@ -51,6 +53,9 @@ export interface InstanceUser {
   full(revision: ServingRevision, why: "capacity" | "over_quota"): void;
 }
 
+/** The activator, as far as the fleet needs it. */
+export type FleetUser = InstanceUser & Pick<Activator, "activeIn" | "load">;
+
 /** One attempt at a task of a run. */
 export interface ExecutionSpec {
   readonly revision: JobRevision;
@@ -65,6 +70,19 @@ export interface ExecutionSpec {
   readonly held: (why: "capacity" | "over_quota") => void;
 }
 
+/** Of one that an earlier ebb has started. */
+export type AdoptionSpec = Pick<ExecutionSpec, "revision" | "memoryMb" | "run" | "execution"> & {
+  readonly instance: InstanceId;
+};
+
+export interface Adopted {
+  readonly execution: Execution;
+  /** Epoch ms of its begin. */
+  readonly begunMs: number;
+  /** False: it ended before it was adopted. */
+  readonly alive: boolean;
+}
+
 export interface Execution {
   readonly instance: InstanceId;
   /** Memory and a turn are taken for it; now it is to be started, or stopped. Rejects with EbbError stopping. */
@@ -74,6 +92,12 @@ export interface Execution {
   /** Nothing of it is left. */
   readonly over: Promise<Exit>;
   usage(): SandboxUsage;
+  /** All that must be known of it is written down: it lives on when ebb dies, where the driver can do that. */
+  keep(): Promise<void>;
+  /** After its end: all that it has written is in the log. */
+  settled(): Promise<void>;
+  /** After that: what is kept of it for another ebb is needed no more. */
+  forget(): Promise<void>;
   /** SIGTERM, then SIGKILL after `graceMs`; one that waits still waits no longer. Resolves when nothing is left. */
   stop(graceMs: number): Promise<void>;
 }
@@ -136,6 +160,12 @@ export interface Fleet {
   prove(revision: ImageJobRevision): Promise<Failure | null>;
   /** Waits for as long as it takes until there is room for it. */
   execute(spec: ExecutionSpec): Execution;
+  /** Executions of earlier ebbs, which live or have ended since. */
+  left(): readonly LeftInstance[];
+  /** One of them is this ebb's from here on; it has its memory, whatever others wait for. */
+  adopt(spec: AdoptionSpec): Promise<Adopted>;
+  /** It is nobody's: it is ended, and what was kept of it goes. */
+  forget(left: InstanceId): Promise<void>;
   /** One program of ebb's own in a sandbox of its own; unbilled. */
   run(spec: OneOff): Promise<OneOffResult>;
   /** One command of an image's build; unbilled. */

@@ -1,15 +1,16 @@
 // One attempt at a task of a run: admitted as an instance is, then a program in a sandbox of its own, from its start to its end.
 
 import { EbbError } from "#model/errors.ts";
-import { newErrorId, newInstanceId, randomHex, type SandboxId } from "#model/ids.ts";
+import { newErrorId, newInstanceId, randomHex, type InstanceId, type SandboxId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
-import { sandboxLimits } from "#model/limits.ts";
+import { jobLimits, sandboxLimits } from "#model/limits.ts";
 import { contentDigestOf, isOfImage } from "#model/workload.ts";
-import type { Assignment, Exit, PoolKey } from "#sandbox/door.ts";
+import type { Assignment, Exit, Lasting, PoolKey } from "#sandbox/door.ts";
 import type { Admission } from "./admission.ts";
 import { egressClassOf, environmentOf, isolationOf } from "./assignment.ts";
 import type { Execution, ExecutionSpec } from "./door.ts";
 import { failureOf, type LaunchContext } from "./launch.ts";
+import { Left } from "./left.ts";
 
 const MiB = 1024 * 1024;
 /** V8 takes the machine's memory for its own where nobody says otherwise. */
@@ -33,12 +34,13 @@ export function execute(context: ExecutionContext, spec: ExecutionSpec): Executi
   let preparing: Promise<SandboxId> | null = null;
   let stopped = false;
   let gone = false;
+  const left = new Left(context, instance);
 
   const end = (exit: Exit): void => {
     if (gone) return;
     gone = true;
     giveTurn();
-    telemetry.detach(instance);
+    left.ended();
     access.revokeCredential(instance);
     admission.ledger.give(revision.project, bytes, false);
     over.resolve(exit);
@@ -56,7 +58,7 @@ export function execute(context: ExecutionContext, spec: ExecutionSpec): Executi
     const late = Promise.withResolvers<null>();
     const cancel = clock.after(sandboxLimits.startMs, () => late.resolve(null));
     try {
-      preparing = driver.prepare(poolOf(spec), { done: () => undefined, exited: end });
+      preparing = driver.prepare(poolOf(spec), { done: () => undefined, exited: end }, lastingOf(spec, instance));
       sandbox = await Promise.race([preparing, late.promise]);
       if (sandbox === null) return notMade;
       // oxlint-disable-next-line typescript/no-unnecessary-condition -- it may have been stopped meanwhile
@@ -117,6 +119,11 @@ export function execute(context: ExecutionContext, spec: ExecutionSpec): Executi
     },
     over: over.promise,
     usage: () => (sandbox === null ? { cpuNs: null, memoryPeakBytes: null } : driver.usage(sandbox)),
+    keep: async () => {
+      if (sandbox !== null) await driver.keep(sandbox);
+    },
+    settled: () => left.settled(),
+    forget: () => left.forget(),
     stop,
   };
 }
@@ -129,6 +136,11 @@ const notMade: Failure = {
   hint: null,
 };
 const stoppedFirst: Failure = { fault: "platform", message: "it was stopped before it began", stack: null, hint: null };
+
+function lastingOf({ revision }: ExecutionSpec, instance: InstanceId): Lasting {
+  const timeoutMs = revision.settings.timeoutSeconds * 1_000;
+  return { instance, timeoutMs, graceMs: jobLimits.stopGraceMs, resultBytes: jobLimits.resultBytes };
+}
 
 export function poolOf({ revision, memoryMb }: Pick<ExecutionSpec, "revision" | "memoryMb">): PoolKey {
   const egress = egressClassOf(revision.settings.egress);

@@ -1,16 +1,15 @@
 // Makes "wanted" true: starts, drains and ends instances; keeps the machine's memory; says what failed and when it tries again.
 
-import type { Activator } from "#activator/door.ts";
 import { type InstanceId, type SandboxId } from "#model/ids.ts";
 import type { Failure, InstanceView } from "#model/instance.ts";
 import { sandboxLimits } from "#model/limits.ts";
-import type { ImageJobRevision, ProjectQuotas, ServingRevision, WorkloadKey } from "#model/workload.ts";
-import type { BuildStep, BuildStepEnd, Exit, OneOff, OneOffResult, Ready } from "#sandbox/door.ts";
+import type { ProjectQuotas, ServingRevision, WorkloadKey } from "#model/workload.ts";
+import type { Exit, Ready } from "#sandbox/door.ts";
 import { Admission } from "./admission.ts";
 import { poolKeyOf } from "./assignment.ts";
 import { check, type Checked } from "./check.ts";
 import { endedLikeACrash, sandboxMemoryBytes, surplus, type CrashLoop, type LiveInstance } from "./decide.ts";
-import type { Execution, ExecutionSpec, Fleet, FleetState, InstanceUser, WorkloadFleetState } from "./door.ts";
+import type { Fleet, FleetState, FleetUser, WorkloadFleetState } from "./door.ts";
 import { idleInstances } from "./idle.ts";
 import { launch, tellOfUseless, type LaunchContext } from "./launch.ts";
 import {
@@ -31,9 +30,6 @@ import { Programs } from "./programs.ts";
 import { noQuotas, Registry, stateOf } from "./registry.ts";
 import { stopSandbox } from "./stop-sandbox.ts";
 import { usesOf } from "./use.ts";
-
-/** The activator, as far as the fleet needs it. */
-export type FleetUser = InstanceUser & Pick<Activator, "activeIn" | "load">;
 
 export interface FleetOptions extends LaunchContext {
   /** Late-bound: the activator is made after the fleet. */
@@ -212,10 +208,13 @@ class SandboxFleet implements Fleet {
     });
   }
 
-  readonly prove = (revision: ImageJobRevision): Promise<Failure | null> => this.#programs.prove(revision);
-  readonly execute = (spec: ExecutionSpec): Execution => this.#programs.execute(spec);
-  readonly run = (spec: OneOff): Promise<OneOffResult> => this.#programs.run(spec);
-  readonly build = (step: BuildStep): Promise<BuildStepEnd> => this.#programs.build(step);
+  readonly execute: Fleet["execute"] = (spec) => this.#programs.execute(spec);
+  readonly adopt: Fleet["adopt"] = (spec) => this.#programs.adopt(spec);
+  readonly left: Fleet["left"] = () => this.#options.driver.left();
+  readonly forget: Fleet["forget"] = (left) => this.#options.driver.forget(left);
+  readonly run: Fleet["run"] = (spec) => this.#programs.run(spec);
+  readonly prove: Fleet["prove"] = (revision) => this.#programs.prove(revision);
+  readonly build: Fleet["build"] = (step) => this.#programs.build(step);
 
   instances(workload?: WorkloadKey): readonly InstanceView[] {
     const isolation = this.#options.driver.capabilities().isolation === "none" ? "process" : "container";
@@ -297,9 +296,12 @@ class SandboxFleet implements Fleet {
     if (group.wanted > liveOf(group)) this.#admission.enqueue(group);
   }
 
+  #tellFailed({ id, revision: { project, workload, number } }: Member, failure: Failure): void {
+    this.#options.tell({ kind: "instance_failed", instance: id, project, workload, revision: number, failure });
+  }
+
   #unwell(member: Member, failure: Failure): void {
-    const { project, workload, number } = member.revision;
-    this.#options.tell({ kind: "instance_failed", instance: member.id, project, workload, revision: number, failure });
+    this.#tellFailed(member, failure);
     this.kill(member.id, failure.message);
   }
 
@@ -312,13 +314,11 @@ class SandboxFleet implements Fleet {
   }
 
   #startFailed(member: Member, group: Group, failure: Failure): void {
-    const { tell, user } = this.#options;
-    const { project, workload, number } = member.revision;
-    tell({ kind: "instance_failed", instance: member.id, project, workload, revision: number, failure });
+    this.#tellFailed(member, failure);
     const crash = this.#registry.failed(group.revision, failure, member.startUs);
     this.#end(member, 0, "did not start");
     if (group.wanted > liveOf(group)) this.#retryLater(group, crash);
-    user().startFailed(group.revision, failure, this.#untilMs(crash));
+    this.#options.user().startFailed(group.revision, failure, this.#untilMs(crash));
   }
 
   #retryLater(group: Group, crash: CrashLoop): void {
@@ -427,6 +427,7 @@ class SandboxFleet implements Fleet {
     if (member.stage === "gone") return;
     const { telemetry, access, user, tell, clock } = this.#options;
     const { group, stage, id, revision } = member;
+    const { project, workload } = revision;
     const live = isLive(member);
     member.stage = "gone";
     member.exit = exit;
@@ -437,12 +438,10 @@ class SandboxFleet implements Fleet {
     this.#admission.ledger.give(projectOf(member), member.memoryBytes, stage === "stopping");
     telemetry.detach(id);
     access.revokeCredential(id);
-
-    const { project, workload, number } = revision;
     const unasked = member.reason === null && exit.reason !== "stopped";
     if (group && member.told) {
       const failure = failureOfExit(exit);
-      if (unasked) tell({ kind: "instance_failed", instance: id, project, workload, revision: number, failure });
+      if (unasked) this.#tellFailed(member, failure);
       const readyForMs = (clock.monotonicUs() - member.readyUs) / 1000;
       if (unasked && endedLikeACrash({ reason: exit.reason, readyForMs, active }))
         this.#registry.failed(revision, failure, member.startUs);

@@ -17,7 +17,7 @@ export interface LaunchContext {
   readonly driver: SandboxDriver;
   readonly access: Pick<Access, "mintCredential" | "revokeCredential">;
   readonly secrets: SecretSource;
-  readonly telemetry: Pick<Telemetry, "attach" | "detach" | "tail">;
+  readonly telemetry: Pick<Telemetry, "attach" | "detach" | "settled" | "tail">;
   readonly loadCaches: Pick<LoadCaches, "of" | "keep">;
   readonly clock: Clock;
   readonly tell: Tell;

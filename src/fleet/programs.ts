@@ -5,7 +5,8 @@ import type { Failure } from "#model/instance.ts";
 import { contentDigestOf, type ImageJobRevision } from "#model/workload.ts";
 import type { BuildStep, BuildStepEnd, OneOff, OneOffResult } from "#sandbox/door.ts";
 import type { Admission } from "./admission.ts";
-import type { Execution, ExecutionSpec } from "./door.ts";
+import { adopt } from "./adoption.ts";
+import type { Adopted, AdoptionSpec, Execution, ExecutionSpec } from "./door.ts";
 import { execute, poolOf } from "./execution.ts";
 import { failureOf, type LaunchContext } from "./launch.ts";
 import type { Member } from "./member.ts";
@@ -36,6 +37,17 @@ export class Programs {
     const used = new Set(this.#executions.values());
     for (const { revision } of others) used.add(contentDigestOf(revision));
     return used;
+  }
+
+  async adopt(spec: AdoptionSpec): Promise<Adopted> {
+    const gone = (): void => {
+      if (execution) this.#executions.delete(execution);
+    };
+    let execution: Execution | null = null;
+    const adopted = await adopt({ ...this.#context, admission: this.#admission, gone }, spec);
+    execution = adopted.execution;
+    this.#executions.set(execution, contentDigestOf(spec.revision));
+    return adopted;
   }
 
   run(spec: OneOff): Promise<OneOffResult> {

@@ -1,7 +1,7 @@
 // One attempt at a task, from its wait for room to its record: started, timed, metered, stopped.
 
-import type { Execution, Fleet } from "#fleet/door.ts";
-import type { InvocationMeter, Meter } from "#metering/door.ts";
+import type { Adopted, Execution, Fleet } from "#fleet/door.ts";
+import type { BeginMark, EndMark, InstanceMeter, InvocationMeter, Meter } from "#metering/door.ts";
 import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Failure } from "#model/instance.ts";
@@ -15,8 +15,8 @@ import type { Ending } from "./decide.ts";
 import type { ResultReader, Results } from "./results.ts";
 
 export interface AttemptRooms {
-  readonly fleet: Pick<Fleet, "execute">;
-  readonly meter: Pick<Meter, "instance">;
+  readonly fleet: Pick<Fleet, "execute" | "adopt">;
+  readonly meter: Pick<Meter, "instance" | "resumed">;
   readonly results: Results;
   readonly clock: Clock;
 }
@@ -38,21 +38,26 @@ export class Attempt {
   #asked: Ending["asked"] = null;
   #admitted = false;
 
-  constructor(
-    rooms: AttemptRooms,
-    run: Run,
-    task: Task,
-    id: InvocationId,
-    held: (why: "capacity" | "over_quota") => void,
-  ) {
+  private constructor(rooms: AttemptRooms, run: Run, task: Task, id: InvocationId, execution: Execution) {
     this.#rooms = rooms;
     this.#run = run;
     this.id = id;
     this.index = task.index;
     this.#askedMs = task.attempts === 0 ? run.createdMs : (task.notBeforeMs ?? rooms.clock.wallMs());
+    this.execution = execution;
+  }
+
+  /** Waits for room from here on. */
+  static waiting(
+    rooms: AttemptRooms,
+    run: Run,
+    task: Task,
+    id: InvocationId,
+    held: (why: "capacity" | "over_quota") => void,
+  ): Attempt {
     const { revision, overrides } = run;
     const { settings } = revision;
-    this.execution = rooms.fleet.execute({
+    const execution = rooms.fleet.execute({
       revision,
       memoryMb: memoryMbOf(run),
       command: [...settings.command, ...(overrides.args ?? settings.args)],
@@ -61,6 +66,33 @@ export class Attempt {
       execution: id,
       held,
     });
+    return new Attempt(rooms, run, task, id, execution);
+  }
+
+  /** An earlier ebb has begun it. Rejects where it cannot be taken over. */
+  static async adopted(
+    rooms: AttemptRooms,
+    run: Run,
+    task: Task,
+  ): Promise<{ readonly attempt: Attempt; readonly attempted: () => Promise<Attempted> }> {
+    const { instance, execution: id } = task;
+    if (instance === null || id === null) throw new EbbError("internal", "a task that never began cannot be adopted");
+    const of = { revision: run.revision, memoryMb: memoryMbOf(run), run: run.id, execution: id, instance };
+    const adopted = await rooms.fleet.adopt(of);
+    const attempt = new Attempt(rooms, run, task, id, adopted.execution);
+    attempt.#admitted = true;
+    return { attempt, attempted: () => attempt.#goOn(adopted) };
+  }
+
+  async #goOn({ begunMs, alive }: Adopted): Promise<Attempted> {
+    const { clock, meter } = this.#rooms;
+    let ended: Exit | null = null;
+    void this.execution.over.then((exit) => void (ended = exit));
+    const usage = (): SandboxUsage => ended?.usage ?? this.execution.usage();
+    const marks = meter.resumed({ id: this.execution.instance, usage });
+    // The wall clock went on while nobody was there.
+    const passedMs = alive ? Math.max(0, clock.wallMs() - begunMs) : 0;
+    return this.#follow(marks?.instance ?? null, marks?.invocation ?? null, null, passedMs);
   }
 
   /** It has memory, or had: it is not to be started by anybody else. */
@@ -98,7 +130,7 @@ export class Attempt {
     const startUs = clock.monotonicUs();
     let result: ResultReader | null = null;
     const failure = await this.execution.start((output) => {
-      result = results.read(output.kind === "fifo" ? output.result : undefined, revision, id, this.index);
+      result = output.kind === "fifo" ? results.read(output.result, revision, id, this.index) : null;
     });
     if (failure !== null) {
       await closed(result);
@@ -115,26 +147,54 @@ export class Attempt {
       revision: withMemory(revision, memoryMbOf(this.#run)),
       usage: () => usageOf(this.execution, already, ended),
     });
-    const marked = instance.begin({
+    const begin: BeginMark = {
       id: this.id,
       trigger: "manual",
       timeMs: clock.wallMs(),
       queuedUs: Math.max(0, queuedMs) * 1_000,
       startUs: clock.monotonicUs() - startUs,
       cold: true,
+    };
+    // What is to live on when ebb dies must be known to whoever bills it.
+    const marked = instance.begin(begin, {
+      marked: (problem) => {
+        if (problem === null) void this.execution.keep();
+      },
     });
-    const noRoom = marked instanceof EbbError ? marked : null;
+    void this.execution.over.then((exit) => void (ended = exit));
+    if (!(marked instanceof EbbError)) return this.#follow(instance, marked, result, null);
     // What cannot be metered does not run.
-    if (noRoom) void this.execution.stop(0);
-    const timeout = this.#timeout();
-    const exit = await this.execution.over;
-    ended = exit;
-    timeout();
-    const left = await closed(result);
-    const attempted = this.#ended(exit, left.bytes, left.tooLarge);
-    if (!(marked instanceof EbbError)) this.#mark(marked, attempted.ending, left.bytes ?? 0);
+    await this.execution.stop(0);
+    await closed(result);
     instance.close();
-    return noRoom === null ? attempted : this.broken(noRoom.message);
+    return this.broken(marked.message);
+  }
+
+  /** To its end, which is marked. `passedMs`: what an adopted one has had of its time; null: it began here. */
+  async #follow(
+    instance: InstanceMeter | null,
+    marked: InvocationMeter | null,
+    result: ResultReader | null,
+    passedMs: number | null,
+  ): Promise<Attempted> {
+    const timeout = this.#timeout(passedMs ?? 0);
+    const exit = await this.execution.over;
+    timeout();
+    if (exit.kept?.expired) this.#asked ??= "timeout";
+    const left = await this.#resultOf(exit, result);
+    const attempted = this.#ended(exit, left.bytes, left.tooLarge);
+    // Begun here it is billed from mark to mark: it may have ended before its begin was marked. One of another boot has ended when
+    // nobody knows: it is billed to its last mark.
+    const atUs = exit.kept && passedMs !== null ? { atUs: exit.kept.endedUs ?? 0 } : {};
+    if (marked) this.#mark(marked, attempted.ending, left.bytes ?? 0, atUs);
+    instance?.close();
+    await this.execution.settled().catch(() => undefined);
+    return attempted;
+  }
+
+  #resultOf(exit: Exit, result: ResultReader | null): ReturnType<ResultReader["end"]> {
+    if (!exit.kept) return closed(result);
+    return this.#rooms.results.take(exit.kept, this.#run.revision, this.#run.id, this.index);
   }
 
   /** The platform failed it once it may have begun: tried again after a pause, where it may be begun twice. */
@@ -144,9 +204,10 @@ export class Attempt {
     return this.#ended({ reason: "lost", code: null, message }, null);
   }
 
-  #timeout(): Cancel {
+  #timeout(passedMs: number): Cancel {
     const { timeoutSeconds } = this.#run.revision.settings;
-    return this.#rooms.clock.after(timeoutSeconds * 1_000, () => void this.end("timeout"));
+    const leftMs = Math.max(0, timeoutSeconds * 1_000 - passedMs);
+    return this.#rooms.clock.after(leftMs, () => void this.end("timeout"));
   }
 
   #ended(exit: Exit, resultBytes: number | null, tooLarge = false): Extract<Attempted, { kind: "ended" }> {
@@ -155,8 +216,8 @@ export class Attempt {
     return { kind: "ended", ending: { asked: this.#asked, exit: told, resultBytes } };
   }
 
-  #mark(marked: InvocationMeter, ending: Ending, bytesOut: number): void {
-    marked.end({ outcome: outcomeOf(ending), status: null, bytesIn: 0, bytesOut });
+  #mark(marked: InvocationMeter, ending: Ending, bytesOut: number, atUs: Pick<EndMark, "atUs">): void {
+    marked.end({ ...atUs, outcome: outcomeOf(ending), status: null, bytesIn: 0, bytesOut });
   }
 }
 

@@ -79,15 +79,15 @@ export function stop(run: Run, why: "stopped" | "removed", nowMs: number): Run {
   return summed(run, tasks, nowMs);
 }
 
-/** Whoever ran it is gone, and nothing of it is left: what ran was interrupted. */
-export function interrupt(run: Run, chance: number, nowMs: number): Run {
+/** Whoever ran it is gone, and nothing of it is left but of tasks that were `adopted`: what ran besides was interrupted. */
+export function interrupt(run: Run, chance: number, nowMs: number, adopted: readonly number[] = []): Run {
   const ending: Ending = {
     asked: null,
     exit: { reason: "lost", code: null, message: "ebb ended while it ran." },
     resultBytes: null,
   };
   const tasks = run.tasks.map((task) =>
-    isLive(task) ? next(run, task, { kind: "ended", ending, chance }, nowMs) : task,
+    isLive(task) && !adopted.includes(task.index) ? next(run, task, { kind: "ended", ending, chance }, nowMs) : task,
   );
   return summed(run, tasks, nowMs);
 }

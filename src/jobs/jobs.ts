@@ -6,12 +6,13 @@ import type { Meter } from "#metering/door.ts";
 import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Tell } from "#model/fact.ts";
-import { newErrorId, newInvocationId } from "#model/ids.ts";
+import { newErrorId, newInvocationId, type InstanceId } from "#model/ids.ts";
 import { jobLimits } from "#model/limits.ts";
 import { hasEnded, type Run, type RunId, type Task } from "#model/run.ts";
 import type { JobRevision, ProjectQuotas, WorkloadKey } from "#model/workload.ts";
 import type { Store } from "#store/door.ts";
 import { Attempt, type Attempted } from "./attempt.ts";
+import { decideAdoptions } from "./adoption.ts";
 import { accept, advance, due, interrupt, isLive, stop, type TaskEvent } from "./decide.ts";
 import type { Jobs, RunRequest } from "./door.ts";
 import { Results } from "./results.ts";
@@ -19,8 +20,8 @@ import { Saver } from "./saver.ts";
 
 export interface JobsOptions {
   readonly store: Pick<Store, "openRuns" | "runs" | "updateRuns">;
-  readonly fleet: Pick<Fleet, "execute" | "state">;
-  readonly meter: Pick<Meter, "instance">;
+  readonly fleet: Pick<Fleet, "execute" | "state" | "left" | "adopt" | "forget">;
+  readonly meter: Pick<Meter, "instance" | "resumed">;
   readonly quotas: (project: string) => ProjectQuotas | null;
   readonly isThere: (job: WorkloadKey) => boolean;
   /** Of results. */
@@ -77,14 +78,54 @@ class JobsRoom implements Jobs {
     const { store, clock } = this.#options;
     await this.#results.sweep(this.#options.isThere);
     const alike = new Map<string, JobRevision>();
-    for (const left of (await store.openRuns()).map((run) => sharing(run, alike))) {
-      // It was accepted by this ebb, which listens already, and may run by now.
-      if (this.#open.has(left.id)) continue;
-      const run = interrupt(left, this.#chance(), clock.wallMs());
+    // It was accepted by this ebb, which listens already, and may run by now.
+    const runs = (await store.openRuns()).flatMap((run) => (this.#open.has(run.id) ? [] : [sharing(run, alike)]));
+    const { adopt, forget } = decideAdoptions(runs, this.#options.fleet.left());
+    for (const { instance } of forget) this.#work(this.#forget(instance));
+    for (const left of runs) {
+      const adopted = adopt.flatMap(({ run, index }) => (run === left ? [index] : []));
+      const run = interrupt(left, this.#chance(), clock.wallMs(), adopted);
       const open = this.#add(run);
-      if (left.tasks.some(isLive)) void this.#set(open, run);
+      if (left.tasks.some((task) => isLive(task) && !adopted.includes(task.index))) void this.#set(open, run);
     }
+    // Their memory is theirs before anybody else's is looked for.
+    await Promise.all(adopt.map(({ run, index }) => this.#adopt(this.#open.get(run.id)!, index)));
     for (const project of this.#queues.keys()) this.#pump(project);
+  }
+
+  /** Resolves when it has been taken over; its end comes when it comes. */
+  async #adopt(open: Open, index: number): Promise<void> {
+    const task = open.run.tasks[index]!;
+    try {
+      const rooms = { ...this.#options, results: this.#results };
+      const { attempt, attempted } = await Attempt.adopted(rooms, open.run, task);
+      open.attempts.set(index, attempt);
+      if (task.state === "stopping") void attempt.end("stopped");
+      const over = attempted().catch(async (error: unknown) => {
+        this.#defect("jobs: an adopted attempt", error);
+        await attempt.execution.stop(0);
+        return attempt.broken("it failed inside ebb");
+      });
+      this.#work(over.then((how) => this.#attempted(open, attempt, how)));
+    } catch (error) {
+      this.#defect("jobs: adopting a run", error);
+      const exit = {
+        reason: "lost",
+        code: null,
+        message: "ebb ended while it ran, and could not take it up again.",
+      } as const;
+      const ending = { asked: null, exit, resultBytes: null };
+      void this.#advance(open, index, { kind: "ended", ending, chance: this.#chance() });
+      if (task.instance !== null) this.#work(this.#forget(task.instance));
+    }
+  }
+
+  /** Nobody's any more: what has been metered of it ends with its last mark. */
+  async #forget(instance: InstanceId): Promise<void> {
+    const marks = this.#options.meter.resumed({ id: instance, usage: () => ({ cpuNs: null, memoryPeakBytes: null }) });
+    marks?.invocation.end({ atUs: 0, outcome: "interrupted", status: null, bytesIn: 0, bytesOut: 0 });
+    marks?.instance.close();
+    await this.#options.fleet.forget(instance);
   }
 
   async stop(): Promise<void> {
@@ -268,7 +309,7 @@ class JobsRoom implements Jobs {
       open.run = advance(open.run, index, { kind: "held", why }, this.#options.clock.wallMs());
     };
     const id = newInvocationId(this.#options.clock.wallMs());
-    const attempt = new Attempt({ ...this.#options, results: this.#results }, open.run, task, id, held);
+    const attempt = Attempt.waiting({ ...this.#options, results: this.#results }, open.run, task, id, held);
     queue.waiting = attempt;
     open.attempts.set(index, attempt);
     const admitted = (): void => {
@@ -288,10 +329,14 @@ class JobsRoom implements Jobs {
       await attempt.execution.stop(0);
       return attempt.broken("it failed inside ebb");
     });
-    open.attempts.delete(index);
     if (attempted.kind === "called_off") admitted();
-    else await this.#over(open, attempt, attempted);
-    this.#pump(project);
+    await this.#attempted(open, attempt, attempted);
+  }
+
+  async #attempted(open: Open, attempt: Attempt, attempted: Attempted): Promise<void> {
+    open.attempts.delete(attempt.index);
+    if (attempted.kind !== "called_off") await this.#over(open, attempt, attempted);
+    this.#pump(open.run.revision.project);
   }
 
   async #over(open: Open, attempt: Attempt, attempted: Exclude<Attempted, { kind: "called_off" }>): Promise<void> {
@@ -302,6 +347,8 @@ class JobsRoom implements Jobs {
         : { kind: "failed_to_start", ...attempted.failure, chance };
     const saved = this.#advance(open, attempt.index, event);
     this.#tellOf(open.run, attempt);
+    const forgotten = saved.then(() => attempt.execution.forget());
+    forgotten.catch((error: unknown) => this.#defect("jobs: what was kept of a run", error));
     // While ebb stops, nobody waits for a store that does not answer.
     if (!this.#stopping) await saved;
   }

@@ -9,6 +9,7 @@ import { timeOfId } from "#model/ids.ts";
 import { jobLimits } from "#model/limits.ts";
 import type { RunId } from "#model/run.ts";
 import type { WorkloadKey } from "#model/workload.ts";
+import type { KeptExit } from "#sandbox/door.ts";
 
 export interface ResultReader {
   /** Nobody writes any more. Bytes that are kept; null: there is no result, too much of one, or no room for it. Never rejects. */
@@ -93,6 +94,24 @@ export class Results {
         }
       },
     };
+  }
+
+  /** One that was read by whoever kept it, and is to be kept as any other. Never rejects. */
+  async take(kept: KeptExit, job: WorkloadKey, run: RunId, index: number): ReturnType<ResultReader["end"]> {
+    const path = this.#path(job, run, index);
+    const tooLarge = kept.resultTooLarge;
+    try {
+      if (kept.result !== null && kept.resultBytes !== null) {
+        await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+        await rename(kept.result, path + unfinished);
+        await this.#keep(job.project, path, kept.resultBytes);
+        return { bytes: kept.resultBytes, tooLarge };
+      }
+      await this.#drop(job.project, path);
+    } catch (error) {
+      this.#failed(error);
+    }
+    return { bytes: null, tooLarge };
   }
 
   async open(job: WorkloadKey, run: RunId, index: number): Promise<{ bytes: number; content: Readable } | null> {

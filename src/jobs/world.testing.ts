@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createFleet, type FleetUser } from "#fleet/fleet.ts";
+import type { FleetUser } from "#fleet/door.ts";
+import { createFleet } from "#fleet/fleet.ts";
 import { VirtualClock } from "#lib/virtual-clock.ts";
 import type { BeginMark, EndMark } from "#metering/door.ts";
 import type { EbbError } from "#model/errors.ts";
@@ -86,7 +87,12 @@ export class World {
       access: { mintCredential: (instance) => `credential of ${instance}`, revokeCredential: () => undefined },
       secrets: { secret: () => null, open: () => "" },
       loadCaches: { of: () => null, keep: async () => false },
-      telemetry: { attach: () => undefined, detach: () => undefined, tail: async () => [] },
+      telemetry: {
+        attach: () => undefined,
+        detach: () => undefined,
+        settled: async () => undefined,
+        tail: async () => [],
+      },
       clock,
       tell,
       internalUrl: () => "http://ebb.internal",
@@ -100,6 +106,7 @@ export class World {
       store: this.store,
       fleet: this.fleet,
       meter: {
+        resumed: () => null,
         instance: ({ revision: { workload, settings }, usage }) => ({
           begin: (begin) => {
             if (this.noRoom !== null) return this.noRoom;

@@ -19,6 +19,8 @@ export interface BeginMark {
 }
 
 export interface EndMark {
+  /** CLOCK_MONOTONIC of its end, where it ended before it is marked, 0: at its last mark; left out: now. */
+  readonly atUs?: number;
   readonly outcome: Outcome;
   readonly status: number | null;
   readonly bytesIn: number;
@@ -61,6 +63,14 @@ export interface Meter {
   /** May this project run one more now? (rate; later budgets) Null: yes. */
   admit(project: string, nowUs: number): EbbError | null;
   instance(options: { id: InstanceId; revision: Revision; usage: () => SandboxUsage }): InstanceMeter;
+  /**
+   * What an earlier daemon's instance of this id had begun, which goes on; null: it is not among those that this daemon has resumed.
+   * Once for each; who is not found to live is ended with its last mark.
+   */
+  resumed(options: { id: InstanceId; usage: () => SandboxUsage }): {
+    readonly instance: InstanceMeter;
+    readonly invocation: InvocationMeter;
+  } | null;
   /** An invocation that ran nowhere: refused, timed out waiting, client gone while waiting. */
   refused(of: Refused, marked?: Marked): void;
   /** Ends the marking of this turn now: whoever waits for a mark is told before this returns. */

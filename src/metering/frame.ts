@@ -18,7 +18,7 @@ const markerHigh = 0xb1;
 const textMaxBytes = 64;
 
 /** Numbers are written to disk: never reorder, only append. */
-const kinds = ["open", "instance", "begin", "answered", "end", "alive", "close", "refused", "tick"] as const;
+const kinds = ["open", "instance", "begin", "answered", "end", "alive", "close", "refused", "tick", "resume"] as const;
 
 /** A daemon begins to write: whatever was active before it is over. Pairs the two clocks. */
 export interface OpenFrame {
@@ -111,6 +111,16 @@ export interface TickFrame {
   readonly atUs: number;
   readonly wallMs: number;
 }
+/**
+ * Written before the open of a new daemon: what the one before has begun in this instance is not over, and goes on under these numbers.
+ */
+export interface ResumeFrame {
+  readonly kind: "resume";
+  readonly atUs: number;
+  readonly instance: number;
+  readonly invocation: number;
+  readonly id: string;
+}
 
 export type Frame =
   | OpenFrame
@@ -121,7 +131,8 @@ export type Frame =
   | AliveFrame
   | CloseFrame
   | RefusedFrame
-  | TickFrame;
+  | TickFrame
+  | ResumeFrame;
 
 /** Room that a begun invocation still needs: for its `answered`, and for its `end`. */
 export const answeredReserveBytes = headerBytes + 4 + 4 + 8 + 2 + 8 + 8;
@@ -218,6 +229,11 @@ export class FrameBuffer {
       case "tick":
         this.#f64(frame.atUs);
         return this.#f64(frame.wallMs);
+      case "resume":
+        this.#f64(frame.atUs);
+        this.#u32(frame.instance);
+        this.#u32(frame.invocation);
+        return this.#text(frame.id);
       case "instance":
         this.#u32(frame.instance);
         this.#f64(frame.atUs);
@@ -333,20 +349,8 @@ export class FrameReader {
         const startUs = this.#f64();
         const cpuNs = this.#counter();
         const id = this.#text();
-        const cold = flags >= 0x80;
-        return {
-          kind,
-          instance,
-          invocation,
-          atUs,
-          id,
-          trigger: trigger(flags),
-          cold,
-          timeMs,
-          queuedUs,
-          startUs,
-          cpuNs,
-        };
+        const how = { trigger: trigger(flags), cold: flags >= 0x80 };
+        return { kind, instance, invocation, atUs, id, ...how, timeMs, queuedUs, startUs, cpuNs };
       }
       case "end": {
         const instance = this.#u32();
@@ -370,6 +374,8 @@ export class FrameReader {
         return { kind, instance: this.#u32(), atUs: this.#f64() };
       case "tick":
         return { kind, atUs: this.#f64(), wallMs: this.#f64() };
+      case "resume":
+        return { kind, atUs: this.#f64(), instance: this.#u32(), invocation: this.#u32(), id: this.#text() };
       case "instance":
         return {
           kind,

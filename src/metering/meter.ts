@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Tell } from "#model/fact.ts";
-import { newErrorId } from "#model/ids.ts";
+import { newErrorId, type InstanceId } from "#model/ids.ts";
 import { journalLimits, lifecycle } from "#model/limits.ts";
 import type { Revision } from "#model/workload.ts";
 import type { SandboxUsage } from "#sandbox/door.ts";
@@ -34,9 +34,15 @@ export interface MeterOptions {
   /** Runs once after what is going on now: all marks of a turn are one write. */
   readonly defer?: (run: () => void) => void;
   readonly segmentBytes?: number;
+  /** Instances of an earlier daemon in which one invocation runs on. */
+  readonly resumes?: () => readonly InstanceId[];
 }
 
-type InstanceOptions = { id: string; revision: Revision; usage: () => SandboxUsage };
+type InstanceOptions = { id: string; revision: Revision | null; usage: () => SandboxUsage };
+
+/** Instances that were resumed have numbers above those that are given, other ones with each start. */
+const resumedFrom = 2 ** 31;
+const resumedPerStart = 4_096;
 
 export function createMeter(options: MeterOptions): Meter {
   const { clock, mirror, tell } = options;
@@ -51,10 +57,19 @@ export function createMeter(options: MeterOptions): Meter {
   });
   const buckets = new Map<string, Bucket>();
   const marks = new Marks(journal, clock, tell);
+  const resumed = new Map<string, { readonly instance: number; readonly invocation: number }>();
 
   return {
     async start() {
       journal.start();
+      // Those that find no room are closed off: billed to their last mark.
+      for (const [n, id] of (options.resumes?.() ?? []).entries()) {
+        const instance = resumedFrom + ((journal.segment * resumedPerStart + n) % resumedFrom);
+        const numbers = { instance, invocation: marks.nextInvocation() };
+        const room = endReserveBytes + closeReserveBytes;
+        if (!journal.add({ kind: "resume", atUs: clock.monotonicUs(), ...numbers, id }, room, null))
+          resumed.set(id, numbers);
+      }
       const open = {
         kind: "open",
         bootId: bootId(),
@@ -85,7 +100,14 @@ export function createMeter(options: MeterOptions): Meter {
         retryAfterSeconds: Math.max(1, Math.ceil(decision.retryAfterUs / 1_000_000)),
       });
     },
-    instance: (of) => new InstanceMarks(marks, of),
+    instance: (of) => new InstanceMarks(marks, of, null),
+    resumed({ id, usage }) {
+      const numbers = resumed.get(id);
+      if (!numbers) return null;
+      resumed.delete(id);
+      const instance = new InstanceMarks(marks, { id, revision: null, usage }, numbers.instance);
+      return { instance, invocation: instance.goesOn(numbers.invocation) };
+    },
     refused({ project, workload, revision, mark, end }, marked) {
       const { id, trigger, timeMs, queuedUs, startUs, cold } = mark;
       const { outcome, status, bytesIn, bytesOut } = end;
@@ -192,7 +214,10 @@ class InvocationMarks implements InvocationMeter, Marked {
   #answered = false;
   #over = false;
 
-  constructor(invocation: number, of: InstanceMarks, begun: Marked | undefined) {
+  constructor(invocation: number, of: InstanceMarks, begun: Marked | undefined, resumed = false) {
+    // No room is kept for the answer of what was resumed: a run gives none.
+    if (resumed) this.reservedBytes = endReserveBytes;
+    this.#answered = resumed;
     this.invocation = invocation;
     this.#of = of;
     this.#begun = begun;
@@ -229,14 +254,24 @@ class InstanceMarks implements InstanceMeter {
   #declared = false;
   #closed = false;
 
-  constructor(marks: Marks, options: InstanceOptions) {
+  /** `resumed`: its number, where it was declared before. */
+  constructor(marks: Marks, options: InstanceOptions, resumed: number | null) {
     this.#marks = marks;
     this.#options = options;
-    this.#instance = marks.nextInstance();
+    this.#instance = resumed ?? marks.nextInstance();
+    this.#declared = resumed !== null;
+    if (options.revision === null) return;
     // An instance that nobody calls matters only where it is kept on purpose; others are declared by their first call.
     if (minOf(options.revision) === 0) return;
     marks.becameProvisioned(this);
     this.#declare();
+  }
+
+  goesOn(number: number): InvocationMeter {
+    const invocation = new InvocationMarks(number, this, undefined, true);
+    this.#begun.add(invocation);
+    this.#marks.becameActive(this);
+    return invocation;
   }
 
   begin(mark: BeginMark, marked?: Marked): InvocationMeter | EbbError {
@@ -298,12 +333,13 @@ class InstanceMarks implements InstanceMeter {
     this.#marks.journal.addReserved(frame, answeredReserveBytes, marked ?? null);
   }
 
-  ended(ended: InvocationMarks, { outcome, status, bytesIn, bytesOut }: EndMark, marked?: Marked): void {
+  ended(ended: InvocationMarks, mark: EndMark, marked?: Marked): void {
+    const { outcome, status, bytesIn, bytesOut } = mark;
     this.#begun.delete(ended);
     const last = this.#begun.size === 0;
     // The last one closes the span: its counter is the span's, also where records cannot tell whose it was.
     const cpuNs = last ? this.#cpuNs() : null;
-    const atUs = this.#marks.clock.monotonicUs();
+    const atUs = mark.atUs ?? this.#marks.clock.monotonicUs();
     const { invocation, reservedBytes } = ended;
     const instance = this.#instance;
     const frame = { kind: "end", instance, invocation, atUs, outcome, status, bytesIn, bytesOut, cpuNs } as const;
@@ -326,6 +362,7 @@ class InstanceMarks implements InstanceMeter {
 
   #declare(): EbbError | null {
     const { id, revision } = this.#options;
+    if (revision === null) return new EbbError("internal", `instance ${id} was declared by another ebb`);
     const { project, workload, settings } = revision;
     const { memoryMb } = settings;
     const min = minOf(revision);

@@ -9,7 +9,7 @@
 import type { InvocationRecord, Outcome } from "#model/invocation.ts";
 import { journalLimits } from "#model/limits.ts";
 import type { UsageTotal } from "#model/usage.ts";
-import type { AnsweredFrame, BeginFrame, EndFrame, Frame, InstanceFrame, RefusedFrame } from "./frame.ts";
+import type { AnsweredFrame, BeginFrame, EndFrame, Frame, InstanceFrame, RefusedFrame, ResumeFrame } from "./frame.ts";
 
 const { spanQuantumUs } = journalLimits;
 /** Of an idle time, as the runtime tidies up behind an invocation: no more than what the rounding of its span has paid for. */
@@ -17,14 +17,16 @@ const idleFreeNs = spanQuantumUs * 1_000;
 const hourMs = 3_600_000;
 
 interface ActiveInvocation {
-  readonly begin: BeginFrame;
+  begin: BeginFrame;
   /** The instance's `share` when it began. */
   readonly shareAtBegin: number;
   answered: AnsweredFrame | null;
 }
 
 interface OpenInstance {
-  readonly of: InstanceFrame;
+  of: InstanceFrame;
+  /** The daemon that comes takes it over. */
+  resumed?: boolean;
   /**
    * In the order of beginning, so that what ends is mostly near the front. No Map: where one comes and goes all the time, each of
    * its tables, outgrown but not yet collected, keeps the next and whatever was active then, and the collector copies all of it.
@@ -129,12 +131,14 @@ export class SpanFold {
       case "refused":
         this.#sawMark(frame.atUs);
         return this.#refused(frame);
+      case "resume":
+        return this.#resume(frame);
       default:
         return this.#inInstance(frame);
     }
   }
 
-  #inInstance(frame: Exclude<Frame, { kind: "open" | "tick" | "instance" | "refused" }>): void {
+  #inInstance(frame: Exclude<Frame, { kind: "open" | "tick" | "instance" | "refused" | "resume" }>): void {
     this.#sawMark(frame.atUs);
     const instance = this.#instances.get(frame.instance);
     if (!instance) {
@@ -167,12 +171,33 @@ export class SpanFold {
     if (atUs > this.#lastMarkUs) this.#lastMarkUs = atUs;
   }
 
-  /** A new daemon writes: nothing of the one before is alive. Each is billed to its own last mark. */
+  /** A new daemon writes: of the one before nothing is alive but what it has resumed. Each is billed to its own last mark. */
   #closeOff(): void {
-    for (const instance of this.#instances.values()) this.#interruptAll(instance, instance.lastMarkUs);
+    for (const [number, instance] of this.#instances) {
+      if (instance.resumed === true) {
+        instance.resumed = false;
+        continue;
+      }
+      this.#interruptAll(instance, instance.lastMarkUs);
+      this.#instances.delete(number);
+    }
     this.#countAllProvisions(this.#lastMarkUs);
-    this.#instances.clear();
     this.#provisions.clear();
+  }
+
+  #resume({ instance: number, invocation, id }: ResumeFrame): void {
+    const known = [...this.#instances].find(([, { of }]) => of.id === id);
+    if (!known) {
+      this.strayMarks++;
+      return;
+    }
+    const [before, instance] = known;
+    this.#instances.delete(before);
+    this.#instances.set(number, instance);
+    instance.of = { ...instance.of, instance: number };
+    instance.resumed = true;
+    const [active] = instance.active;
+    if (active) active.begin = { ...active.begin, invocation };
   }
 
   #open(frame: InstanceFrame): void {

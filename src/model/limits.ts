@@ -93,6 +93,8 @@ export const jobLimits = {
   retryMaxMs: 300_000,
   /** Starts of one task that the platform failed, in a row; then it has failed. */
   platformTries: 10,
+  /** The process that keeps runs through ebb's death stays so long after the last of them. */
+  supervisorIdleMs: 10_000,
   /** An answer about a run waits so long for its end. */
   waitMaxSeconds: 60,
 } as const;
@@ -401,6 +403,9 @@ export const logLimits = {
   followLines: 1_000,
   bytesPerSecond: 1 * MiB,
   burstBytes: 4 * MiB,
+  /** Of a run, what has been written and not been read into the log: while ebb is away it waits; more is lost, and counted. */
+  keptSegmentBytes: 4 * MiB,
+  keptSegments: 16,
   /** From the reading of a line until it is written. */
   flushMs: 100,
   /** The same of a line before which nothing came for a while. */

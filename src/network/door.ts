@@ -20,6 +20,20 @@ export interface Admission {
   readonly egress: Egress;
 }
 
+/** What the next daemon must know of a link whose sandbox lives on: JSON. */
+export interface LeftLink {
+  /** Name of the table, and of the host's interface. */
+  readonly network: string;
+  /** Number of its subnet. */
+  readonly subnet: number;
+  readonly link: Link & {
+    readonly egress: EgressClass;
+    readonly index: number;
+    readonly device: string;
+    readonly mark: number;
+  };
+}
+
 export interface NetworkProblem {
   readonly what: string;
   readonly remedy: string;
@@ -39,6 +53,8 @@ export interface Network {
   /** A project's permit may have changed: it holds for new connections. */
   permitsChanged(): void;
   giveBack(link: Link): void;
+  /** To be told to a network that is started with it. */
+  leave(link: Link): LeftLink;
   /** ebb's address on every link; the gateway listens there for http://ebb.internal. */
   readonly gateway: string;
   /** Where to listen on `gateway` for ebb.internal: 80, or where another program holds that on all addresses, what 80 is redirected to. */

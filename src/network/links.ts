@@ -29,6 +29,8 @@ export interface LinksOptions {
   /** What takes away all that was opened to a link, in lines of nft. */
   readonly closing: (address: string) => readonly string[];
   readonly failed: (error: unknown) => void;
+  /** Those of an earlier daemon that live on, and the names of all that it had. */
+  readonly left?: { readonly links: readonly OwnLink[]; readonly pins: readonly string[] };
 }
 
 interface Removal {
@@ -49,7 +51,29 @@ export class Links {
 
   constructor(options: LinksOptions) {
     this.#options = options;
-    this.#addresses = new Addresses(options.addresses);
+    const { links = [], pins = [] } = options.left ?? {};
+    this.#addresses = new Addresses(
+      options.addresses,
+      links.map(({ index }) => index),
+    );
+    for (const link of links) {
+      this.#byId.set(link.id, link);
+      this.#byAddress.set(link.address, link);
+    }
+    this.#serial = Math.max(0, ...pins.map((pin) => Number.parseInt(pin, 36)));
+  }
+
+  /** What an earlier daemon has left besides. */
+  async removeStale(): Promise<void> {
+    const { spawner, directory, left } = this.#options;
+    const stale = (left?.pins ?? []).filter((pin) => !this.#byId.has(pin));
+    if (stale.length > 0)
+      await runScript(spawner, removeLinks, [directory, ...stale], { purpose: "Links cannot be removed" });
+  }
+
+  /** Undefined: it was given back. */
+  get(id: string): OwnLink | undefined {
+    return this.#byId.get(id);
   }
 
   /** Null: no link has this address. */

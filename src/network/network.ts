@@ -5,6 +5,7 @@
 // of sandboxes (udev, NetworkManager and firewalls are not stirred by each start); switches of the kernel are set in a
 // namespace of ours instead of the host; and it ends as a whole with one unmount.
 
+import { readdir } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { formatCidr } from "#model/address.ts";
@@ -18,10 +19,11 @@ import type { Allocator } from "#spawner/door.ts";
 import { errnoOf } from "#lib/errno.ts";
 import { Admitted } from "./admitted.ts";
 import type { Rules } from "./decide.ts";
-import type { Admission, Link, Network, NetworkProblem } from "./door.ts";
+import type { Admission, LeftLink, Link, Network, NetworkProblem } from "./door.ts";
+import { readAnswered, readStillOpen, replacedTable } from "./inherited.ts";
 import { Links, type OwnLink } from "./links.ts";
 import { routeText, runCommand, runScript, type Effects } from "./machine.ts";
-import { Openings } from "./openings.ts";
+import { elementOf, Openings, type Answered } from "./openings.ts";
 import { Pool } from "./pool.ts";
 import { gatherProblems } from "./problems.ts";
 import { Resolver } from "./resolver.ts";
@@ -50,6 +52,10 @@ export interface NetworkOptions {
   readonly openSeconds?: { readonly min: number; readonly max: number };
   /** Spare links kept for each kind of egress. */
   readonly spare?: { readonly internet: number; readonly none: number };
+  /** Links of an earlier daemon, whose sandboxes live on: its network goes on as this one. */
+  readonly left?: readonly LeftLink[];
+  /** Sandboxes are there that live on: the network stays when it stops. */
+  readonly outlived?: () => boolean;
   /** At most so many links at a time; left out: as many as the subnet has addresses. */
   readonly addresses?: number;
 }
@@ -72,17 +78,22 @@ interface Running {
 
 class MachineNetwork implements Network {
   readonly #options: NetworkOptions;
-  readonly #name = namePrefix + randomHex(4);
+  readonly #name: string;
+  readonly #left: readonly LeftLink[];
   readonly #directory: string;
   readonly #openings: Openings;
   readonly #admitted: Admitted;
   readonly #pools: Readonly<Record<EgressClass, Pool<OwnLink>>>;
+  /** What an earlier daemon's resolver has opened to them. */
+  #inheritedAnswers: readonly { readonly link: string; readonly answered: Answered }[] = [];
   #running: Running | null = null;
   #domains: { readonly names: readonly string[]; readonly sinceUs: number } | null = null;
 
   constructor(options: NetworkOptions) {
     this.#options = options;
-    const { spawner, clock, tell, permitsOf = () => noPermits } = options;
+    const { spawner, clock, tell, permitsOf = () => noPermits, left = [] } = options;
+    this.#left = left;
+    this.#name = left[0]?.network ?? namePrefix + randomHex(4);
     this.#openings = new Openings({
       nft: (script) => spawner.nft(script),
       table: this.#name,
@@ -106,22 +117,26 @@ class MachineNetwork implements Network {
   async start(): Promise<void> {
     if (this.#running) throw new EbbError("conflict", "The network was started already.");
     const { allocator } = this.#options;
-    const subnetNumber = await this.#takeSubnet();
+    const subnetNumber = this.#left[0]?.subnet ?? (await this.#takeSubnet());
     const layout = layoutOf(subnetOf(subnetNumber));
     let resolver: Resolver | null = null;
     try {
-      await this.#makeRouter(layout);
+      if (this.#left.length === 0) await this.#makeRouter(layout);
       resolver = this.#resolverAt(layout.gateway);
       const resolverPort = await resolver.start();
       const internalPort = await freePort(layout.gateway, 80);
       await this.#loadRules(layout, resolverPort, internalPort);
       const uplinks = this.#uplinks();
       await uplinks.start();
-      this.#running = { layout, subnetNumber, links: this.#linksOf(layout), uplinks, resolver, internalPort };
+      const links = await this.#linksOf(layout);
+      await links.removeStale();
+      this.#running = { layout, subnetNumber, links, uplinks, resolver, internalPort };
     } catch (error) {
       await resolver?.stop();
-      await this.#removeAll().catch((failure: unknown) => this.#defect("network: undoing a failed start", failure));
-      allocator.free("subnets", subnetNumber);
+      if (this.#left.length === 0) {
+        await this.#removeAll().catch((failure: unknown) => this.#defect("network: undoing a failed start", failure));
+        allocator.free("subnets", subnetNumber);
+      }
       throw error;
     }
     for (const pool of Object.values(this.#pools)) pool.start();
@@ -134,6 +149,7 @@ class MachineNetwork implements Network {
     await Promise.all(Object.values(this.#pools).map((pool) => pool.stop()));
     await running.links.stop();
     await running.resolver.stop();
+    if (this.#options.outlived?.() === true) return;
     await this.#removeAll();
     await running.uplinks.stop();
     this.#options.allocator.free("subnets", running.subnetNumber);
@@ -145,7 +161,17 @@ class MachineNetwork implements Network {
 
   async admit(link: Link, admission: Admission): Promise<void> {
     if (!this.#need().links.has(link.id)) throw new EbbError("internal", `The link ${link.id} was given back.`);
-    return this.#admitted.admit(link.address, admission);
+    const admitted = this.#admitted.admit(link.address, admission);
+    for (const { link: address, answered } of this.#inheritedAnswers)
+      if (address === link.address) this.#openings.inherit(address, elementOf(address, answered), answered);
+    return admitted;
+  }
+
+  leave(link: Link): LeftLink {
+    const { links, subnetNumber } = this.#need();
+    const own = links.get(link.id);
+    if (!own) throw new EbbError("internal", `The link ${link.id} was given back.`);
+    return { network: this.#name, subnet: subnetNumber, link: own };
   }
 
   permitsChanged(): void {
@@ -203,7 +229,8 @@ class MachineNetwork implements Network {
   async #makeRouter(layout: Layout): Promise<void> {
     const { spawner } = this.#options;
     const { gateway, router } = layout;
-    await spawner.owe([{ kind: "command", argv: ["/bin/sh", "-c", removeAll, "ebb", this.#directory, this.#name] }]);
+    const argv = ["/bin/sh", "-c", removeAll, "ebb", this.#directory, this.#name];
+    await spawner.owe([{ kind: "command", argv }], "ground");
     const hardware = [hardwareAddress(0x02, gateway), hardwareAddress(0x02, router)];
     const network = formatCidr(layout.subnet);
     await runScript(spawner, makeRouter, [this.#directory, this.#name, gateway, router, network, ...hardware], {
@@ -216,7 +243,7 @@ class MachineNetwork implements Network {
 
   async #loadRules(layout: Layout, resolverPort: number, internalPort: number): Promise<void> {
     const { spawner } = this.#options;
-    const stdin = hostTable({
+    const table = hostTable({
       name: this.#name,
       subnet: layout.subnet,
       gateway: layout.gateway,
@@ -225,10 +252,19 @@ class MachineNetwork implements Network {
       bytesPerSecond: this.#options.bytesPerSecond ?? linkLimits.bytesPerSecond,
       uid: process.getuid?.() ?? 0,
     });
+    const stdin = this.#left.length === 0 ? table : await this.#inLeftPlace(table);
     await runCommand(spawner, ["nft", "-f", "-"], { purpose: needsNft, stdin });
     await runScript(spawner, startForwarding, [this.#name], {
       purpose: "Routing from the sandboxes cannot be switched on",
     });
+  }
+
+  async #inLeftPlace(table: string): Promise<string> {
+    const links = this.#left.map(({ link }) => link);
+    const addresses = links.map(({ address }) => address);
+    const open = await readStillOpen(this.#options.spawner, this.#name, addresses);
+    this.#inheritedAnswers = open.answered.flatMap((element) => readAnswered(element) ?? []);
+    return replacedTable(this.#name, table, links, open);
   }
 
   #resolverAt(address: string): Resolver {
@@ -268,12 +304,16 @@ class MachineNetwork implements Network {
       spawner,
       clock,
       name: this.#name,
+      inherited: this.#left.length > 0,
       failed: (error) => this.#defect("network: uplinks", error),
     });
   }
 
-  #linksOf(layout: Layout): Links {
+  async #linksOf(layout: Layout): Promise<Links> {
+    const inherits = this.#left.length > 0;
+    const pins = inherits ? (await readdir(this.#directory)).filter((name) => name !== "router") : [];
     return new Links({
+      left: { links: this.#left.map(({ link }) => link), pins },
       spawner: this.#options.spawner,
       directory: this.#directory,
       table: this.#name,

@@ -105,6 +105,13 @@ export class Openings {
     of.doubtful = false;
   }
 
+  /** Was answered to it by an earlier daemon, and may stand: it goes with the link. */
+  inherit(address: string, element: string, answered: Answered): void {
+    const of = this.#links.get(address);
+    const endsUs = this.#options.clock.monotonicUs() + 2 * this.#options.openSeconds.max * 1_000_000 + lateUs;
+    of?.answered.set(element, { ...answered, untilUs: 0, endsUs, written: Promise.resolve() });
+  }
+
   /** Opens addresses to a link for at least so long. Resolves when they are open, or when there is no such link any more. */
   async open(address: string, answered: readonly Answered[], ttlSeconds: number): Promise<void> {
     const of = this.#links.get(address);
@@ -239,7 +246,7 @@ function elementsOf(address: string, grants: readonly Grant[]): OfLink["granted"
   return { granted, granted_all: all };
 }
 
-function elementOf(link: string, { address, port }: Answered): string {
+export function elementOf(link: string, { address, port }: Answered): string {
   return `${link} . ${address} . ${port.protocol} . ${port.number}`;
 }
 

@@ -125,13 +125,20 @@ export class Addresses {
   #fresh = 0;
   readonly #count: number;
 
-  constructor(count: number) {
+  readonly #taken: ReadonlySet<number>;
+
+  /** `taken`: by links that were there before. */
+  constructor(count: number, taken: readonly number[] = []) {
     this.#count = count;
+    this.#taken = new Set(taken);
   }
 
   /** Null: all are taken. */
   take(): number | null {
-    if (this.#fresh < this.#count) return this.#fresh++;
+    while (this.#fresh < this.#count) {
+      const index = this.#fresh++;
+      if (!this.#taken.has(index)) return index;
+    }
     return this.#free.shift() ?? null;
   }
 

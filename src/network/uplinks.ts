@@ -14,6 +14,8 @@ export interface UplinksOptions {
   /** Name of the daemon's table and device. */
   readonly name: string;
   readonly failed: (error: unknown) => void;
+  /** An earlier daemon of this name has switched on what is on. */
+  readonly inherited?: boolean;
 }
 
 /**
@@ -80,10 +82,11 @@ export class Uplinks {
   async #switchOn(device: string): Promise<boolean> {
     const forwarding = await isForwarding(device);
     if (forwarding === null) return false;
-    if (forwarding && !this.#switched.has(device) && !(await this.#otherDaemonIsHere())) return false;
+    const ours = this.#switched.has(device) || this.#options.inherited === true;
+    if (forwarding && !ours && !(await this.#otherDaemonIsHere())) return false;
     if (!this.#switched.has(device)) {
       const argv = ["/bin/sh", "-c", stopForwarding, "ebb", ...this.#undoArgs(device)];
-      await this.#options.spawner.owe([{ kind: "command", argv }]);
+      await this.#options.spawner.owe([{ kind: "command", argv }], "ground");
       this.#switched.add(device);
     }
     if (!forwarding)

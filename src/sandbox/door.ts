@@ -96,6 +96,19 @@ export interface Exit {
   readonly message: string;
   /** What a program that was run to its end has used in all, where that is known. */
   readonly usage?: SandboxUsage;
+  /** Of one that was to live on: its result, read already, and when it ended. */
+  readonly kept?: KeptExit;
+}
+
+export interface KeptExit {
+  /** A file, to be moved; null: none, or none that is whole. */
+  readonly result: string | null;
+  readonly resultBytes: number | null;
+  readonly resultTooLarge: boolean;
+  /** CLOCK_MONOTONIC; null: of another boot. */
+  readonly endedUs: number | null;
+  /** Its time was up while no ebb was there. */
+  readonly expired: boolean;
 }
 
 export interface SandboxUsage {
@@ -115,6 +128,8 @@ export type OutputSource =
       readonly frames: string | null;
       readonly result?: string;
     }
+  /** Read already, into files (lib/kept-output.ts) of this folder. */
+  | { readonly kind: "kept"; readonly folder: string }
   | { readonly kind: "none" };
 
 export interface Capabilities {
@@ -195,13 +210,30 @@ export interface SocketReader {
   callback(bytes: number, buffer: Uint8Array): boolean;
 }
 
+/** A program that is run to its end is to live on when ebb dies; where the driver cannot do that, it ends with ebb. */
+export interface Lasting {
+  readonly instance: InstanceId;
+  /** Once begun it is ended after so long, also where no ebb is there. */
+  readonly timeoutMs: number;
+  readonly graceMs: number;
+  readonly resultBytes: number;
+}
+
+/** One that an earlier ebb left, which lives or has ended meanwhile. */
+export interface LeftInstance {
+  readonly instance: InstanceId;
+  /** Epoch ms of its begin; null: its program was never told to begin. */
+  readonly begunMs: number | null;
+  readonly alive: boolean;
+}
+
 export interface SandboxDriver {
   readonly name: string;
   capabilities(): Capabilities;
   start(): Promise<void>;
   stop(): Promise<void>;
   /** Makes a sandbox without code. Resolves as soon as it is under way: `assign` may follow at once and waits for the rest. */
-  prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId>;
+  prepare(pool: PoolKey, listener: SandboxListener, lasting?: Lasting): Promise<SandboxId>;
   /** The function's failure is a value; only the platform's throws. After a failure the sandbox is on its way out. */
   assign(sandbox: SandboxId, assignment: Assignment): Promise<Ready | Failed>;
   /**
@@ -210,6 +242,18 @@ export interface SandboxDriver {
    */
   connect(sandbox: SandboxId, reader?: SocketReader): Duplex;
   output(sandbox: SandboxId): OutputSource;
+  /** One that was prepared to last is at work, and all that must be known of it is written down: from here on it does. Never rejects. */
+  keep(sandbox: SandboxId): Promise<void>;
+  /** What earlier ebbs left that was to live on. */
+  left(): readonly LeftInstance[];
+  /** Takes one of them over, with what makes it whose it is; its end is told as of any other, also where it has ended already. */
+  adopt(
+    instance: InstanceId,
+    assignment: Pick<Assignment, "project" | "workload" | "egress" | "credential">,
+    listener: SandboxListener,
+  ): Promise<SandboxId>;
+  /** Nothing is needed of it any more: what is kept goes, and one that is left and nobody has taken over is ended. */
+  forget(instance: InstanceId): Promise<void>;
   /** SIGTERM, then SIGKILL after `graceMs` (0: at once). Resolves when nothing is left. */
   stopSandbox(sandbox: SandboxId, graceMs: number): Promise<void>;
   /**

@@ -18,7 +18,7 @@ import {
   unlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { EbbError } from "#model/errors.ts";
 import { randomHex } from "#model/ids.ts";
 import type { Allocator } from "./door.ts";
@@ -48,10 +48,20 @@ export function bootDir(root: string): string {
   return join(root, readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim());
 }
 
-/** Makes this process the owner of a new run directory. */
-export function createAllocator(options: { root?: string } = {}): OwnAllocator {
+export interface AllocatorOptions {
+  readonly root?: string;
+  /** The run directory of an earlier daemon, whose kept processes live on, and the numbers that are theirs. */
+  readonly inherited?: {
+    readonly runDir: string;
+    readonly numbers: Readonly<Record<string, readonly number[]>>;
+  } | null;
+}
+
+/** Makes this process the owner of a new run directory, or the next owner of an inherited one. */
+export function createAllocator(options: AllocatorOptions = {}): OwnAllocator {
   const root = options.root ?? defaultRunRoot;
   const boot = bootDir(root);
+  if (options.inherited) return inherit(boot, options.inherited);
   // 0711: an engine that has become a sandbox's own user must still reach the file systems below, and list nothing.
   mkdirSync(join(boot, "alloc"), { recursive: true, mode: 0o711 });
   mkdirSync(join(boot, "cache"), { recursive: true, mode: 0o700 });
@@ -61,16 +71,30 @@ export function createAllocator(options: { root?: string } = {}): OwnAllocator {
   const owner = formatOwner(ownerOf(process.pid)!);
   const unfinished = join(boot, unfinishedName(name, owner));
   mkdirSync(unfinished, { mode: 0o711 });
-  for (const folder of ["ledger", "sockets", "output", "engine"]) mkdirSync(join(unfinished, folder), { mode: 0o700 });
+  for (const folder of ["ledger", "kept", "sockets", "output", "engine"])
+    mkdirSync(join(unfinished, folder), { mode: 0o700 });
   writeFileSync(join(unfinished, "lease"), name, { mode: 0o600 });
   writeFileSync(join(unfinished, "owner"), owner, { mode: 0o600 });
   renameSync(unfinished, runDir);
+  return allocatorOf(boot, runDir);
+}
+
+function inherit(boot: string, { runDir, numbers }: NonNullable<AllocatorOptions["inherited"]>): OwnAllocator {
+  const owner = join(runDir, "owner");
+  writeFileSync(`${owner}.new`, formatOwner(ownerOf(process.pid)!), { mode: 0o600 });
+  renameSync(`${owner}.new`, owner);
+  // What the dead one had besides went with it.
+  freeNumbersOf(boot, basename(runDir), (kind, number) => numbers[kind]?.includes(number) !== true);
+  return allocatorOf(boot, runDir);
+}
+
+function allocatorOf(boot: string, runDir: string): OwnAllocator {
   return {
     runDir,
     take: (kind, count) => take(boot, runDir, kind, count),
     free: (kind, number) => rmSync(join(boot, "alloc", kind, String(number)), { force: true }),
     close: () => {
-      freeNumbersOf(boot, name);
+      freeNumbersOf(boot, basename(runDir));
       rmSync(runDir, { recursive: true, force: true });
     },
   };
@@ -121,10 +145,14 @@ export function freeStaleNumbers(boot: string, only: string | null): void {
   });
 }
 
-/** Frees what one run directory holds; called when nothing else of it is left. */
-export function freeNumbersOf(boot: string, name: string): void {
+/** Frees what one run directory holds; called when nothing else of it is left, or nothing of those numbers. */
+export function freeNumbersOf(
+  boot: string,
+  name: string,
+  which: (kind: string, number: number) => boolean = () => true,
+): void {
   eachNumber(boot, null, (path, holder) => {
-    if (holder === name) rmSync(path, { force: true });
+    if (holder === name && which(basename(dirname(path)), Number(basename(path)))) rmSync(path, { force: true });
   });
 }
 

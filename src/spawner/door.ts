@@ -48,6 +48,66 @@ export interface LaunchSpec {
   readonly atEnd?: { readonly argv: readonly string[]; readonly stdin: string; readonly timeoutMs: number };
   /** What is undone when it has ended, in this order, whoever does it: also after the death of daemon or spawner. */
   readonly undo: readonly Undo[];
+  /** It lives on when ebb dies: the supervisor alone launches such. */
+  readonly kept?: Kept;
+}
+
+/** What stays of a process that outlives ebb, for the next one to find. */
+export interface Kept {
+  /** What the next ebb knows it by: a file's name. */
+  readonly name: string;
+  /** What whoever adopts it needs to know: JSON. */
+  readonly note: unknown;
+  /** While no ebb is there it is ended after so long. */
+  readonly endsMs: number;
+  readonly graceMs: number;
+  /** Of what it writes to its result; more is not read. */
+  readonly resultBytes: number;
+}
+
+/** How a kept process ended, also when nobody was there. */
+export interface KeptEnd {
+  readonly how: ProcessExit;
+  /** See Left. */
+  readonly begunMs: number | null;
+  readonly bootId: string;
+  /** Epoch ms, and CLOCK_MONOTONIC of that boot. */
+  readonly endedMs: number;
+  readonly endedUs: number;
+  /** The supervisor ended it, for its time was up. */
+  readonly expired: boolean;
+  /** Whole bytes at its result file; null: none, or none that is whole. */
+  readonly resultBytes: number | null;
+  readonly resultTooLarge: boolean;
+}
+
+/** What an earlier ebb left. */
+export interface Left {
+  readonly name: string;
+  readonly note: unknown;
+  /** Of the process, as it was launched. */
+  readonly id: string;
+  /** null: it runs. */
+  readonly end: KeptEnd | null;
+  /** Since when it is at work; null: it was never told what to do, and nothing of it is to be adopted. */
+  readonly begunMs: number | null;
+}
+
+/** The process that launches what outlives ebb: started with the first of them, gone soon after the last, in a session and cgroup of its own. */
+export interface Supervisor extends Pick<Spawner, "make" | "unmake" | "launch" | "exited" | "signal"> {
+  /** Where the files of one are: its output, its result, its end. */
+  folderOf(name: string): string;
+  /** The process is at work from now on: without ebb it goes on. Rejects where it has ended. */
+  begun(id: string): Promise<void>;
+  /** How it ended, with what has been read of it; after `exited`. */
+  endOf(name: string): KeptEnd | null;
+  /** As they were when this ebb began. */
+  readonly left: readonly Left[];
+  /** All has been taken from it: its files go. */
+  forget(name: string): Promise<void>;
+  readonly bootId: string;
+  /** There are some that would live on now. */
+  readonly holds: boolean;
 }
 
 /** How to make one thing; its undo is in `undo` of the same launch. */
@@ -160,8 +220,11 @@ export interface Spawner {
   }): Promise<void>;
   /** Feeds lines to one long-lived `nft -i`; rejects with nft's own words. Undo of the table belongs to the ledger. */
   nft(script: string): Promise<void>;
-  /** Registers an undo for the daemon's life (e.g. a bridge, an nft table). */
-  owe(undo: readonly Undo[]): Promise<void>;
+  /**
+   * Registers an undo for the daemon's life (e.g. a bridge, an nft table); "ground": what kept processes stand on as well, so that
+   * it is undone after the last of them.
+   */
+  owe(undo: readonly Undo[], owner?: "spawner" | "ground"): Promise<void>;
   /** Nothing has happened for a while: the process gives memory back. Never rejects. */
   rest(): Promise<void>;
   /** Called when the spawner process died by itself and a new one has taken over; everything launched before is gone. */

@@ -6,7 +6,7 @@ import type { ExecResult, LaunchSpec, Make, ProcessExit, Undo } from "./door.ts"
 import type { Ledger } from "./ledger.ts";
 import { childrenOf, numberInside, statOf } from "./owners.ts";
 import { makeImageRoot } from "./image-root.ts";
-import { markName, markValue } from "./reclaim.ts";
+import { markName } from "./reclaim.ts";
 import type { Syscalls } from "./syscalls.ts";
 import { thaw, undoAll } from "./undo.ts";
 import { UserNamespaces } from "./user-namespaces.ts";
@@ -28,23 +28,28 @@ interface Launched {
 
 export class Launcher {
   readonly #launched = new Map<string, Launched>();
-  readonly #runDir: string;
   readonly #ledger: Ledger;
   readonly #system: Syscalls;
   readonly #namespaces = new UserNamespaces();
   readonly #ended: (id: string, how: ProcessExit) => void;
   readonly #exec: (atEnd: NonNullable<LaunchSpec["atEnd"]>, signal: AbortSignal) => Promise<ExecResult>;
   readonly #problem: (words: string) => void;
+  readonly #mark: (id: string) => string;
+  readonly #over: (id: string, how: ProcessExit) => Promise<void>;
 
   constructor(options: {
-    runDir: string;
     ledger: Ledger;
     system: Syscalls;
+    /** In the environment of what is launched. */
+    mark: (id: string) => string;
+    /** It has ended, and nothing of it is undone yet. */
+    over?: (id: string, how: ProcessExit) => Promise<void>;
     ended: (id: string, how: ProcessExit) => void;
     exec: (atEnd: NonNullable<LaunchSpec["atEnd"]>, signal: AbortSignal) => Promise<ExecResult>;
     problem: (words: string) => void;
   }) {
-    this.#runDir = options.runDir;
+    this.#mark = options.mark;
+    this.#over = options.over ?? (async () => undefined);
     this.#ledger = options.ledger;
     this.#system = options.system;
     this.#ended = options.ended;
@@ -76,7 +81,7 @@ export class Launcher {
         child.once("exit", (code, signal) => resolve({ code, signal }));
       });
       const killed = new AbortController();
-      const over = exit.then((how) => this.#over(spec, child, how, killed.signal));
+      const over = exit.then((how) => this.#end(spec, child, how, killed.signal));
       this.#launched.set(spec.id, { spec, child, killed, over });
     } catch (error) {
       await this.#undo(spec.id);
@@ -108,7 +113,7 @@ export class Launcher {
     if (spec.output.frames !== null) stdio.push(open(spec.output.frames));
     const child = spawn(spec.argv[0]!, spec.argv.slice(1), {
       cwd: spec.cwd,
-      env: { ...spec.env, [markName]: markValue(this.#runDir, spec.id) },
+      env: { ...spec.env, [markName]: this.#mark(spec.id) },
       // A group of its own: a terminal's interrupt goes to the daemon alone, and a signal here reaches all of it.
       detached: true,
       stdio,
@@ -120,19 +125,21 @@ export class Launcher {
     return child;
   }
 
-  async #over(spec: LaunchSpec, child: ChildProcess, how: ProcessExit, killed: AbortSignal): Promise<void> {
+  async #end(spec: LaunchSpec, child: ChildProcess, ended: ProcessExit, killed: AbortSignal): Promise<void> {
     // What it left behind in its group; a sandbox's processes have died with their pid namespace.
     killGroup(child.pid!, "SIGKILL");
     const files = spec.readAtEnd ? readFiles(spec.readAtEnd) : undefined;
-    const atEnd = how.code === 0 && spec.atEnd ? await this.#runAtEnd(spec.atEnd, killed) : undefined;
+    const atEnd = ended.code === 0 && spec.atEnd ? await this.#runAtEnd(spec.atEnd, killed) : undefined;
+    const how = { ...ended, ...(files ? { files } : {}), ...(atEnd ? { atEnd } : {}) };
+    await this.#over(spec.id, how);
     const left = (await this.#undo(spec.id)).length > 0;
     this.#launched.delete(spec.id);
-    this.#ended(spec.id, {
-      ...how,
-      ...(files ? { files } : {}),
-      ...(atEnd ? { atEnd } : {}),
-      ...(left ? { left } : {}),
-    });
+    this.#ended(spec.id, { ...how, ...(left ? { left } : {}) });
+  }
+
+  /** Launched, and not undone yet. */
+  get ids(): readonly string[] {
+    return [...this.#launched.keys()];
   }
 
   async #runAtEnd(atEnd: NonNullable<LaunchSpec["atEnd"]>, killed: AbortSignal): Promise<ExecResult> {

@@ -6,6 +6,11 @@ import type { Undo } from "./door.ts";
 
 /** Owner of what lives as long as the daemon. */
 export const daemonOwner = "spawner";
+/** Owner of what kept processes stand on: it lives as long as the last of them, or the daemon. */
+export const groundOwner = "ground";
+
+/** The spawner's, and the supervisor's. */
+export type LedgerName = "ledger" | "kept";
 
 export interface LedgerEntry {
   readonly id: string;
@@ -17,9 +22,14 @@ export class Ledger {
   readonly #entries = new Map<string, Undo[]>();
 
   /** Reads what an earlier spawner of the same run directory left. */
-  constructor(runDir: string) {
-    this.#folder = join(runDir, "ledger");
-    for (const entry of readLedger(runDir)) this.#entries.set(entry.id, [...entry.undo]);
+  constructor(runDir: string, name: LedgerName = "ledger") {
+    this.#folder = join(runDir, name);
+    for (const entry of readLedger(runDir, name)) this.#entries.set(entry.id, [...entry.undo]);
+  }
+
+  /** Of processes that were launched, or were about to be. */
+  launches(): LedgerEntry[] {
+    return this.entries().filter(({ id }) => id !== daemonOwner && id !== groundOwner);
   }
 
   entries(): LedgerEntry[] {
@@ -51,8 +61,8 @@ export class Ledger {
 }
 
 /** The entries of any run directory; what a crash tore was not made yet and is left out. */
-export function readLedger(runDir: string): LedgerEntry[] {
-  const folder = join(runDir, "ledger");
+export function readLedger(runDir: string, name: LedgerName = "ledger"): LedgerEntry[] {
+  const folder = join(runDir, name);
   let names: string[];
   try {
     names = readdirSync(folder);

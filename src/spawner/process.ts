@@ -2,19 +2,28 @@
 // It ends with its daemon, whichever way that goes, and leaves nothing.
 
 import { execFile, type ChildProcess } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { flushCompileCache } from "node:module";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import { giveBack } from "#lib/give-back.ts";
 import type { ExecResult, LaunchSpec, ProcessExit, Undo } from "./door.ts";
 import { Launcher, writeExisting } from "./launch.ts";
-import { daemonOwner, Ledger } from "./ledger.ts";
+import { daemonOwner, groundOwner, Ledger } from "./ledger.ts";
 import { NftSession } from "./nft.ts";
 import { formatOwner, ownerOf } from "./owners.ts";
 import { createLineReader, type Reply, type Request } from "./protocol.ts";
-import { markName, markValue, reclaimDead, removeRunDir, takeOver, undoLaunches } from "./reclaim.ts";
-import { createSyscalls } from "./syscalls.ts";
+import {
+  isSupervised,
+  markName,
+  markOf,
+  markValue,
+  reclaimDead,
+  removeRunDir,
+  takeOver,
+  undoLaunches,
+} from "./reclaim.ts";
+import { createSyscalls, mountsBelow } from "./syscalls.ts";
 import { undoAll } from "./undo.ts";
 
 const execOutputBytes = 1024 * 1024;
@@ -33,9 +42,9 @@ const ledger = new Ledger(runDir);
 const commandEnv = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", [markName]: markValue(runDir, "command") };
 const nft = new NftSession(commandEnv);
 const launcher = new Launcher({
-  runDir,
   ledger,
   system,
+  mark: (id) => markValue(runDir, id),
   ended: tellExit,
   exec: async (atEnd, signal) => runAtEnd(atEnd, signal),
   problem,
@@ -46,8 +55,10 @@ let ending = false;
 
 // Orphans of an earlier spawner of this daemon first, then what dead daemons left; requests wait for both.
 const reclaimed = (async () => {
-  const orphans = ledger.entries().filter((entry) => entry.id !== daemonOwner);
-  const left = await undoLaunches(runDir, orphans, system);
+  const inherits = process.argv[3] === "inherits";
+  if (inherits) forgetSecrets();
+  const orphans = ledger.entries().filter(({ id }) => id !== groundOwner && (inherits || id !== daemonOwner));
+  const left = await undoLaunches(markOf(runDir), orphans, system);
   for (const { id, words } of left) problem(`${id}: ${words}`);
   // The rest is tried again at the end, or by the next start.
   for (const { id } of orphans) if (!left.some((one) => one.id === id)) ledger.forget(id);
@@ -65,6 +76,11 @@ channel.on(
 );
 channel.on("error", () => {});
 channel.on("close", () => void end());
+
+/** Logins to registries live no longer than their daemon, also where the run directory does. */
+function forgetSecrets(): void {
+  rmSync(join(runDir, "logins"), { recursive: true, force: true });
+}
 
 function startedByHand(): never {
   throw new Error("the spawner is started by the daemon, not by hand");
@@ -100,7 +116,10 @@ async function perform(request: Request): Promise<unknown> {
       for (const path of request.paths) system.makeFifo(path);
       return undefined;
     case "share":
-      return mounting(request.owner, request.path, () => system.share(request.path));
+      // An earlier daemon's stays as it is: what is mounted below is seen by its kept processes.
+      return mounting(request.owner, request.path, () => {
+        if (!mountsBelow(request.path).includes(request.path)) system.share(request.path);
+      });
     case "make":
       return launcher.make(request.owner, request.things, request.undo);
     case "unmake":
@@ -122,7 +141,7 @@ async function perform(request: Request): Promise<unknown> {
     case "nft":
       return nft.run(request.script);
     case "owe":
-      return owe(daemonOwner, request.undo);
+      return owe(request.owner, request.undo);
     case "rest":
       return giveBack({ thoroughly: true });
     case "stop":
@@ -140,7 +159,7 @@ function mounting(owner: string, target: string, mount: () => void): void {
 
 function owe(owner: string, undo: readonly Undo[]): void {
   // What it belonged to has ended while the request was on its way: it must not be made any more.
-  if (owner !== daemonOwner && !ledger.has(owner)) throw new Error(`${owner} is not running`);
+  if (owner !== daemonOwner && owner !== groundOwner && !ledger.has(owner)) throw new Error(`${owner} is not running`);
   ledger.add(owner, undo);
 }
 
@@ -202,11 +221,16 @@ async function end(): Promise<void> {
     await reclaimed;
     nft.close();
     await launcher.killAll();
-    const launches = ledger.entries().filter((entry) => entry.id !== daemonOwner);
-    const left = await undoLaunches(runDir, launches, system);
+    const left = await undoLaunches(markOf(runDir), ledger.launches(), system);
     const problems = left.map(({ id, words }) => `${id}: ${words}`);
     problems.push(...(await undoAll(ledger.undoOf(daemonOwner), system)));
-    if (problems.length === 0) problems.push(...(await removeRunDir(runDir, system)));
+    if (problems.length === 0) ledger.forget(daemonOwner);
+    forgetSecrets();
+    // A supervisor that has outlived the daemon removes the rest behind its last process.
+    if (!isSupervised(runDir)) {
+      problems.push(...(await undoAll(ledger.undoOf(groundOwner), system)));
+      if (problems.length === 0) problems.push(...(await removeRunDir(runDir, system)));
+    }
     for (const words of problems) problem(words);
   } catch (error) {
     problem(error instanceof Error ? (error.stack ?? error.message) : String(error));

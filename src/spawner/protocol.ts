@@ -40,17 +40,34 @@ export type Operation =
       readonly owner: string;
     }
   | { readonly op: "nft"; readonly script: string }
-  | { readonly op: "owe"; readonly undo: readonly Undo[] }
+  | { readonly op: "owe"; readonly undo: readonly Undo[]; readonly owner: "spawner" | "ground" }
   | { readonly op: "rest" }
   | { readonly op: "stop" };
 
 export type Request = Operation & { readonly n: number };
 
+/** What the supervisor is asked. */
+export type KeptOperation =
+  | Extract<Operation, { readonly op: "launch" | "signal" | "make" | "unmake" | "stop" }>
+  | { readonly op: "begun"; readonly id: string }
+  /** What runs now, when all that was asked before has been done; refused where it is about to leave. */
+  | { readonly op: "hello" };
+
+export type KeptRequest = KeptOperation & { readonly n: number };
+
+/** The answer to `hello`. */
+export interface Hello {
+  readonly runDir: string;
+  readonly running: ReadonlyArray<{ readonly name: string; readonly id: string; readonly begunMs: number | null }>;
+}
+
 export type Reply =
   | { readonly n: number; readonly ok: true; readonly value?: unknown }
   /** `words`: for whoever called; the process goes on. */
   | { readonly n: number; readonly ok: false; readonly words: string }
-  | { readonly exit: string; readonly how: ProcessExit };
+  | { readonly exit: string; readonly how: ProcessExit }
+  /** For the operator. */
+  | { readonly problem: string };
 
 /** Splits a stream of bytes into lines. The peer is ebb itself, so the bound only turns a defect into an error. */
 export function createLineReader(line: (text: string) => void, limitBytes = 64 * 1024 * 1024): (chunk: Buffer) => void {

@@ -5,7 +5,7 @@ import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { freeNumbersOf, freeStaleNumbers, makerOf, reservedEntries } from "./allocator.ts";
 import type { LedgerEntry } from "./ledger.ts";
-import { readLedger } from "./ledger.ts";
+import { groundOwner, readLedger } from "./ledger.ts";
 import { formatOwner, isAlive, type Owner, ownerOf, readOwner, signalOwner } from "./owners.ts";
 import type { Syscalls } from "./syscalls.ts";
 import { killMarked, removeTree, thaw, undoAll } from "./undo.ts";
@@ -30,6 +30,15 @@ export function markValue(runDir: string, id: string): string {
   return `${basename(runDir)}/${id}`;
 }
 
+/** Of what the supervisor launches: the spawner's mark is no part of it, and so its orphans are others. */
+export function keptMarkOf(runDir: string): string {
+  return `${markName}=${keptMarkValue(runDir, "")}`;
+}
+
+export function keptMarkValue(runDir: string, id: string): string {
+  return `${basename(runDir)}.kept/${id}`;
+}
+
 /** Every run directory of a dead daemon; returns what could not be undone, for the operator. */
 export async function reclaimDead(runDir: string, system: Syscalls): Promise<string[]> {
   const boot = dirname(runDir);
@@ -39,7 +48,7 @@ export async function reclaimDead(runDir: string, system: Syscalls): Promise<str
     if (path === runDir || reservedEntries.has(name)) continue;
     const maker = makerOf(name);
     const owner = maker ?? readOwner(join(path, "owner"));
-    if (owner && isAlive(owner)) continue;
+    if ((owner && isAlive(owner)) || isSupervised(path)) continue;
     // Whoever made it died in doing so: nothing but files is in it.
     if (maker !== null) {
       rmSync(path, { recursive: true, force: true });
@@ -52,8 +61,22 @@ export async function reclaimDead(runDir: string, system: Syscalls): Promise<str
   return problems;
 }
 
-async function undoClaimed(path: string, system: Syscalls): Promise<string[]> {
-  const left = await undoLaunches(path, readLedger(path), system);
+/** What a living supervisor keeps is no orphan, whoever owned it: it goes with the last of its processes. */
+export function isSupervised(runDir: string): boolean {
+  const supervisor = readOwner(join(runDir, "supervisor"));
+  return supervisor !== null && isAlive(supervisor);
+}
+
+export async function undoClaimed(path: string, system: Syscalls): Promise<string[]> {
+  // What stands on the ground goes before it.
+  const all = readLedger(path);
+  const ground = all.filter(({ id }) => id === groundOwner);
+  const rest = all.filter(({ id }) => id !== groundOwner);
+  const left = [
+    ...(await undoLaunches(keptMarkOf(path), readLedger(path, "kept"), system)),
+    ...(await undoLaunches(markOf(path), rest, system)),
+    ...(await undoLaunches(null, ground, system)),
+  ];
   // What is left the next start tries again, for which it needs this ledger: without it nobody ever would.
   const failed = left.length > 0 ? left.map(({ id, words }) => `${id}: ${words}`) : await removeRunDir(path, system);
   if (failed.length > 0) rmSync(join(path, claimName), { force: true });
@@ -87,7 +110,7 @@ function holderOf(path: string): Owner | null {
   return holder && holder.pid !== process.pid && isAlive(holder) ? holder : null;
 }
 
-async function letItsSpawnerFinish(path: string): Promise<void> {
+export async function letItsSpawnerFinish(path: string): Promise<void> {
   const spawner = readOwner(join(path, "spawner"));
   if (!spawner) return;
   const deadline = Date.now() + cleaningMs;
@@ -108,14 +131,18 @@ function claim(path: string): boolean {
 }
 
 /** What could not be undone. */
-export interface Left {
+interface Left {
   readonly id: string;
   readonly words: string;
 }
 
-/** Ends all processes of these entries, then undoes them; returns what is left. */
-export async function undoLaunches(runDir: string, entries: readonly LedgerEntry[], system: Syscalls): Promise<Left[]> {
-  for (let round = 0; round < killRounds && killMarked(markOf(runDir)); round++) {
+/** Ends all processes with this mark, then undoes the entries; returns what is left. */
+export async function undoLaunches(
+  mark: string | null,
+  entries: readonly LedgerEntry[],
+  system: Syscalls,
+): Promise<Left[]> {
+  for (let round = 0; mark !== null && round < killRounds && killMarked(mark); round++) {
     for (const { undo } of entries) thaw(undo);
     await sleep(5);
   }

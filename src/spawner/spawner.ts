@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { EbbError } from "#model/errors.ts";
 import { lifecycle } from "#model/limits.ts";
-import type { ExecResult, LaunchSpec, ProcessExit, Spawner } from "./door.ts";
+import type { ExecResult, LaunchSpec, ProcessExit, Spawner, Undo } from "./door.ts";
 import { createLineReader, type Operation, type Reply } from "./protocol.ts";
 
 const execTimeoutMs = 10_000;
@@ -18,6 +18,8 @@ export interface SpawnerOptions {
   readonly node: string;
   /** The allocator's run directory. */
   readonly runDir: string;
+  /** An earlier daemon's, whose kept processes live on: what else it left is undone first. */
+  readonly inherits?: boolean;
   /** Told of every death of the process, before another is started. */
   readonly died?: (reason: string) => void;
   /** It died too often: nothing can be started any more. */
@@ -40,6 +42,24 @@ const rememberedEnds = 1_024;
 
 export function createSpawner(options: SpawnerOptions): Spawner {
   return new SpawnerClient(options);
+}
+
+/** Of a process of ebb's own beside the daemon. */
+export const smallNode = [
+  "--experimental-ffi",
+  "--disable-warning=ExperimentalWarning",
+  "--max-semi-space-size=1",
+  "--expose-gc",
+  "--v8-pool-size=1",
+];
+
+export function environmentOf(runDir: string): Record<string, string> {
+  return {
+    // The cache spares it the type stripper: 18 MB and 80 ms.
+    NODE_COMPILE_CACHE: cacheOf(runDir),
+    MALLOC_ARENA_MAX: "1",
+    PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
+  };
 }
 
 /** The daemon's own, where it has one: there the spawner's code is compiled already. */
@@ -74,24 +94,17 @@ class SpawnerClient implements Spawner {
 
   async #begin(): Promise<void> {
     const { node, runDir } = this.#options;
+    const inherits = this.#options.inherits === true && this.#deathsMs.length === 0;
     const child = spawn(
       node,
       [
-        "--experimental-ffi",
-        "--disable-warning=ExperimentalWarning",
-        "--max-semi-space-size=1",
-        "--expose-gc",
-        "--v8-pool-size=1",
+        ...smallNode,
         fileURLToPath(new URL("./process.ts", import.meta.url)),
         runDir,
+        ...(inherits ? ["inherits"] : []),
       ],
       {
-        // The cache spares it the type stripper: 18 MB and 80 ms.
-        env: {
-          NODE_COMPILE_CACHE: cacheOf(runDir),
-          MALLOC_ARENA_MAX: "1",
-          PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
-        },
+        env: environmentOf(runDir),
         cwd: "/",
         detached: true,
         stdio: ["ignore", "ignore", "inherit", "pipe"],
@@ -113,6 +126,7 @@ class SpawnerClient implements Spawner {
   }
 
   #hear(reply: Reply): void {
+    if ("problem" in reply) return;
     if ("exit" in reply) {
       this.#end(reply.exit, reply.how);
       return;
@@ -278,8 +292,8 @@ class SpawnerClient implements Spawner {
     await this.#ask({ op: "nft", script });
   }
 
-  async owe(undo: readonly import("./door.ts").Undo[]): Promise<void> {
-    await this.#ask({ op: "owe", undo });
+  async owe(undo: readonly Undo[], owner: "spawner" | "ground" = "spawner"): Promise<void> {
+    await this.#ask({ op: "owe", undo, owner });
   }
 
   async rest(): Promise<void> {

@@ -125,7 +125,7 @@ class TelemetryClient implements Telemetry {
       }
     };
     const heldSource: OutputSource =
-      source.kind === "none"
+      source.kind !== "fifo"
         ? source
         : {
             kind: "fifo",
@@ -150,6 +150,11 @@ class TelemetryClient implements Telemetry {
     attached.detached = true;
     this.#sendActive();
     this.#post({ kind: "detach", instance });
+  }
+
+  async settled(instance: InstanceId): Promise<void> {
+    const project = this.#attached.get(instance)?.options.project;
+    if (project !== undefined) await this.#ask((id) => ({ kind: "settle", id, instance, project }));
   }
 
   active(instance: InstanceId, invocation: InvocationId): void {
@@ -226,7 +231,8 @@ class TelemetryClient implements Telemetry {
     const worker = startWorker({ directory: join(directory, "logs"), keptBytes, segmentBytes });
     this.#worker = worker;
     for (const [instance, { options, detached }] of this.#attached) {
-      this.#post({ kind: "attach", options });
+      // What the dead one has read of kept output is in the log, or is read again.
+      this.#post({ kind: "attach", options: { ...options, resumes: true } });
       const running = [...this.#options.runningIn(instance)];
       if (running.length > 0) this.#post({ kind: "active", told: `${instance} ${running.join(" ")}\n` });
       if (detached) this.#post({ kind: "detach", instance });

@@ -35,6 +35,8 @@ export interface AttachOptions {
   readonly concurrency: number;
   /** All that it writes is of this one attempt at a task of a run. */
   readonly execution?: { readonly run: RunId; readonly invocation: InvocationId };
+  /** Part of it has been read before: what is in the log already is not read again. Of kept output alone. */
+  readonly resumes?: boolean;
 }
 
 export interface Telemetry {
@@ -46,6 +48,8 @@ export interface Telemetry {
   attach(options: AttachOptions): void;
   /** The instance is gone: reads what is left, then lets go. */
   detach(instance: InstanceId): void;
+  /** Of kept output, after `detach`: resolves when all of it is in the log on the disk, and is not needed any more. */
+  settled(instance: InstanceId): Promise<void>;
   /** It runs there from now on: marks and frames that name it are believed, also after its end. Cheap, batched. */
   active(instance: InstanceId, invocation: InvocationId): void;
   logs(query: LogQuery): Promise<readonly LogLine[]>;

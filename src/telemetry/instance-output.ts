@@ -7,7 +7,8 @@ import { Bucket } from "./bucket.ts";
 import type { AttachOptions, LogLine } from "./door.ts";
 import { Fifo } from "#lib/fifo.ts";
 import { FrameReader, readFrame } from "./frames.ts";
-import { LineReader } from "./lines.ts";
+import { KeptSource } from "./kept-source.ts";
+import { LineReader, type LineSink } from "./lines.ts";
 import type { LogRecord } from "./record.ts";
 import { ToldIds } from "./told-ids.ts";
 import { decodeLine, harmless, levelOfJson, showBytes, type Level } from "./text.ts";
@@ -28,12 +29,20 @@ function withoutInvocation(line: LogRecord): LogRecord {
   return { ...line, invocation: null };
 }
 
+/** Where reading goes on of each of the two streams, and whether it may. */
+export interface KeptResume {
+  readonly from: readonly [number, number];
+  readonly mayRead: () => boolean;
+}
+
+const fromTheBegin: KeptResume = { from: [0, 0], mayRead: () => true };
+
 export class InstanceOutput {
   readonly options: AttachOptions;
   readonly #clock: Clock;
   readonly #pending: () => void;
   readonly #counters: OutputCounters;
-  readonly #bucket: Bucket;
+  #bucket: Bucket;
   readonly #fifos: Fifo[] = [];
   readonly #readers: LineReader[] = [];
   #lines: Array<{ readonly record: LogRecord; readonly atUs: number }> = [];
@@ -41,9 +50,22 @@ export class InstanceOutput {
   #tailBytes = 0;
   readonly #told = new ToldIds();
   #lastDataUs: number;
+  #kept: KeptSource | null = null;
+  /** Of kept output: when what is read now was written. */
+  #writtenMs: number | null = null;
+  /** Segments of kept output in which a line has begun that has not ended. */
+  readonly #begunIn: [number, number] = [0, 0];
+  /** Kept output before this segment is in lines that were taken. */
+  #taken = 0;
 
   /** `pending` is called when there are lines to take. */
-  constructor(options: AttachOptions, clock: Clock, counters: OutputCounters, pending: () => void) {
+  constructor(
+    options: AttachOptions,
+    clock: Clock,
+    counters: OutputCounters,
+    pending: () => void,
+    resume: KeptResume = fromTheBegin,
+  ) {
     this.options = options;
     this.#clock = clock;
     this.#pending = pending;
@@ -52,6 +74,11 @@ export class InstanceOutput {
     this.#bucket = new Bucket(logLimits.bytesPerSecond, logLimits.burstBytes, this.#lastDataUs);
     const { source } = options;
     if (source.kind === "none") return;
+    if (source.kind === "kept") {
+      this.#bucket = new Bucket(logLimits.bytesPerSecond, logLimits.burstBytes, 0);
+      this.#kept = this.#follow(source.folder, resume);
+      return;
+    }
     this.#readLines(source.stdout, "stdout", "info");
     this.#readLines(source.stderr, "stderr", "error");
     if (source.frames !== null && options.concurrency > 1) this.#readFrames(source.frames);
@@ -73,6 +100,7 @@ export class InstanceOutput {
     const waitsSinceUs = toldAll ? Infinity : nowUs - logLimits.idToldWithinMs * 1_000;
     const waits = this.#lines.findIndex(({ record, atUs }) => atUs > waitsSinceUs && !this.#isOurs(record.invocation));
     const lines = this.#lines.splice(0, waits < 0 ? this.#lines.length : waits);
+    if (this.#kept) this.#taken = this.#wholeBefore(this.#kept.segment);
     return lines.map(({ record }) => (this.#isOurs(record.invocation) ? record : withoutInvocation(record)));
   }
 
@@ -88,6 +116,17 @@ export class InstanceOutput {
 
   drain(): void {
     for (const fifo of this.#fifos) fifo.drain();
+    this.#kept?.drain();
+  }
+
+  /** Called when the lines that were taken are written: `drop` is told what to drop. */
+  get kept(): { readonly taken: number; drop(before: number): void } | null {
+    return this.#kept && { taken: this.#taken, drop: (before) => this.#kept?.drop(before) };
+  }
+
+  #wholeBefore(current: number): number {
+    const open = this.#readers.flatMap((reader, i) => (reader.partialBytes > 0 ? [this.#begunIn[i]!] : []));
+    return Math.min(current, ...open);
   }
 
   /** What no newline has ended yet is a line now. */
@@ -99,6 +138,7 @@ export class InstanceOutput {
   end(): void {
     this.drain();
     for (const fifo of this.#fifos.splice(0)) fifo.close();
+    this.#kept?.close();
     this.flushPartial();
     this.#readers.length = 0;
     this.#notice(null);
@@ -127,6 +167,45 @@ export class InstanceOutput {
     });
     this.#readers.push(reader);
     this.#fifos.push(new Fifo(path, (bytes) => this.#data(bytes, reader)));
+  }
+
+  /** As above, of what was read before: with the time at which it was written, and its place. */
+  #follow(folder: string, { from, mayRead }: KeptResume): KeptSource {
+    for (const [i, stream, level] of [
+      [0, "stdout", "info"],
+      [1, "stderr", "error"],
+    ] as const) {
+      const sink: LineSink = (bytes, start, end, invocation, at) => {
+        if (!this.#bucket.take(end - start)) return;
+        const message = decodeLine(bytes, start, end);
+        const time = this.#writtenMs ?? this.#clock.wallMs();
+        this.#add({ time, invocation, stream, level: levelOfJson(message) ?? level, message, at }, end - start);
+      };
+      this.#readers.push(new LineReader(null, sink, from[i]));
+    }
+    const source: KeptSource = new KeptSource({
+      folder,
+      clock: this.#clock,
+      mayRead,
+      data: (stream, bytes, timeMs, at) => {
+        const skipped = Math.max(0, from[stream - 1]! - at);
+        if (skipped >= bytes.length) return;
+        this.#writtenMs = Math.floor(timeMs);
+        this.#lastDataUs = this.#clock.monotonicUs();
+        this.#counters.readBytes += bytes.length;
+        this.#bucket.refill(timeMs * 1_000);
+        const reader = this.#readers[stream - 1]!;
+        if (reader.partialBytes === 0) this.#begunIn[stream - 1] = source.segment;
+        reader.feed(bytes.subarray(skipped));
+        this.#pending();
+      },
+      lost: (bytes, timeMs) => {
+        const message = `lost ${showBytes(bytes)} of its output: there was no room for it while ebb was away, or the disk was full`;
+        this.#add({ time: Math.floor(timeMs), invocation: null, stream: "ebb", level: "warn", message }, bytes);
+        this.#pending();
+      },
+    });
+    return source;
   }
 
   #readFrames(path: string): void {
@@ -161,7 +240,9 @@ export class InstanceOutput {
   }
 
   #notice(nowUs: number | null): void {
-    if (nowUs !== null) this.#bucket.refill(nowUs);
+    // Of what is kept it is the time of writing that counts, which is now only where all has been read.
+    if (nowUs !== null && !this.#kept) this.#bucket.refill(nowUs);
+    else if (nowUs !== null && this.#kept?.caughtUp) this.#bucket.refill(this.#clock.wallMs() * 1_000);
     if (nowUs !== null && this.#bucket.dropping) return;
     const dropped = this.#bucket.takeDropped();
     if (!dropped) return;

@@ -8,8 +8,8 @@ const markIdChars = 26;
 const nothing: Buffer = Buffer.alloc(0);
 
 export interface LineSink {
-  /** `bytes` are good until it returns. `invocation` null: written outside any. */
-  (bytes: Buffer, start: number, end: number, invocation: string | null): void;
+  /** `bytes` are good until it returns. `invocation` null: written outside any. `after`: where the stream goes on behind it. */
+  (bytes: Buffer, start: number, end: number, invocation: string | null, after: number): void;
 }
 
 /**
@@ -21,8 +21,14 @@ export class LineReader {
   readonly #sink: LineSink;
   #carry: Buffer = nothing;
   #invocation: string | null = null;
+  /** Bytes of the stream that were fed. */
+  #fed: number;
+  /** Where the buffer that is looked at begins in the stream. */
+  #base = 0;
 
-  constructor(nonce: string | null, sink: LineSink) {
+  /** `from`: bytes of the stream that came before. */
+  constructor(nonce: string | null, sink: LineSink, from = 0) {
+    this.#fed = from;
     this.#mark = nonce === null ? null : Buffer.from(`\x1e${nonce} `, "latin1");
     this.#sink = sink;
   }
@@ -33,6 +39,9 @@ export class LineReader {
 
   feed(chunk: Buffer): void {
     let start = 0;
+    const base = this.#fed;
+    this.#base = base - this.#carry.length;
+    this.#fed += chunk.length;
     // What was left over ends within this chunk, or grows. Only that line is copied, not the chunk.
     if (this.#carry.length > 0) {
       const end = indexOfNewline(chunk, 0);
@@ -42,6 +51,7 @@ export class LineReader {
       this.#line(line, 0, line.length);
       start = end + 1;
     }
+    this.#base = base;
     for (let end = indexOfNewline(chunk, start); end >= 0; end = indexOfNewline(chunk, start)) {
       this.#line(chunk, start, end);
       start = end + 1;
@@ -54,7 +64,7 @@ export class LineReader {
     let start = from;
     while (bytes.length - start > logLimits.lineBytes) {
       const cut = cutAt(bytes, start, logLimits.lineBytes);
-      this.#sink(bytes, start, cut, this.#invocation);
+      this.#sink(bytes, start, cut, this.#invocation, this.#base + cut);
       start = cut;
     }
     if (start < bytes.length) this.#carry = Buffer.from(bytes.subarray(start));
@@ -64,7 +74,7 @@ export class LineReader {
   flush(): void {
     const rest = this.#carry;
     this.#carry = nothing;
-    if (rest.length > 0) this.#sink(rest, 0, rest.length, this.#invocation);
+    if (rest.length > 0) this.#sink(rest, 0, rest.length, this.#invocation, this.#fed);
   }
 
   #line(bytes: Buffer, start: number, end: number): void {
@@ -92,9 +102,9 @@ export class LineReader {
     let from = start;
     while (end - from > logLimits.lineBytes) {
       const cut = cutAt(bytes, from, logLimits.lineBytes);
-      this.#sink(bytes, from, cut, this.#invocation);
+      this.#sink(bytes, from, cut, this.#invocation, this.#base + cut);
       from = cut;
     }
-    this.#sink(bytes, from, end, this.#invocation);
+    this.#sink(bytes, from, end, this.#invocation, this.#base + end + 1);
   }
 }

@@ -5,7 +5,7 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { logLimits, recordLimits } from "#model/limits.ts";
 import type { LogLine, LogQuery } from "./door.ts";
-import { decodeRecord, needleOf } from "./record.ts";
+import { decodeRecord, needleOf, placeOf } from "./record.ts";
 
 const dayMs = 86_400_000;
 const blockBytes = 256 * 1024;
@@ -181,6 +181,24 @@ export class ProjectLog {
       });
     }
     return found.toReversed();
+  }
+
+  /** How far the streams of an execution are in the log: where reading goes on. */
+  async places(invocation: string): Promise<readonly [number, number]> {
+    await this.flush();
+    const found: [number, number] = [0, 0];
+    const needles = [needleOf("i", invocation)];
+    const sinceMs = beganMs(invocation);
+    for (const segment of [...this.#segments].toReversed()) {
+      const writtenMs = fs.statSync(segment.path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+      if (writtenMs < sinceMs || (found[0] > 0 && found[1] > 0)) break;
+      await readBackwards(segment.path, needles, (line) => {
+        const place = placeOf(line);
+        if (place && found[place.stream - 1] === 0) found[place.stream - 1] = place.at;
+        return found[0] === 0 || found[1] === 0;
+      });
+    }
+    return found;
   }
 }
 

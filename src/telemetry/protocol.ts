@@ -28,6 +28,7 @@ export type ToWorker =
   | { readonly kind: "record"; readonly project: string; readonly record: LogRecord }
   | { readonly kind: "logs"; readonly id: number; readonly query: LogQuery }
   | { readonly kind: "tail"; readonly id: number; readonly instance: InstanceId; readonly lines: number }
+  | { readonly kind: "settle"; readonly id: number; readonly instance: InstanceId; readonly project: string }
   | { readonly kind: "counters"; readonly id: number }
   | { readonly kind: "follow"; readonly id: number; readonly query: Omit<LogQuery, "limit"> }
   | { readonly kind: "unfollow"; readonly id: number }

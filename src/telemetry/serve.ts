@@ -31,6 +31,8 @@ export class TelemetryServer {
   readonly #tails = new Map<InstanceId, readonly LogLine[]>();
   readonly #logs = new Map<string, ProjectLog>();
   readonly #followers = new Map<number, Follower>();
+  /** Kept output of which it is looked how far it is in the log. */
+  readonly #resuming = new Map<InstanceId, Promise<void>>();
   readonly #dirty = new Set<InstanceOutput>();
   readonly #counters = { readBytes: 0, lines: 0, droppedLines: 0, droppedBytes: 0, writeErrors: 0 };
   #waitingBytes = 0;
@@ -64,6 +66,8 @@ export class TelemetryServer {
         return this.#answer(message.id, async () => this.#query(message.query));
       case "tail":
         return this.#answer(message.id, async () => this.#tail(message.instance, message.lines));
+      case "settle":
+        return this.#answer(message.id, async () => this.#settle(message.instance, message.project));
       case "counters":
         return this.#answer(message.id, async () => this.#counters);
       case "follow":
@@ -81,12 +85,30 @@ export class TelemetryServer {
 
   #attach(options: AttachOptions): void {
     this.#outputs.get(options.instance)?.end();
+    const invocation = options.execution?.invocation;
+    if (options.source.kind !== "kept" || options.resumes !== true || invocation === undefined)
+      return this.#open(options, [0, 0]);
+    // Rare: after a death of the thread, or of ebb.
+    const places = this.#log(options.project)?.places(invocation) ?? Promise.resolve([0, 0] as const);
+    const resumed = places
+      .catch(() => [0, 0] as const)
+      .then((from) => {
+        this.#resuming.delete(options.instance);
+        return this.#open(options, from);
+      });
+    this.#resuming.set(options.instance, resumed);
+  }
+
+  #open(options: AttachOptions, from: readonly [number, number]): void {
     const { clock } = this.#options;
     try {
-      const output: InstanceOutput = new InstanceOutput(options, clock, this.#counters, () => {
+      const pending = (): void => {
         this.#dirty.add(output);
         this.#flushSoon();
-      });
+      };
+      const mayRead = (): boolean => this.#waitingBytes < logLimits.pendingBytes / 2;
+      const resume = { from, mayRead };
+      const output: InstanceOutput = new InstanceOutput(options, clock, this.#counters, pending, resume);
       this.#outputs.set(options.instance, output);
     } catch (error) {
       const message = `the output of this instance cannot be read: ${String(error)}`;
@@ -104,6 +126,8 @@ export class TelemetryServer {
   }
 
   #detach(instance: InstanceId): void {
+    const resuming = this.#resuming.get(instance);
+    if (resuming) return void resuming.then(() => this.#detach(instance));
     const output = this.#outputs.get(instance);
     if (output) {
       output.end();
@@ -116,6 +140,11 @@ export class TelemetryServer {
       this.#flushSoon();
     }
     this.#options.post({ kind: "detached", instance });
+  }
+
+  async #settle(instance: InstanceId, project: string): Promise<void> {
+    await this.#resuming.get(instance);
+    await this.#log(project)?.flush();
   }
 
   #tail(instance: InstanceId, lines: number): readonly LogLine[] {
@@ -161,8 +190,17 @@ export class TelemetryServer {
   }
 
   #flush(log: ProjectLog): void {
-    // A full disk loses lines, and is counted; it must not take anything else with it.
-    log.flush().catch(() => this.#counters.writeErrors++);
+    const kept = [...this.#outputs.values()].flatMap(({ kept: one, options }) =>
+      one && this.#logs.get(options.project) === log ? [one] : [],
+    );
+    log.flush().then(
+      () => {
+        for (const one of kept) one.drop(one.taken);
+        return undefined;
+      },
+      // A full disk loses lines, and is counted; it must not take anything else with it.
+      () => this.#counters.writeErrors++,
+    );
   }
 
   #write(project: string, record: LogRecord): void {

@@ -10,6 +10,7 @@ import type { RunOptions, RunRow } from "#client/client.ts";
 import { installation } from "#config.ts";
 import { imageOf, layerOf, writeLayout } from "#images/images.testing.ts";
 import { folderOf, startDaemon, type Daemon } from "./fixture.ts";
+import { livesOf, spawnerOf, supervisorOf } from "./traces.ts";
 
 const settings = "source: ./src, memoryMb: 64, egress: none";
 const app = folderOf({
@@ -24,6 +25,7 @@ const app = folderOf({
   flood: { ${settings}, command: [sh, -c, "yes >/ebb/result"] }
   lasting: { ${settings}, command: [./lasting.sh] }
   once: { ${settings}, command: [./lasting.sh], rerunOnInterrupt: false }
+  long: { ${settings}, command: [./long.sh] }
 `,
   "src/run.sh": `#!/bin/sh
 echo "run $EBB_RUN attempt $EBB_JOB_ATTEMPT index $EBB_JOB_INDEX of $EBB_JOB_COUNT"
@@ -37,6 +39,12 @@ trap '' TERM
 (trap '' TERM; perl -e 'use POSIX; fork and exit; POSIX::setsid(); fork and exit; sleep 300') &
 echo deaf
 while :; do sleep 1; done
+`,
+  // Says what comes until it is asked to end, as one that was done.
+  "src/long.sh": `#!/bin/sh
+trap 'echo last; echo kept >/ebb/result; exit 5' TERM
+n=0
+while :; do n=$((n + 1)); echo "line $n"; sleep 0.05; done
 `,
   // The first attempt waits for its end, the next one does it.
   "src/lasting.sh": `#!/bin/sh
@@ -285,11 +293,44 @@ test("a run that a planned stop interrupts is run again by the next ebb, one tha
   assert.deepEqual([lost.state, lost.message], ["interrupted", "ebb stopped while it ran."]);
 });
 
-test("a run that is under way when ebb is killed is run again, its orphan dead before", async () => {
+test("kill -9 of ebb and its spawner does not touch a run: the next ebb has it, every line, its end and its record", async () => {
+  const { id } = await daemon.client.runs.start("default", "long");
+  await said(id, "line 3");
+  const [life] = livesOf(daemon.process.pid ?? 0);
+  assert.ok(life);
+  process.kill(spawnerOf(life) ?? 0, "SIGKILL");
+  await daemon.kill();
+  const pids = processesOf("long.sh");
+  assert.equal(pids.length, 1);
+  daemon = await startDaemon({ directory: daemon.directory });
+  assert.deepEqual(processesOf("long.sh"), pids);
+  const adopted = await daemon.client.runs.show("default", id);
+  assert.deepEqual([adopted.state, adopted.tasks[0]?.attempts], ["running", 1]);
+  // logs -f: it goes on.
+  const { length } = await daemon.client.logs("default", { run: id });
+  await said(id, `line ${length + 5}`);
+  assert.match((await daemon.ebb(["jobs", "stop", id])).stdout, /is stopping/);
+  const run = await ended(id);
+  assert.deepEqual([run.state, run.exitCode], ["stopped", 5]);
+  const lines = await daemon.client.logs("default", { run: id });
+  const numbers = lines.flatMap(({ message }) => /^line (\d+)$/.exec(message)?.[1] ?? []).map(Number);
+  assert.deepEqual(
+    numbers,
+    numbers.map((_, i) => i + 1),
+  );
+  assert.equal(lines.filter(({ message }) => message === "last").length, 1);
+  assert.equal(await resultOf(id), "kept\n");
+  const record = await daemon.client.invocation("default", run.tasks[0]!.invocation!);
+  assert.deepEqual([record.trigger, record.outcome, record.bytesOut], ["manual", "interrupted", 5]);
+  assert.ok(record.billedMs >= numbers.length * 50, `billed ${record.billedMs} ms of ${numbers.length} lines`);
+  assert.deepEqual(processesOf("long.sh"), []);
+});
+
+test("a supervisor killed by hand ends its run, which the platform is blamed for and begins again", async () => {
   const { id } = await daemon.client.runs.start("default", "lasting");
   await said(id, "attempt 1");
-  await daemon.kill();
-  daemon = await startDaemon({ directory: daemon.directory });
+  const [life] = livesOf(daemon.process.pid ?? 0);
+  process.kill(supervisorOf(life!) ?? 0, "SIGKILL");
   const run = await ended(id);
   assert.deepEqual([run.state, run.tasks[0]?.attempts], ["succeeded", 2]);
   assert.deepEqual(processesOf("lasting.sh"), []);

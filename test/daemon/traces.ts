@@ -37,13 +37,18 @@ export function livesOf(pid: number): Life[] {
     .filter((name) => read(join(boot, name, "owner")).startsWith(`${pid} `))
     .map((name) => ({
       name: name.replace(/^\./, ""),
-      network: /"(ebb[0-9a-f]{8})"/.exec(read(join(boot, name, "ledger", "spawner.json")))?.[1] ?? null,
+      network: /"(ebb[0-9a-f]{8})"/.exec(read(join(boot, name, "ledger", "ground.json")))?.[1] ?? null,
     }));
 }
 
 /** The spawner of a daemon; null: none yet. */
 export function spawnerOf(life: Life): number | null {
   return Number(read(join(boot, life.name, "spawner")).split(" ")[0]) || null;
+}
+
+/** The supervisor of its runs; null: none yet. */
+export function supervisorOf(life: Life): number | null {
+  return Number(read(join(boot, life.name, "supervisor")).split(" ")[0]) || null;
 }
 
 export function pids(): number[] {
@@ -53,7 +58,7 @@ export function pids(): number[] {
 function processesOf(names: ReadonlySet<string>): string[] {
   const found: string[] = [];
   for (const pid of pids()) {
-    const mark = /(?:^|\0)EBB_LAUNCH=([0-9a-f]+)\//.exec(read(`/proc/${pid}/environ`))?.[1];
+    const mark = /(?:^|\0)EBB_LAUNCH=([0-9a-f]+)(?:\.kept)?\//.exec(read(`/proc/${pid}/environ`))?.[1];
     const command = read(`/proc/${pid}/cmdline`).replaceAll("\0", " ").trim();
     const named = command.split(/[ /]/).find((word) => names.has(word));
     if ((mark !== undefined && names.has(mark)) || named !== undefined) found.push(`process ${pid}: ${command}`);
@@ -65,7 +70,9 @@ function processesOf(names: ReadonlySet<string>): string[] {
 export function programsOf(lives: readonly Life[]): string[] {
   const names = new Set(lives.map((life) => life.name));
   return pids()
-    .filter((pid) => names.has(/(?:^|\0)EBB_LAUNCH=([0-9a-f]+)\//.exec(read(`/proc/${pid}/environ`))?.[1] ?? ""))
+    .filter((pid) =>
+      names.has(/(?:^|\0)EBB_LAUNCH=([0-9a-f]+)(?:\.kept)?\//.exec(read(`/proc/${pid}/environ`))?.[1] ?? ""),
+    )
     .map((pid) => read(`/proc/${pid}/cmdline`).split("\0")[0]!);
 }
 
@@ -91,7 +98,8 @@ function cgroups(): Map<string, string> {
   for (const line of read("/proc/self/mountinfo").split("\n")) {
     if (!/ - cgroup2? /.test(line)) continue;
     const root = line.split(" ")[4]!;
-    for (const name of list(root)) if (/^ebb-[0-9a-f]{12}$/.test(name)) found.set(join(root, name), name.slice(4));
+    for (const name of list(root))
+      if (/^ebb-[0-9a-f]{12}(-kept)?$/.test(name)) found.set(join(root, name), name.slice(4, 16));
   }
   return found;
 }
@@ -130,7 +138,7 @@ export function tracesOf(lives: readonly Life[]): string[] {
 export function ownerless(): string[] {
   const living = list(boot).filter((name) => /^[0-9a-f]{12}$/.test(name));
   const networks = new Set(
-    living.map((name) => /"(ebb[0-9a-f]{8})"/.exec(read(join(boot, name, "ledger", "spawner.json")))?.[1]),
+    living.map((name) => /"(ebb[0-9a-f]{8})"/.exec(read(join(boot, name, "ledger", "ground.json")))?.[1]),
   );
   const marks = pids().flatMap((pid) => {
     const mark = /(?:^|\0)EBB_LAUNCH=([0-9a-f]{12})\//.exec(read(`/proc/${pid}/environ`))?.[1];

@@ -6,7 +6,7 @@ import type { Failure } from "#model/instance.ts";
 import { waitingLimits } from "#model/limits.ts";
 import { keyOf, type ServingRevision, type WorkloadKey } from "#model/workload.ts";
 import type { Load } from "#autoscaler/door.ts";
-import type { FleetUser } from "../../src/fleet/fleet.ts";
+import type { FleetUser } from "../../src/fleet/door.ts";
 import type { Instance } from "#fleet/door.ts";
 import type { Exit } from "#sandbox/door.ts";
 

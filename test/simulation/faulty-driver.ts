@@ -11,6 +11,7 @@ import type {
   Capabilities,
   Exit,
   Failed,
+  LeftInstance,
   OneOff,
   OneOffResult,
   OutputSource,
@@ -76,6 +77,18 @@ export class FaultyDriver implements SandboxDriver {
     this.#faults = faults;
     this.#canPause = canPause;
   }
+
+  left(): readonly LeftInstance[] {
+    return [];
+  }
+
+  async adopt(instance: string): Promise<SandboxId> {
+    throw new Error(`${instance} was not left`);
+  }
+
+  async forget(): Promise<void> {}
+
+  async keep(): Promise<void> {}
 
   /** Those that have their turn still. */
   get starting(): number {

@@ -65,7 +65,12 @@ export class Stack {
       access: { mintCredential: (instance) => instance, revokeCredential: () => undefined },
       secrets: { secret: () => null, open: () => "" },
       loadCaches: { of: () => null, keep: async () => false },
-      telemetry: { attach: () => undefined, detach: () => undefined, tail: async () => [] },
+      telemetry: {
+        attach: () => undefined,
+        detach: () => undefined,
+        settled: async () => undefined,
+        tail: async () => [],
+      },
       clock,
       tell,
       chance: this.chance,

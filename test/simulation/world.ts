@@ -147,6 +147,7 @@ export class World {
       telemetry: {
         attach: (attached) => void this.attached.add(attached.instance),
         detach: (instance) => void this.attached.delete(instance),
+        settled: async () => undefined,
         tail: async () => [],
       },
       clock,

@@ -4,19 +4,20 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join, relative } from "node:path";
 import type { Duplex } from "node:stream";
-import type { Image } from "#images/door.ts";
 import { EbbError } from "#model/errors.ts";
-import { newSandboxId, type SandboxId } from "#model/ids.ts";
+import { newSandboxId, type InstanceId, type SandboxId } from "#model/ids.ts";
 import { sandboxLimits } from "#model/limits.ts";
 import type { RuntimeName } from "#model/workload.ts";
-import type { Link, Network } from "#network/door.ts";
-import type { Allocator, LaunchSpec, Make, Spawner } from "#spawner/door.ts";
+import type { Link } from "#network/door.ts";
+import type { LaunchSpec, Make } from "#spawner/door.ts";
 import type {
   Assignment,
   BuildStep,
   BuildStepEnd,
   Capabilities,
   Failed,
+  Lasting,
+  LeftInstance,
   OneOff,
   OneOffResult,
   OutputSource,
@@ -31,61 +32,20 @@ import { Startup } from "../probe.ts";
 import { assignBody, codeFolder, RuntimeLink } from "../runtime-link.ts";
 import { baseEnv, readShims, type Shims } from "../shims.ts";
 import { runBuildStep } from "./build-step.ts";
-import { describeCgroups, findCgroups, leftOverCpu, type Cgroups, type CpuLimits } from "./cgroups.ts";
+import { describeCgroups, findCgroups, leftOverCpu, type Cgroups } from "./cgroups.ts";
 import { firstHostId, idRanges, idRangeSize } from "./config.ts";
 import { enginesHere, noEngine, type Engine } from "./engine.ts";
 import { findRunsc, Gvisor, isGvisor, shimEnv } from "./gvisor.ts";
 import { imageOrder, ImageStarts, wordsOfExit } from "./images.ts";
+import { cgroupParentOf, keptPlan, Leftovers } from "./leftovers.ts";
 import { runOneOff } from "./one-off.ts";
+import type { OciOptions } from "./options.ts";
 import { proveGvisor, proveIsolation } from "./proof.ts";
 import { programOrder, waitingArgs, writeOrder } from "./program.ts";
-import { emptyLayer, Roots, type RootsOptions } from "./roots.ts";
+import { emptyLayer, Roots } from "./roots.ts";
 import { OciSandbox } from "./sandbox.ts";
 import { gvisorProfile, seccompProfile } from "./seccomp.ts";
-import { planStart, type Root } from "./start.ts";
-
-export interface OciOptions {
-  readonly spawner: Spawner;
-  readonly allocator: Allocator;
-  /** null: every sandbox is alone in its network namespace (no egress, no runtime custom). */
-  readonly network: Pick<Network, "take" | "admit" | "giveBack" | "gateway"> | null;
-  readonly dataDir: string;
-  /** The folder of all stored code. */
-  readonly codeRoot: string;
-  /** Absolute folder of a digest, below `codeRoot`. */
-  readonly folderOf: (digest: string) => string;
-  /** Absolute folder of compiled code by its name, on the same file system. */
-  readonly loadCacheOf: (name: string) => string;
-  /** What there is of an image; left out: there are none. */
-  readonly imageOf?: (digest: string) => Image | null;
-  /** How long an image's program has to serve; left out: as limits.ts says. */
-  readonly programStartMs?: number;
-  /** The Node binary for a runtime; fetched on first use. */
-  readonly node: RootsOptions["node"];
-  /** The project's runtimes/ folder. */
-  readonly runtimes: string;
-  /** For all sandboxes together. */
-  readonly memoryBytes: number;
-  /** Which engines may be used, in order; left out: crun, then runc. */
-  readonly engines?: readonly Engine["name"][];
-  /** What the operator may want to know of the start. */
-  readonly progress?: (what: string) => void;
-}
-
-/** How one sandbox is started. */
-export interface Start {
-  readonly pool: PoolKey;
-  readonly args: readonly string[];
-  readonly env: Readonly<Record<string, string>>;
-  readonly link: Link | null;
-  readonly listen: boolean;
-  readonly input: boolean;
-  /** Until it is assigned. */
-  readonly cpu: CpuLimits;
-  readonly mounts: OneOff["mounts"];
-  /** Of a build: its image is nobody's yet, and what it changes is kept. */
-  readonly step?: Pick<BuildStep, "image" | "keep">;
-}
+import { planStart, type Root, type Start } from "./start.ts";
 
 const architecture = process.arch === "arm64" ? "arm64" : "x64";
 
@@ -97,6 +57,7 @@ export class OciDriver implements SandboxDriver {
   readonly name = "oci";
   readonly #options: OciOptions;
   readonly #sandboxes = new Map<SandboxId, OciSandbox>();
+  readonly #leftovers: Leftovers;
   /** Address of a link to the credential of the instance behind it. */
   readonly #credentials = new Map<string, string>();
   readonly #roots: Roots;
@@ -112,6 +73,7 @@ export class OciDriver implements SandboxDriver {
     this.#options = options;
     const { dataDir, allocator, spawner, node, runtimes } = options;
     this.#shims = readShims(runtimes);
+    this.#leftovers = new Leftovers(options.supervisor ?? null);
     const { runDir } = allocator;
     this.#images = new ImageStarts({ imageOf: options.imageOf ?? (() => null), spawner, runDir, dataDir });
     this.#roots = new Roots({
@@ -144,15 +106,15 @@ export class OciDriver implements SandboxDriver {
   async start(): Promise<void> {
     const { allocator, spawner, network, memoryBytes, engines, progress } = this.#options;
     const { runDir } = allocator;
-    const cgroups = findCgroups(`ebb-${runDir.slice(runDir.lastIndexOf("/") + 1)}`);
+    const cgroups = findCgroups(cgroupParentOf(runDir));
     this.#cgroups = cgroups;
     for (const name of ["sandboxes", "slots", "etc"]) await mkdir(join(runDir, name), { recursive: true, mode: 0o711 });
     await writeFile(join(runDir, "etc", "resolv.conf"), network ? `nameserver ${network.gateway}\n` : "", {
       mode: 0o644,
     });
     await this.#roots.start();
-    await spawner.share({ path: join(runDir, "slots"), owner: "spawner" });
-    await spawner.cgroup({ ...cgroups.parent(memoryBytes), owner: "spawner" });
+    await spawner.share({ path: join(runDir, "slots"), owner: "ground" });
+    await spawner.cgroup({ ...cgroups.parent(memoryBytes), owner: "ground" });
     const tried: Array<{ readonly name: string; readonly problem: string }> = [];
     for (const engine of await enginesHere(engines)) {
       this.#engine = engine;
@@ -177,7 +139,7 @@ export class OciDriver implements SandboxDriver {
     await Promise.all([...this.#sandboxes.values()].map((sandbox) => sandbox.stop(0)));
   }
 
-  async prepare(pool: PoolKey, listener: SandboxListener): Promise<SandboxId> {
+  async prepare(pool: PoolKey, listener: SandboxListener, lasting?: Lasting): Promise<SandboxId> {
     const startedMs = performance.now();
     if (isGvisor(pool)) await this.gvisor.path();
     const toEnd = pool.toEnd === true;
@@ -190,7 +152,7 @@ export class OciDriver implements SandboxDriver {
       throw new EbbError("internal", "What listens itself needs a network link, which this driver has not.");
     const linkMs = performance.now() - startedMs;
     const sandbox = await this.#make(
-      { pool, args, env, link, listen: !program, input: program, cpu: leftOverCpu, mounts: [] },
+      { pool, args, env, link, listen: !program, input: program, cpu: leftOverCpu, mounts: [], lasting },
       listener,
     );
     sandbox.phases = { link: linkMs, make: performance.now() - startedMs - linkMs };
@@ -233,24 +195,18 @@ export class OciDriver implements SandboxDriver {
 
   /** Everything but the process. The link is given back when it is gone, or here on failure. */
   async #make(start: Start, listener: SandboxListener | null): Promise<OciSandbox> {
-    const { allocator, spawner, network } = this.#options;
+    const { allocator, network, supervisor } = this.#options;
     const { runDir } = allocator;
+    const lasting = supervisor ? start.lasting : undefined;
+    const spawner = lasting ? supervisor! : this.#options.spawner;
     const id = newSandboxId();
     const gvisor = isGvisor(start.pool);
     let range: number | null = null;
-    const release = (left: boolean): void => {
-      this.#sandboxes.delete(id);
-      // Whoever had them next could reach what is left. The daemon's end undoes it, or the next start, and frees them behind it.
-      if (range !== null && !left) allocator.free("ids", range);
-      if (start.link) {
-        this.#credentials.delete(start.link.address);
-        network?.giveBack(start.link);
-      }
-    };
+    const release = (left: boolean): void => this.#release(id, range, start.link, left);
     try {
       range = allocator.take("ids", idRanges);
       const hostId = firstHostId + range * idRangeSize;
-      const plan = planStart({
+      const planned = planStart({
         id,
         runDir,
         start,
@@ -261,7 +217,10 @@ export class OciDriver implements SandboxDriver {
         cgroups: this.#cgroups!,
         seccomp: gvisor ? this.#gvisorSeccomp : this.#seccomp,
       });
-      const sandbox = new OciSandbox({ id, start, spawner, cgroups: this.#cgroups!, listener, plan, release });
+      const left = lasting && start.link ? network!.leave!(start.link) : null;
+      const plan = lasting ? keptPlan(planned, lasting, { runDir, range, start, left }) : planned;
+      const kept = lasting ? this.#leftovers.keptOf(lasting.instance) : null;
+      const sandbox = new OciSandbox({ id, start, spawner, cgroups: this.#cgroups!, listener, plan, release, kept });
       this.#sandboxes.set(id, sandbox);
       await spawner.make({ owner: id, things: plan.things, undo: plan.undo });
       return sandbox;
@@ -274,6 +233,40 @@ export class OciDriver implements SandboxDriver {
       );
       throw error;
     }
+  }
+
+  readonly #release = (id: SandboxId, range: number | null, link: Link | null, left = false): void => {
+    this.#sandboxes.delete(id);
+    // Whoever had them next could reach what is left. The daemon's end undoes it, or the next start, and frees them behind it.
+    if (range !== null && !left) this.#options.allocator.free("ids", range);
+    if (!link) return;
+    this.#credentials.delete(link.address);
+    this.#options.network?.giveBack(link);
+  };
+
+  readonly keep = async (id: SandboxId): Promise<void> => this.#sandboxes.get(id)?.begun();
+  readonly left = (): readonly LeftInstance[] => this.#leftovers.instances;
+  readonly forget = (instance: InstanceId): Promise<void> => this.#leftovers.forget(instance, this.#release);
+
+  async adopt(
+    instance: InstanceId,
+    assignment: Pick<Assignment, "project" | "workload" | "egress" | "credential">,
+    listener: SandboxListener,
+  ): Promise<SandboxId> {
+    const taken = this.#leftovers.take(instance, this.#release, listener);
+    const { sandbox, alive } = taken;
+    this.#sandboxes.set(sandbox.id, sandbox);
+    if (alive && sandbox.link) {
+      this.#credentials.set(sandbox.link.address, assignment.credential);
+      await this.#options.network?.admit(sandbox.link, assignment).catch(async (error: unknown) => {
+        taken.follow();
+        await sandbox.stop(0);
+        throw error;
+      });
+    }
+    // Whoever adopts it looks at its output first.
+    setImmediate(() => taken.follow());
+    return sandbox.id;
   }
 
   async assign(id: SandboxId, assignment: Assignment): Promise<Ready | Failed> {
@@ -389,24 +382,22 @@ export class OciDriver implements SandboxDriver {
     if (early !== null) return early;
     const onread = reader === undefined ? {} : { onread: reader };
     if (sandbox.programPort === 0) return sandbox.toShim(onread);
-    return sandbox.kept(connect({ host: sandbox.link!.address, port: sandbox.programPort, noDelay: true, ...onread }));
+    return sandbox.leftLine(
+      connect({ host: sandbox.link!.address, port: sandbox.programPort, noDelay: true, ...onread }),
+    );
   }
 
   output(id: SandboxId): OutputSource {
-    return { kind: "fifo", ...this.#get(id).fifos };
+    const { fifos, kept } = this.#get(id);
+    return kept ? { kind: "kept", folder: kept.folder } : { kind: "fifo", ...fifos };
   }
 
   async stopSandbox(id: SandboxId, graceMs: number): Promise<void> {
     await this.#sandboxes.get(id)?.stop(graceMs);
   }
 
-  async pause(id: SandboxId): Promise<void> {
-    return this.#get(id).freeze(true);
-  }
-
-  async resume(id: SandboxId): Promise<void> {
-    return this.#get(id).freeze(false);
-  }
+  readonly pause = async (id: SandboxId): Promise<void> => this.#get(id).freeze(true);
+  readonly resume = async (id: SandboxId): Promise<void> => this.#get(id).freeze(false);
 
   usage(id: SandboxId): SandboxUsage {
     return this.#sandboxes.get(id)?.usage() ?? { cpuNs: null, memoryPeakBytes: null };

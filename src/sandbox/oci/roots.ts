@@ -73,7 +73,8 @@ export class Roots {
   async #mount(digest: string): Promise<string> {
     const { folder, runDir, spawner } = this.#options;
     const target = join(runDir, "roots", digest);
-    await mkdir(target, { mode: 0o755 });
+    // An inherited run directory has it already.
+    await mkdir(target, { recursive: true, mode: 0o755 });
     await spawner.make({
       owner: "spawner",
       things: [{ kind: "overlay", base: folder, lower: [digest, emptyLayer], target, source: join(folder, digest) }],

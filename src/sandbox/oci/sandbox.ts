@@ -7,7 +7,7 @@ import { randomHex, type SandboxId } from "#model/ids.ts";
 import type { StartPhases } from "#model/instance.ts";
 import type { Link } from "#network/door.ts";
 import type { LaunchSpec, Make, ProcessExit, Spawner } from "#spawner/door.ts";
-import type { Exit, Failed, PoolKey, Ready, SandboxListener, SandboxUsage, SocketReader } from "../door.ts";
+import type { Exit, Failed, KeptExit, PoolKey, Ready, SandboxListener, SandboxUsage, SocketReader } from "../door.ts";
 import { exitOf } from "../end.ts";
 import { listens } from "../listens.ts";
 import type { RuntimeLink } from "../runtime-link.ts";
@@ -16,9 +16,8 @@ import { becameProgram, engineError, engineMade, settledPauseMs } from "./engine
 import { Freezer } from "./freezer.ts";
 import { shimPort, showCredential } from "./gvisor.ts";
 import type { ImageStart } from "./images.ts";
-import type { Start } from "./oci.ts";
 import { writeOrder } from "./program.ts";
-import type { StartPlan } from "./start.ts";
+import type { Start, StartPlan } from "./start.ts";
 
 interface End {
   readonly how: ProcessExit;
@@ -37,11 +36,21 @@ export interface ProgramWords {
   exited(code: number | null): string | null;
 }
 
+/** What the supervisor keeps of one. */
+export interface KeptSandbox {
+  readonly folder: string;
+  begun(sandbox: SandboxId): Promise<void>;
+  /** After its end. */
+  exit(): KeptExit | null;
+}
+
 export interface OciSandboxOptions {
   readonly id: SandboxId;
   readonly start: Start;
-  readonly spawner: Spawner;
+  readonly spawner: Pick<Spawner, "make" | "unmake" | "launch" | "exited" | "signal">;
   readonly cgroups: Cgroups;
+  /** It is to live on when ebb dies. */
+  readonly kept?: KeptSandbox | null;
   readonly listener: SandboxListener | null;
   readonly plan: StartPlan;
   /** Gives back what it held; called once, at its end. `left`: something of it may be there still. */
@@ -54,6 +63,7 @@ export class OciSandbox {
   readonly image: ImageStart | null;
   readonly listener: SandboxListener | null;
   readonly link: Link | null;
+  readonly kept: KeptSandbox | null;
   /** Where its listener is; null: it listens itself. */
   readonly socketPath: string | null;
   /** Where its shim listens on the link, and what that is shown first; null: no shim does. */
@@ -97,6 +107,7 @@ export class OciSandbox {
     this.image = image;
     this.listener = options.listener;
     this.link = options.start.link;
+    this.kept = options.kept ?? null;
     this.socketPath = launch.listen;
     const { credentialPath } = options.plan;
     this.shim = credentialPath === null ? null : { credential: randomHex(32), credentialPath };
@@ -135,7 +146,11 @@ export class OciSandbox {
       throw error;
     }
     if (this.shim !== null) await writeOrder(this.shim.credentialPath, `${this.shim.credential}\n`, () => {});
-    spawner.exited(this.id).then(
+    this.#follow();
+  }
+
+  #follow(): void {
+    this.#options.spawner.exited(this.id).then(
       (how) => (how.lost === true ? this.#lost() : this.#end(how)),
       () => this.#lost(),
     );
@@ -151,6 +166,20 @@ export class OciSandbox {
       () => ({}),
       () => ({ left: true }),
     );
+  }
+
+  /** It was launched by an earlier daemon, and may have ended since. */
+  adopted(ended: ProcessExit | null): void {
+    this.#launching = Promise.resolve();
+    this.#program = true;
+    if (ended === null) this.#follow();
+    else this.#end(ended);
+  }
+
+  /** It has been told what to do. */
+  async begun(): Promise<void> {
+    // One that has ended already tells that by its end.
+    await this.kept?.begun(this.id).catch(() => {});
   }
 
   /** Limits and code of its revision: before the process where that is still possible, or into the running sandbox. */
@@ -186,11 +215,11 @@ export class OciSandbox {
     if (this.shim === null) return connect({ path: this.socketPath!, ...onread });
     const { address } = this.link!;
     const socket = connect({ host: address, port: shimPort, noDelay: true, ...onread });
-    return showCredential(this.kept(socket), this.shim.credential);
+    return showCredential(this.leftLine(socket), this.shim.credential);
   }
 
   /** A network stack that is killed says no goodbye: what is connected to gVisor's ends with the sandbox here. */
-  kept(socket: Socket): Socket {
+  leftLine(socket: Socket): Socket {
     if (this.#options.plan.launch.ownPids !== true) return socket;
     this.#connections.add(socket);
     return socket.once("close", () => this.#connections.delete(socket));
@@ -237,10 +266,18 @@ export class OciSandbox {
     const { cgroups } = this.#options;
     const { memoryMb } = this.pool;
     const memory = how.files ? cgroups.memoryReport(this.id, how.files, memoryMb * MiB) : null;
-    const ended = exitOf({ how, sent: this.#sent, memoryMb, memory });
+    const kept = this.kept?.exit() ?? null;
+    // Its supervisor has asked it, and then made it.
+    const sent = this.#sent ?? (kept?.expired ? "SIGTERM" : null);
+    const ended = exitOf({ how, sent, memoryMb, memory });
     const cpu = how.files?.[cgroups.cpuFile(this.id)];
     const usage = cpu === undefined ? null : { cpuNs: cgroups.cpuNs(cpu), memoryPeakBytes: memory?.peakBytes ?? null };
-    const exit = { ...ended, ...(words === undefined ? {} : { message: words }), ...(usage === null ? {} : { usage }) };
+    const exit = {
+      ...(kept === null ? {} : { kept }),
+      ...ended,
+      ...(words === undefined ? {} : { message: words }),
+      ...(usage === null ? {} : { usage }),
+    };
     this.#closeCounters();
     this.#freezer.close();
     this.#ended = true;

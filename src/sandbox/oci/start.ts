@@ -5,16 +5,33 @@ import { join } from "node:path";
 import type { SandboxId } from "#model/ids.ts";
 import { sandboxLimits } from "#model/limits.ts";
 import type { LaunchSpec, Make, Undo } from "#spawner/door.ts";
-import type { Cgroups } from "./cgroups.ts";
+import type { Link } from "#network/door.ts";
+import type { BuildStep, Lasting, OneOff, PoolKey } from "../door.ts";
+import type { CpuLimits, Cgroups } from "./cgroups.ts";
 import { ociConfig, resultPath, userId, type RootSpec } from "./config.ts";
 import { engineArgv, type Engine } from "./engine.ts";
 import { framesPath, gvisorArgv, gvisorPath, procFolder } from "./gvisor.ts";
 import { changesIn, imageRoot, rootPathIn, undoOf, type ImageStart } from "./images.ts";
-import type { Start } from "./oci.ts";
 import type { SeccompProfile } from "./seccomp.ts";
 import { waiterFolder } from "./waiter.ts";
 
 const MiB = 1024 * 1024;
+
+/** How one sandbox is started. */
+export interface Start {
+  readonly pool: PoolKey;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly link: Link | null;
+  readonly listen: boolean;
+  readonly input: boolean;
+  /** Until it is assigned. */
+  readonly cpu: CpuLimits;
+  readonly mounts: OneOff["mounts"];
+  readonly lasting?: Lasting | undefined;
+  /** Of a build: its image is nobody's yet, and what it changes is kept. */
+  readonly step?: Pick<BuildStep, "image" | "keep">;
+}
 
 /** Where the files come from that a sandbox sees. */
 export type Root =
