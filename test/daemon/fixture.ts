@@ -2,7 +2,7 @@
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync, mkdirSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync, mkdirSync } from "node:fs";
 import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -70,6 +70,18 @@ export function folderOf(files: Record<string, string>): string {
     writeFileSync(join(directory, path), text);
   }
   return directory;
+}
+
+/** A launcher of a daemon that asks this resolver, in a mount namespace of its own; the caller removes its folder. */
+export function launcherAsking(resolver: string): string {
+  const folder = folderOf({
+    "resolv.conf": `nameserver ${resolver}\n`,
+    up: `#!/bin/sh
+exec unshare --mount sh -c 'mount --bind "$0" /etc/resolv.conf; exec "$@"' "$(dirname "$0")/resolv.conf" "${launcher}" "$@"
+`,
+  });
+  chmodSync(join(folder, "up"), 0o755);
+  return join(folder, "up");
 }
 
 /** Starts `ebb up`; throws with what it said when it does not become ready. */

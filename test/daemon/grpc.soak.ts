@@ -4,44 +4,12 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { installation } from "#config.ts";
-import { imageOf, layerOf, startRegistry, writeLayout, type Registry } from "#images/images.testing.ts";
+import { imageOf, startRegistry, writeLayout, type Registry } from "#images/images.testing.ts";
 import { eventually, removeDirectory, startDaemon, temporaryDirectory, type Daemon } from "./fixture.ts";
-
-/** The pinned Node and the libraries that it names. */
-async function nodeLayer() {
-  const { stdout } = spawnSync("ldd", [process.execPath], { encoding: "utf8" });
-  const libraries = [...stdout.matchAll(/(\/\S+) \(0x/g)].map(([, path]) => path!);
-  const folders = new Set(["/bin", "/tmp", ...libraries.map((path) => dirname(path))]);
-  return layerOf(
-    [
-      ...[...folders].map((path) => ({ name: path.slice(1), type: "directory" as const })),
-      { name: "bin/node", mode: 0o755, content: readFileSync(process.execPath) },
-      ...libraries.map((path) => ({ name: path.slice(1), mode: 0o755, content: readFileSync(path) })),
-    ],
-    "none",
-  );
-}
-
-/** What `npm install` in the example would fetch; the versions are those that are pinned here. */
-function install(folder: string): void {
-  const manifestOf = (path: string) =>
-    JSON.parse(readFileSync(join(path, "package.json"), "utf8")) as {
-      version: string;
-      dependencies?: Record<string, string>;
-    };
-  for (const [name, version] of Object.entries(manifestOf(folder).dependencies ?? {}))
-    assert.equal(manifestOf(join(installation, "node_modules", name)).version, version);
-  const wanted = Object.keys(manifestOf(folder).dependencies ?? {});
-  for (const name of wanted) {
-    const from = join(installation, "node_modules", name);
-    cpSync(from, join(folder, "node_modules", name), { recursive: true });
-    for (const needs of Object.keys(manifestOf(from).dependencies ?? {}))
-      if (!wanted.includes(needs)) wanted.push(needs);
-  }
-}
+import { install, nodeLayer } from "./node-image.ts";
 
 describe("examples/grpc", () => {
   const folder = temporaryDirectory();

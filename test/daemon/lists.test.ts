@@ -3,16 +3,26 @@
 
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
-import { appendFileSync, chmodSync, chownSync, cpSync, existsSync, globSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { once } from "node:events";
+import { chmodSync, cpSync, existsSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
 import { installation } from "#config.ts";
 import { imageOf, layerOf, writeLayout } from "#images/images.testing.ts";
-import { cannotRun, execute, insideMachine, inWorld, startWorld, stopChild, world } from "#network/testing/machine.ts";
-import { eventually, folderOf, removeDirectory, startDaemon, temporaryDirectory, type Daemon } from "./fixture.ts";
+import { cannotRun, insideMachine, startWorld, stopChild, world } from "#network/testing/machine.ts";
+import {
+  eventually,
+  folderOf,
+  launcherAsking,
+  removeDirectory,
+  startDaemon,
+  temporaryDirectory,
+  type Daemon,
+} from "./fixture.ts";
+import { install } from "./node-image.ts";
+import { cannotServe, startDatabase, type Database } from "./postgresql.ts";
 
-const programs = globSync("/usr/lib/postgresql/*/bin").toSorted().at(-1);
 /** Connects to each HOST:PORT that it is sent; answers "open", or the code of the error. */
 const node = `import { connect } from "node:net";
 const attempt = (target) => new Promise((resolve) => {
@@ -67,24 +77,23 @@ if nc -w 5 $host $port </dev/null >/dev/null 2>&1; then echo open; else echo clo
 const noImages =
   ["/usr/bin/skopeo", "/bin/busybox"].map((path) => (existsSync(path) ? null : `no ${path}`)).find(Boolean) ?? false;
 const kinds = ["node", "python", "program"] as const;
-const password = "correct-horse";
 
 function suite(): void {
   const made: string[] = [];
   let others: ChildProcess;
-  let database: ChildProcess;
+  let database: Database;
   let daemon: Daemon;
-  let sockets: string;
 
   before(async () => {
     others = await startWorld();
-    ({ database, sockets } = await startDatabase());
-    made.push(sockets);
-    daemon = await startDaemon({ launcher: launcherWithResolver() });
+    database = await startDatabase("notes");
+    const asking = launcherAsking(world.public);
+    made.push(dirname(asking));
+    daemon = await startDaemon({ launcher: asking });
   });
   after(async () => {
     await daemon?.stop();
-    if (database) await stopChild(database);
+    await database?.stop();
     if (others) await stopChild(others);
     for (const folder of [...made, ...(daemon ? [daemon.directory] : [])]) removeDirectory(folder);
   });
@@ -198,16 +207,9 @@ function suite(): void {
     const folder = temporaryDirectory();
     made.push(folder);
     cpSync(join(installation, "examples/notes"), folder, { recursive: true });
-    // What npm install would fetch: the version that is pinned here is the example's.
-    const manifest = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as {
-      dependencies: Record<string, string>;
-    };
-    const client = join(installation, "node_modules/postgres");
-    const { version } = JSON.parse(readFileSync(join(client, "package.json"), "utf8")) as { version: string };
-    assert.equal(manifest.dependencies["postgres"], version);
-    cpSync(client, join(folder, "node_modules/postgres"), { recursive: true });
-    const url = `postgres://notes:${password}@db.internal:5432/notes`;
-    assert.equal((await daemon.ebb(["secrets", "set", "DATABASE_URL"], { stdin: url })).code, 0);
+    install(folder);
+    const set = await daemon.ebb(["secrets", "set", "DATABASE_URL"], { stdin: database.url() });
+    assert.equal(set.code, 0, set.stderr);
     const deployed = await daemon.ebb(["deploy", folder]);
     assert.equal(deployed.code, 0, deployed.stderr + daemon.log());
     const said = ["first", "second"];
@@ -218,7 +220,36 @@ function suite(): void {
     assert.equal((await daemon.fetch("notes.localhost", "/1", { method: "DELETE" })).status, 204);
     const listed = await daemon.fetch("notes.localhost", "/");
     assert.deepEqual(JSON.parse(listed.text), [{ id: 2, text: "second" }]);
-    assert.equal((await sql("select id || ' ' || text from notes", "notes")).trim(), "2 second");
+    assert.equal((await database.sql("select id || ' ' || text from notes")).trim(), "2 second");
+  });
+
+  test("container-api's service keeps its links in that PostgreSQL, and ends when it is told to; in its image: container-api.soak.ts", async () => {
+    const folder = temporaryDirectory();
+    made.push(folder);
+    cpSync(join(installation, "examples/container-api/links"), folder, { recursive: true });
+    install(folder);
+    const env = { ...process.env, PORT: "0", DATABASE_URL: database.url(world.private) };
+    const service = spawn(process.execPath, ["server.mjs"], { cwd: folder, env, stdio: ["ignore", "pipe", "inherit"] });
+    try {
+      const [said] = (await once(createInterface(service.stdout), "line")) as [string];
+      const port = /^serves on (\d+)$/.exec(said)?.[1];
+      const links = (path: string, init: RequestInit = {}) =>
+        fetch(`http://127.0.0.1:${port}/${path}`, { redirect: "manual", ...init });
+      assert.equal((await links("healthz")).status, 200);
+      assert.equal((await links("", { method: "POST", body: "javascript:alert(1)" })).status, 400);
+      const saved = await links("", { method: "POST", body: "https://example.com/a?b" });
+      assert.equal(saved.status, 201);
+      const { code } = (await saved.json()) as { code: string };
+      assert.equal((await links(code)).headers.get("location"), "https://example.com/a?b");
+      assert.deepEqual(await (await links(`${code}/visits`)).json(), { address: "https://example.com/a?b", visits: 1 });
+      assert.equal((await links("none")).status, 404);
+      assert.equal((await database.sql("select code || ' ' || visits from links")).trim(), `${code} 1`);
+      const ended = once(service, "exit");
+      service.kill();
+      assert.deepEqual(await ended, [0, null]);
+    } finally {
+      await stopChild(service);
+    }
   });
 
   test("a permit that is taken back holds for new connections at once; what stands goes on until a restart", async () => {
@@ -240,59 +271,8 @@ function suite(): void {
     allAre("EHOSTUNREACH", await reach("node", `${world.private}:80`));
     assert.doesNotMatch(daemon.log(), /something in ebb failed/);
   });
-
-  /** The daemon asks the world's resolver, in a mount namespace of its own. */
-  function launcherWithResolver(): string {
-    const folder = folderOf({
-      "resolv.conf": `nameserver ${world.public}\n`,
-      up: `#!/bin/sh
-exec unshare --mount sh -c 'mount --bind "$0" /etc/resolv.conf; exec "$@"' "$(dirname "$0")/resolv.conf" "${join(installation, "ebb")}" "$@"
-`,
-    });
-    made.push(folder);
-    chmodSync(join(folder, "up"), 0o755);
-    return join(folder, "up");
-  }
-
-  function sql(text: string, name: string): Promise<string> {
-    const argv = ["-h", sockets, "-U", "postgres", "-d", name, "-v", "ON_ERROR_STOP=1", "-Atc", text];
-    return run(join(programs!, "psql"), argv);
-  }
 }
 
-async function run(file: string, args: readonly string[]): Promise<string> {
-  const result = await execute(file, args);
-  assert.equal(result.code, 0, `${file} ${args.join(" ")}: ${result.stderr}`);
-  return result.stdout;
-}
-
-/** PostgreSQL in the world, at its private address, with a database and a user `notes`. */
-async function startDatabase(): Promise<{ database: ChildProcess; sockets: string }> {
-  const sockets = temporaryDirectory();
-  const data = join(sockets, "data");
-  const [uid, gid] = (await Promise.all(["-u", "-g"].map((which) => run("id", [which, "postgres"])))).map(Number);
-  chownSync(sockets, uid!, gid!);
-  const asOwner = [`--reuid=${uid}`, `--regid=${gid}`, "--clear-groups", "--"];
-  const ways = ["--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync", "--username=postgres"];
-  await run("setpriv", [...asOwner, join(programs!, "initdb"), "--pgdata", data, ...ways]);
-  appendFileSync(join(data, "pg_hba.conf"), "host notes notes 0.0.0.0/0 scram-sha-256\n");
-  const settings = { listen_addresses: world.private, unix_socket_directories: sockets, fsync: "off" };
-  const options = Object.entries(settings).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
-  const argv = [...inWorld(), "setpriv", ...asOwner, join(programs!, "postgres"), "-D", data, ...options];
-  const database = spawn("nsenter", argv, { stdio: ["ignore", "ignore", "pipe"] });
-  await new Promise<void>((resolve, reject) => {
-    let said = "";
-    createInterface({ input: database.stderr }).on("line", (line) => {
-      said += `${line}\n`;
-      if (line.includes("ready to accept connections")) resolve();
-    });
-    database.once("exit", () => reject(new Error(said)));
-  });
-  for (const text of [`create role notes login password '${password}'`, "create database notes owner notes"])
-    await run(join(programs!, "psql"), ["-h", sockets, "-U", "postgres", "-d", "postgres", "-c", text]);
-  return { database, sockets };
-}
-
-const whyNot = cannotRun() ?? (programs === undefined ? "needs Debian's postgresql" : null);
+const whyNot = cannotRun() ?? cannotServe();
 if (whyNot !== null) test("allow-lists of functions", { skip: whyNot }, () => {});
 else if (insideMachine()) void describe("allow-lists of functions", suite);
