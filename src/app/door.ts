@@ -52,8 +52,17 @@ export type ImageDeclaration =
   | { readonly kind: "registry"; readonly reference: string }
   /** An archive (`docker save`) or a folder (an OCI layout), relative to the app file's folder, as it begins with "./". */
   | { readonly kind: "path"; readonly path: string }
-  /** A folder with a Dockerfile or Containerfile. */
-  | { readonly kind: "build"; readonly path: string };
+  | BuildDeclaration;
+
+/** A folder with a Dockerfile or Containerfile. */
+export interface BuildDeclaration {
+  readonly kind: "build";
+  readonly path: string;
+  /** Values of its ARGs. */
+  readonly args?: Readonly<Record<string, string>>;
+  /** The stage that is the image; the last one when left out. */
+  readonly target?: string;
+}
 
 /** One container as written. */
 export interface ContainerDeclaration extends ServingDeclaration {

@@ -128,7 +128,7 @@ export function commandWords(
 }
 
 /** Values as written. Names and sizes are checked here; the clash with secrets by whoever sees both. */
-export function environment(at: Place): Readonly<Record<string, string>> | undefined {
+export function environment(at: Place, refuseName = refuseEnvName): Readonly<Record<string, string>> | undefined {
   const entries = at.entries("a mapping of names to values");
   if (entries === undefined) return undefined;
   if (entries.length > functionBounds.envCount)
@@ -136,7 +136,7 @@ export function environment(at: Place): Readonly<Record<string, string>> | undef
   const env: Record<string, string> = Object.create(null) as Record<string, string>;
   let bytes = 0;
   for (const { key, value } of entries) {
-    const refusal = refuseEnvName(key);
+    const refusal = refuseName(key);
     if (refusal !== null) value.keyProblem(`"${brief(key)}" cannot name a variable: ${refusal}`);
     const text = value.writtenText("text");
     if (text === undefined) continue;

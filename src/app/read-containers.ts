@@ -3,10 +3,11 @@
 import { containerBounds, containerDefaults, deployLimits } from "#model/limits.ts";
 import { refuseEnvName, refuseWorkloadName } from "#model/names.ts";
 import type { HttpProbe, Probe, Protocol } from "#model/workload.ts";
-import type { ContainerDeclaration, ImageDeclaration } from "./door.ts";
+import type { BuildDeclaration, ContainerDeclaration, ImageDeclaration } from "./door.ts";
 import {
   canonicalPath,
   commandWords,
+  environment,
   refusePath,
   refuseScaling,
   relativePath,
@@ -137,9 +138,41 @@ function image(at: Place): ImageDeclaration | undefined {
   return { kind: "registry", reference: text };
 }
 
+/** A folder, or as Docker's compose has it. */
 function build(at: Place): ImageDeclaration | undefined {
-  const path = relativePath(at, deployLimits.pathBytes);
-  return path === undefined ? undefined : { kind: "build", path };
+  const folder = (place: Place): string | undefined => relativePath(place, deployLimits.pathBytes);
+  if (at.isNothing || at.isScalar) {
+    const path = folder(at);
+    return path === undefined ? undefined : { kind: "build", path };
+  }
+  const entries = at.entries("a folder, or { context: ./folder, args: { NAME: value }, target: stage }");
+  if (entries === undefined) return undefined;
+  let path: string | undefined;
+  const asked: Partial<Pick<BuildDeclaration, "args" | "target">> = {};
+  for (const { key, value } of entries) {
+    if (key === "context") path = folder(value);
+    else if (key === "args") Object.assign(asked, { args: environment(value, refuseArgument) });
+    else if (key === "target") Object.assign(asked, { target: stageName(value) });
+    else unknownKey(value, key, ["context", "args", "target"]);
+  }
+  if (!entries.some(({ key }) => key === "context"))
+    return at.problem("expected { context: ./folder }, found no context");
+  return path === undefined ? undefined : { kind: "build", path, ...asked };
+}
+
+/** As a Dockerfile's ARG: PORT is one like any other. */
+function refuseArgument(name: string): string | null {
+  return /^[A-Za-z_][A-Za-z0-9_]{0,254}$/.test(name)
+    ? null
+    : "not letters, digits and underscores, or it starts with a digit";
+}
+
+function stageName(at: Place): string | undefined {
+  const what = "the name of a stage of the Dockerfile";
+  if (at.isNothing) return at.expected(what);
+  const text = at.writtenText(what);
+  if (text === undefined) return undefined;
+  return /^[A-Za-z][A-Za-z0-9_.-]{0,127}$/.test(text) ? text : at.expected(what);
 }
 
 function secretName(at: Place): string | undefined {

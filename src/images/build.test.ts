@@ -125,6 +125,31 @@ describe("a folder with a Dockerfile", { skip }, () => {
     await registry.stop();
   });
 
+  test("takes values of its ARGs as they are, and a stage of it for the image", async () => {
+    const context = folder(
+      [
+        "ARG BASE=nowhere.invalid/x SAID=global",
+        "FROM ${BASE} AS asked",
+        "ARG SAID LEFT=out",
+        "ENV SAID=$SAID LEFT=$LEFT",
+        "COPY Dockerfile /",
+        "FROM nowhere.invalid/other",
+        "COPY --from=asked /Dockerfile /",
+      ].join("\n"),
+    );
+    const said = `"$LEFT" 'a  b' \\n`;
+    const asking = (args: Record<string, string>) =>
+      room.images.fetch({ kind: "build", context, file: null, args, target: "asked" }, asked());
+    const image = await asking({ BASE: "scratch", SAID: said });
+    assert.deepEqual([image.config.env["SAID"], image.config.env["LEFT"]], [said, "out"]);
+    assert.equal((await asking({ SAID: said, BASE: "scratch" })).digest, image.digest, "nothing is built");
+    const other = await asking({ SAID: "", BASE: "scratch" });
+    assert.equal(other.config.env["SAID"], "");
+    for (const BASE of ["scratch AS x", "--platform=x", "$BASE"])
+      await assert.rejects(asking({ BASE }), failure("image_refused", /BASE|AS x|platform/), BASE);
+    assert.deepEqual(readdirSync(join(room.data, "images", "staging")), []);
+  });
+
   test("reads nothing beside its folder, and says what it does not find", async () => {
     const linked = folder("FROM scratch\nCOPY link /x\n");
     symlinkSync("/etc/passwd", join(linked, "link"));

@@ -8,7 +8,7 @@ import { basename, join, relative, sep } from "node:path";
 import { errnoOf } from "#lib/errno.ts";
 import { EbbError } from "#model/errors.ts";
 import { imageLimits } from "#model/limits.ts";
-import type { Image } from "./door.ts";
+import type { BuildSource, Image } from "./door.ts";
 import { readDockerfile, refuseIn } from "./dockerfile.ts";
 import { storageFull } from "./failures.ts";
 import { digestNow, keep, pullWhole, withStaging, type FetchContext } from "./fetch.ts";
@@ -31,12 +31,13 @@ const fixed = [
   "--format=oci",
 ];
 
-export async function fetchBuild(context: string, file: string | null, options: FetchContext): Promise<Image> {
+export async function fetchBuild(source: BuildSource, options: FetchContext): Promise<Image> {
+  const { context, file, args, target } = source;
   const subject = { name: basename(context), registry: null };
   return withStaging(options, subject, async (run) => {
     const { progress, platform, clock, store, spawner, project } = options;
     const chosen = await chooseFile(context, file);
-    const dockerfile = readDockerfile(await readFile(context, chosen), chosen);
+    const dockerfile = readDockerfile(await readFile(context, chosen), chosen, source);
     const { bases } = dockerfile;
     const refuse = refuseIn(chosen);
     const { runStep } = options;
@@ -45,7 +46,9 @@ export async function fetchBuild(context: string, file: string | null, options: 
       throw new EbbError("image_refused", `${chosen} has a RUN, and nothing is run here: ebb runs without isolation`);
     const digests: string[] = [];
     for (const base of bases) digests.push(await digestNow(base, options));
-    const builtFrom = await sourceDigest(context, [chosen, bases, digests], run, spawner);
+    const given = Object.entries(args ?? {}).toSorted(([one], [other]) => (one < other ? -1 : 1));
+    const asked = args === undefined && target === undefined ? [] : [given, target];
+    const builtFrom = await sourceDigest(context, [chosen, bases, digests, ...asked], run, spawner);
     // buildah writes the time into what it makes: the same folder would be another image each time.
     const known = store.builtFrom(builtFrom, project);
     if (known) return store.addAgain(known, subject.name, project);
@@ -67,7 +70,9 @@ export async function fetchBuild(context: string, file: string | null, options: 
       const build = async (text: string, name: string, given: ReadonlyMap<string, string>): Promise<void> => {
         const path = join(run.staging.folder, `Dockerfile-${++files}`);
         await writeFile(path, text);
-        const values = [...given].map(([key, value]) => `--build-arg=${key}=${value}`);
+        const values = [...new Map([...given, ...dockerfile.args])].map(
+          ([key, value]) => `--build-arg=${key}=${value}`,
+        );
         await buildah(["buildah", "build", ...fixed, `--file=${path}`, ...values, `--tag=${name}`, "--", context]);
       };
       if (runs) {

@@ -33,6 +33,27 @@ test("a command with a NUL in it is refused: nothing could be started by it", ()
     assert.throws(() => runsOf(`FROM scratch\n${text}`), /Dockerfile:[23]: there is a NUL in it/, text);
 });
 
+test("args are in the place of what ARG lines give, and are refused where none asks for them", () => {
+  const text = "ARG BASE=a TAG\nFROM $BASE:${TAG:-1} AS one\nARG HERE\nRUN id\nFROM $BASE:$TAG";
+  const read = (args: Record<string, string>) => readDockerfile(text, "Dockerfile", { args });
+  assert.deepEqual(read({ TAG: "2", BASE: "b" }).bases, ["b:2"]);
+  const asked = (args: Record<string, string>) =>
+    planStage(read(args), 0, defaultShell, refuse).steps.flatMap((step) => (step.kind === "said" ? step.asked : []));
+  assert.deepEqual(asked({ TAG: "2" }), [{ name: "HERE", given: false }]);
+  assert.deepEqual(asked({ TAG: "2", HERE: "" }), [{ name: "HERE", given: true }]);
+  assert.throws(() => read({ TAG: "2", THERE: "x" }), /there is no ARG THERE in it/);
+});
+
+test("a target is the last stage that is read", () => {
+  const text = "FROM a AS one\nFROM b AS Two\nRUN id\nFROM c AS three\nADD https://x/y /z";
+  const read = (target: string) => readDockerfile(text, "Dockerfile", { target });
+  assert.deepEqual(read("one").bases, ["a"]);
+  assert.deepEqual(read("two").bases, ["a", "b"]);
+  assert.deepEqual(neededStages(read("two")), [1]);
+  assert.throws(() => read("three"), /Dockerfile:5: ADD of an address/);
+  assert.throws(() => readDockerfile("FROM a", "Dockerfile", { target: "0" }), /there is no stage "0" in it/);
+});
+
 test("a RUN is seen however it is written", () => {
   const seen = (text: string): void => assert.deepEqual(runsOf(text), [id], JSON.stringify(text));
   seen("FROM scratch\nR\\\nUN id");

@@ -3,7 +3,8 @@
 
 import { EbbError } from "#model/errors.ts";
 import { imageLimits } from "#model/limits.ts";
-import { heredocsOf, tokensOf, type Heredoc } from "./dockerfile-words.ts";
+import type { BuildSource } from "./door.ts";
+import { declaredBy, heredocsOf, tokensOf, type Heredoc } from "./dockerfile-words.ts";
 
 export interface Instruction {
   readonly line: number;
@@ -31,6 +32,8 @@ export interface Dockerfile {
   /** ARG lines before the first FROM. */
   readonly globals: readonly Instruction[];
   readonly escape: Escape;
+  /** Values from outside, in the place of those that its ARG lines give. */
+  readonly args: ReadonlyMap<string, string>;
 }
 
 export type Escape = "`" | "\\";
@@ -40,8 +43,16 @@ export function refuseIn(file: string): Refuse {
   return (line, why) => new EbbError("image_refused", `${file}:${line}: ${why}`);
 }
 
-/** EbbError with the line where it asks for what ebb does not do. */
-export function readDockerfile(text: string, file: string): Dockerfile {
+/** EbbError with the line where it asks for what ebb does not do. What stands behind the target is not read. */
+export function readDockerfile(
+  text: string,
+  file: string,
+  { args = {}, target }: Pick<BuildSource, "args" | "target"> = {},
+): Dockerfile {
+  const given = new Map(Object.entries(args));
+  const isTarget = (name: string | undefined): boolean =>
+    target !== undefined && name?.toLowerCase() === target.toLowerCase();
+  let isReached = false;
   const refuse = refuseIn(file);
   const names = new Map<string, number>();
   const defaults = new Map<string, string>();
@@ -64,6 +75,7 @@ export function readDockerfile(text: string, file: string): Dockerfile {
     if (name === "ONBUILD")
       throw refuse(line, "ebb does not take ONBUILD; write what it says into the file that needs it");
     if (name === "FROM") {
+      if (isReached) break;
       const plain = words.filter((word) => !word.startsWith("--"));
       const said = plain[0];
       if (said === undefined) throw refuse(line, "FROM names no image");
@@ -76,6 +88,7 @@ export function readDockerfile(text: string, file: string): Dockerfile {
       if (plain[1]?.toUpperCase() !== "AS" || plain[2] === undefined) continue;
       if (!/^[a-z][a-z0-9_.-]*$/i.test(plain[2])) throw refuse(line, `${plain[2]} is no name of a stage`);
       names.set(plain[2].toLowerCase(), stages.length - 1);
+      isReached = isTarget(plain[2]);
       continue;
     }
     const stage = stages.at(-1);
@@ -83,7 +96,8 @@ export function readDockerfile(text: string, file: string): Dockerfile {
       globals.push(instruction);
       for (const word of words) {
         const [key, value] = [word.split("=")[0]!, word.includes("=") ? word.slice(word.indexOf("=") + 1) : null];
-        if (value !== null) defaults.set(key, unquoted(value));
+        if (given.has(key)) defaults.set(key, given.get(key)!);
+        else if (value !== null) defaults.set(key, unquoted(value));
       }
       continue;
     }
@@ -121,7 +135,16 @@ export function readDockerfile(text: string, file: string): Dockerfile {
   if (runs.length > imageLimits.layers)
     throw refuse(runs[imageLimits.layers]!.line, `it has more than ${imageLimits.layers} RUN`);
   if (stages.length === 0) throw new EbbError("image_refused", `${file}: there is no FROM in it`);
-  return { bases, stages, globals, escape };
+  if (target !== undefined && !isReached)
+    throw new EbbError("image_refused", `${file}: there is no stage "${target}" in it`);
+  const declarations = [...globals, ...stages.flatMap(({ instructions }) => instructions)].filter(
+    (one) => one.name === "ARG",
+  );
+  const declared = new Set(declarations.flatMap(({ rest }) => declaredBy(rest, escape).map((one) => one.name)));
+  for (const name of given.keys())
+    if (!declared.has(name))
+      throw new EbbError("image_refused", `${file}: there is no ARG ${name} in it, and args give one`);
+  return { bases, stages, globals, escape, args: given };
 }
 
 /** Nothing here is to be read in one way by ebb and in another by buildah: what versions of it read differently is refused. */

@@ -38,8 +38,19 @@ export type ImageSource =
   | { readonly kind: "archive"; readonly path: string }
   /** A folder with index.json and blobs/. */
   | { readonly kind: "layout"; readonly path: string }
-  /** `file`: below the context; null: Containerfile or Dockerfile. */
-  | { readonly kind: "build"; readonly context: string; readonly file: string | null };
+  | BuildSource;
+
+/** A folder with a Dockerfile. */
+export interface BuildSource {
+  readonly kind: "build";
+  readonly context: string;
+  /** Below the context; null: Containerfile or Dockerfile. */
+  readonly file: string | null;
+  /** Values of its ARGs: no secret. */
+  readonly args?: Readonly<Record<string, string>>;
+  /** The stage that is the image; the last one when left out. */
+  readonly target?: string;
+}
 
 /** Never in an argument, a log or an error: it goes through a file that its one reader may read, and that goes with the fetch. */
 export interface RegistryLogin {

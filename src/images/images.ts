@@ -141,7 +141,7 @@ class ImagesRoom implements Images {
           if (source.kind === "registry") return fetchRegistry(source.reference, context);
           if (source.kind === "archive") return fetchArchive(source.path, context);
           if (source.kind === "layout") return fetchLayout(source.path, context);
-          return fetchBuild(source.context, source.file, context);
+          return fetchBuild(source, context);
         },
         options.project,
       ),

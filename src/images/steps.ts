@@ -60,7 +60,7 @@ export function planStage(file: Dockerfile, index: number, shell: readonly strin
     const here = said
       .filter(({ name }) => name === "ARG")
       .flatMap(({ rest }) => declaredBy(rest, file.escape))
-      .map(({ name, given }) => ({ name, given: given || globals.has(name) }));
+      .map(({ name, given }) => ({ name, given: given || globals.has(name) || file.args.has(name) }));
     const before = declared.filter((name) => !here.some((one) => one.name === name));
     const asked = runs ? here : [];
     steps.push({ kind: "said", line: said[0]!.line, instructions: said, shell: shellBefore, before, asked });

@@ -34,7 +34,10 @@ async function sourceOf(folder: string, { name, from }: Declaration): Promise<Im
   // What was sent holds no link that leads out of it (builds.receive).
   const found = await stat(path).catch(() => null);
   if (found === null) throw new EbbError("deploy_refused", `${name}: there is nothing at ${from.path}`);
-  if (from.kind === "build") return { kind: "build", context: path, file: null };
+  if (from.kind === "build") {
+    const { path: _, ...asked } = from;
+    return { ...asked, context: path, file: null };
+  }
   return found.isDirectory() ? { kind: "layout", path } : { kind: "archive", path };
 }
 
