@@ -3,7 +3,7 @@
 import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import { machineLimits, waitingLimits } from "#model/limits.ts";
-import { keyOf, type JobRevision, type ProjectQuotas, type Revision, type ServingRevision } from "#model/workload.ts";
+import { keyOf, type ProjectQuotas, type Revision, type ServingRevision } from "#model/workload.ts";
 import { admit, type Admission as Verdict, type IdleInstance, type Taken } from "./decide.ts";
 import { Ledger, type Group } from "./member.ts";
 import { Starts, Turns } from "./turns.ts";
@@ -33,11 +33,17 @@ const easedAfterMs = 5;
 /** Load checks: all together have turns as one function has. */
 const oneOffs = Symbol("one-offs");
 
+/** Whose quotas count what starts. */
+export interface QuotaHolder {
+  readonly project: string;
+  /** "project/workload" of what starts: it does not take its own place. */
+  readonly workload: string;
+}
+
 interface OneOffWait {
   readonly bytes: number;
   readonly takesTurn: boolean;
-  /** A run's: of a project, whose quotas count it. */
-  readonly of: JobRevision | null;
+  readonly of: QuotaHolder | null;
   readonly held: (why: "capacity" | "over_quota") => void;
   readonly admitted: PromiseWithResolvers<() => void>;
   readonly cancel: Cancel;
@@ -98,7 +104,7 @@ export class Admission {
     if (this.#closed || this.#starts.full) return false;
     if (this.#turns.size > 0 || this.#blocked.size > 0) return false;
     if (this.#oneOffs.some((wait) => !wait.overQuota)) return false;
-    return this.#verdict(revision.settings.memoryMb * MiB, revision).kind === "start";
+    return this.#verdict(revision.settings.memoryMb * MiB, holderOf(revision)).kind === "start";
   }
 
   /** Something may have become idle: those that wait for memory are looked at again, soon and together. */
@@ -137,12 +143,12 @@ export class Admission {
   }
 
   /**
-   * The same for a run (`withdraw` answers whether it still waited), whose project's quotas count it, and which waits for as long as it takes; `held` says for what. What it
-   * takes is its project's, and given back as such. Throws EbbError stopping, also after `withdraw`.
+   * The same for a run or a build (`withdraw` answers whether it still waited), whose project's quotas count it, and which waits for as
+   * long as it takes; `held` says for what. What it takes is its project's, and given back as such. Throws EbbError stopping, also after `withdraw`.
    */
   execution(
     bytes: number,
-    of: JobRevision,
+    of: QuotaHolder,
     held: (why: "capacity" | "over_quota") => void,
   ): { readonly admitted: Promise<() => void>; readonly withdraw: () => boolean } {
     const admitted = Promise.withResolvers<() => void>();
@@ -257,7 +263,7 @@ export class Admission {
   #consider(group: Group): void {
     const { project, settings } = group.revision;
     const bytes = settings.memoryMb * MiB;
-    let verdict = this.#verdict(bytes, group.revision);
+    let verdict = this.#verdict(bytes, holderOf(group.revision));
     if (verdict.kind === "start") {
       group.refused = null;
       this.ledger.take(project, bytes);
@@ -277,7 +283,7 @@ export class Admission {
     const rounds = Math.min(this.#options.deficit(group), this.#options.concurrentStarts);
     for (let i = 0; i < rounds && verdict.kind === "wait"; i++) {
       this.#makeRoom(project, bytes, verdict.evict);
-      if (i + 1 < rounds) verdict = this.#verdict(bytes, group.revision);
+      if (i + 1 < rounds) verdict = this.#verdict(bytes, holderOf(group.revision));
     }
   }
 
@@ -286,23 +292,24 @@ export class Admission {
     for (const instance of evict) this.#options.evict(instance);
   }
 
-  #verdict(bytes: number, revision: Revision | null): Verdict {
+  #verdict(bytes: number, of: QuotaHolder | null): Verdict {
     const { limitBytes, quotas, idle } = this.#options;
-    const project = revision?.project ?? null;
     return admit(
       bytes,
       { taken: sum(this.ledger.machine, this.#claims.machine), limitBytes },
-      project === null || revision === null
-        ? null
-        : {
-            name: project,
-            workload: keyOf(revision),
-            taken: sum(this.ledger.project(project), this.#claims.project(project)),
-            quotas: quotas(project),
-          },
+      of && {
+        name: of.project,
+        workload: of.workload,
+        taken: sum(this.ledger.project(of.project), this.#claims.project(of.project)),
+        quotas: quotas(of.project),
+      },
       idle,
     );
   }
+}
+
+export function holderOf(revision: Revision): QuotaHolder {
+  return { project: revision.project, workload: keyOf(revision) };
 }
 
 function sum(a: Taken, b: Taken): Taken {

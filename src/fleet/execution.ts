@@ -6,7 +6,7 @@ import type { Failure } from "#model/instance.ts";
 import { jobLimits, sandboxLimits } from "#model/limits.ts";
 import { contentDigestOf, isOfImage } from "#model/workload.ts";
 import type { Assignment, Exit, Lasting, PoolKey } from "#sandbox/door.ts";
-import type { Admission } from "./admission.ts";
+import { holderOf, type Admission } from "./admission.ts";
 import { egressClassOf, environmentOf, isolationOf } from "./assignment.ts";
 import type { Execution, ExecutionSpec } from "./door.ts";
 import { failureOf, type LaunchContext } from "./launch.ts";
@@ -28,7 +28,7 @@ export function execute(context: ExecutionContext, spec: ExecutionSpec): Executi
   const bytes = memoryMb * MiB;
   const instance = newInstanceId();
   const over = Promise.withResolvers<Exit>();
-  const waiting = admission.execution(bytes, revision, spec.held);
+  const waiting = admission.execution(bytes, holderOf(revision), spec.held);
   let turnOver: (() => void) | null = null;
   let sandbox: SandboxId | null = null;
   let preparing: Promise<SandboxId> | null = null;

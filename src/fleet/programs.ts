@@ -71,15 +71,39 @@ export class Programs {
   async build(step: BuildStep): Promise<BuildStepEnd> {
     const { driver } = this.#context;
     if (!driver.build) throw new EbbError("image_refused", "RUN needs isolation, and ebb runs without");
-    return this.#alone(step.memoryMb, () => driver.build!(step));
+    const { project, memoryMb, signal } = step;
+    const bytes = memoryMb * MiB;
+    let noRoom: EbbError | null = null;
+    // No workload has that name: of what the project keeps idle anything may go for it.
+    const waits = this.#admission.execution(bytes, { project, workload: `${project}/` }, (why) => {
+      if (why !== "over_quota") return;
+      noRoom = new EbbError("over_quota", `a RUN takes ${memoryMb} MiB, which the quota of ${project} has no room for`);
+      queueMicrotask(() => giveUp());
+    });
+    const giveUp = (): void => void waits.withdraw();
+    signal.addEventListener("abort", giveUp);
+    try {
+      const giveTurn = await waits.admitted.catch((error: unknown) => {
+        throw noRoom ?? error;
+      });
+      giveTurn();
+    } finally {
+      signal.removeEventListener("abort", giveUp);
+    }
+    return this.#within(project, bytes, () => driver.build!(step));
   }
 
   async #alone<T>(memoryMb: number, work: () => Promise<T>): Promise<T> {
     const bytes = memoryMb * MiB;
     await this.#admission.oneOff(bytes, false);
+    return this.#within(null, bytes, work);
+  }
+
+  /** Its memory is given back at its end, as what it was taken as: of a project, or of nobody. */
+  #within<T>(project: string | null, bytes: number, work: () => Promise<T>): Promise<T> {
     const program = work().finally(() => {
       this.#oneOffs.delete(program);
-      this.#admission.ledger.give(null, bytes, false);
+      this.#admission.ledger.give(project, bytes, false);
       this.#admission.freed();
     });
     this.#oneOffs.add(program);

@@ -51,6 +51,8 @@ class ImagesRoom implements Images {
   readonly #options: ImagesOptions;
   readonly #logins: string;
   readonly #store: ImageStore;
+  /** Builds have their own: code of others may make them last. */
+  readonly #builds = new Turns(imageLimits.buildsAtOnce, imageLimits.fetchesWaiting, 1);
   readonly #turns = new Turns(imageLimits.fetchesAtOnce, imageLimits.fetchesWaiting, imageLimits.fetchesAtOnce - 1);
   readonly #unpacks = new Turns(imageLimits.unpacksAtOnce, imageLimits.fetchesAtOnce);
   readonly #pulls = new Map<string, Joined<Image>>();
@@ -117,7 +119,7 @@ class ImagesRoom implements Images {
 
   #begin(source: ImageSource, options: FetchOptions, key: string | null): Joined<Image> {
     const joined = new Joined<Image>((progress, signal) =>
-      this.#turns.take(
+      (source.kind === "build" ? this.#builds : this.#turns).take(
         signal,
         async () => {
           const context: FetchContext = {

@@ -277,6 +277,8 @@ export const imageLimits = {
   runLineChars: 400,
   runOutputKeptChars: 4_000,
   fetchesAtOnce: 4,
+  /** Beside these, one of a project. */
+  buildsAtOnce: 4,
   fetchesWaiting: 64,
   unpacksAtOnce: 2,
   progressEveryMs: 1_000,
