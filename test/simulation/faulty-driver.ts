@@ -11,7 +11,6 @@ import type {
   Capabilities,
   Exit,
   Failed,
-  LeftInstance,
   OneOff,
   OneOffResult,
   OutputSource,
@@ -21,6 +20,7 @@ import type {
   SandboxListener,
   SandboxUsage,
 } from "#sandbox/door.ts";
+import { nothingLeft } from "#sandbox/nothing-left.ts";
 
 /** Longer than the fleet waits. */
 const slowStartMs = 45_000;
@@ -78,17 +78,10 @@ export class FaultyDriver implements SandboxDriver {
     this.#canPause = canPause;
   }
 
-  left(): readonly LeftInstance[] {
-    return [];
-  }
-
-  async adopt(instance: string): Promise<SandboxId> {
-    throw new Error(`${instance} was not left`);
-  }
-
-  async forget(): Promise<void> {}
-
-  async keep(): Promise<void> {}
+  readonly left = nothingLeft.left;
+  readonly adopt = nothingLeft.adopt;
+  readonly forget = nothingLeft.forget;
+  readonly keep = nothingLeft.keep;
 
   /** Those that have their turn still. */
   get starting(): number {

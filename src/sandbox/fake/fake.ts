@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { duplexPair, type Duplex } from "node:stream";
 import type { Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
-import { newSandboxId, type InstanceId, type InvocationId, type SandboxId } from "#model/ids.ts";
+import { newSandboxId, type InvocationId, type SandboxId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
 import { sandboxLimits } from "#model/limits.ts";
 import type {
@@ -12,7 +12,6 @@ import type {
   Capabilities,
   Exit,
   Failed,
-  LeftInstance,
   OneOff,
   OneOffResult,
   OutputSource,
@@ -22,6 +21,7 @@ import type {
   SandboxListener,
   SandboxUsage,
 } from "../door.ts";
+import { nothingLeft } from "../nothing-left.ts";
 import { exitOf } from "../end.ts";
 
 /** What happens to one sandbox; everything that is left out goes well. All in milliseconds of the clock. */
@@ -112,17 +112,10 @@ export class FakeDriver implements SandboxDriver {
 
   async start(): Promise<void> {}
 
-  left(): readonly LeftInstance[] {
-    return [];
-  }
-
-  async adopt(instance: InstanceId): Promise<SandboxId> {
-    throw new EbbError("internal", `${instance} was not left`);
-  }
-
-  async forget(): Promise<void> {}
-
-  async keep(): Promise<void> {}
+  readonly left = nothingLeft.left;
+  readonly adopt = nothingLeft.adopt;
+  readonly forget = nothingLeft.forget;
+  readonly keep = nothingLeft.keep;
 
   async stop(): Promise<void> {
     await Promise.all([...this.#fakes.keys()].map((id) => this.stopSandbox(id, 0)));

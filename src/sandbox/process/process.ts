@@ -5,7 +5,7 @@ import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { EbbError } from "#model/errors.ts";
-import { newSandboxId, type InstanceId, type SandboxId } from "#model/ids.ts";
+import { newSandboxId, type SandboxId } from "#model/ids.ts";
 import { sandboxLimits } from "#model/limits.ts";
 import type { RuntimeName } from "#model/workload.ts";
 import type { LaunchSpec, ProcessExit, Spawner } from "#spawner/door.ts";
@@ -14,7 +14,6 @@ import type {
   Capabilities,
   Exit,
   Failed,
-  LeftInstance,
   OneOff,
   OneOffResult,
   OutputSource,
@@ -25,6 +24,7 @@ import type {
   SandboxUsage,
   SocketReader,
 } from "../door.ts";
+import { nothingLeft } from "../nothing-left.ts";
 import { exitOf } from "../end.ts";
 import { listens } from "../listens.ts";
 import { oneOffResult, readFifo } from "../one-off.ts";
@@ -92,18 +92,10 @@ class ProcessDriver implements SandboxDriver {
 
   async start(): Promise<void> {}
 
-  /** All of its processes end with ebb. */
-  left(): readonly LeftInstance[] {
-    return [];
-  }
-
-  async adopt(instance: InstanceId): Promise<SandboxId> {
-    throw new EbbError("internal", `${instance} was not left`);
-  }
-
-  async forget(): Promise<void> {}
-
-  async keep(): Promise<void> {}
+  readonly left = nothingLeft.left;
+  readonly adopt = nothingLeft.adopt;
+  readonly forget = nothingLeft.forget;
+  readonly keep = nothingLeft.keep;
 
   async stop(): Promise<void> {
     await Promise.all([...this.#running.keys()].map((id) => this.stopSandbox(id, 0)));
