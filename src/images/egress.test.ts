@@ -71,6 +71,19 @@ describe("a pull", { skip }, () => {
     await Promise.all([inner.stop(), outer.stop()]);
   });
 
+  test("keeps its rule when another ebb ends, which had one before", async () => {
+    const image = imageOf([await layerOf([{ name: "beside" }])]);
+    const own = await startOwnRegistry(image);
+    const ending = await new Room().start();
+    await ending.images.stop();
+    room.images = room.create({ registries: [own.host] });
+    await room.images.start();
+    await ending.stop();
+    await room.images.fetch({ kind: "registry", reference: `${own.host}/x` }, asked());
+    await own.stop();
+    await room.images.stop();
+  });
+
   test("finds its rule again when the spawner has died, and leaves none", async () => {
     const image = imageOf([await layerOf([{ name: "afterwards" }])]);
     const own = await startOwnRegistry(image);

@@ -71,7 +71,8 @@ class ImagesRoom implements Images {
   async start(): Promise<void> {
     const { allocator, spawner, clock } = this.#options;
     this.#stopping = false;
-    this.#readerNumber = allocator.take("image-readers", readerIds);
+    // Not given back by a stop: the table of that number is owed to be deleted until the spawner ends, who frees it then.
+    this.#readerNumber ??= allocator.take("image-readers", readerIds);
     const uid = firstReaderId + this.#readerNumber;
     this.#reader = new Reader({ spawner, clock, uid });
     const { registries, resolvers } = this.#options;
@@ -92,8 +93,6 @@ class ImagesRoom implements Images {
     await Promise.all([...ends, this.#store.stop()]);
     await this.#egress?.stop();
     this.#egress = null;
-    if (this.#readerNumber !== null) this.#options.allocator.free("image-readers", this.#readerNumber);
-    this.#readerNumber = null;
     this.#reader = null;
   }
 
