@@ -54,8 +54,8 @@ if (!choice.numbers) {
 console.log("| number | target | floor in this run | seen | held |\n|---|---|---|---|---|");
 let allHeld = true;
 const show = ({ number, target, floor, seen, held }: Row): void => {
-  allHeld &&= held;
-  console.log(`| ${number} | ${target} | ${floor} | ${seen} | ${held ? "yes" : "**no**"} |`);
+  allHeld &&= held !== false;
+  console.log(`| ${number} | ${target} | ${floor} | ${seen} | ${held === null ? "–" : held ? "yes" : "**no**"} |`);
 };
 /** Each row as soon as it is known; what cannot be measured is said in its place, and the others go on. */
 const measure = async (what: string, measured: () => Promise<Row | Row[]> | Row[]): Promise<void> => {

@@ -1,13 +1,17 @@
 // Containers: what the first caller waits for, in turn with a bare engine's start of the same image, and how long fifty at once take.
 
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { imageOf, layerOf, startOwnRegistry, tarOf, type Entry, type TestImage } from "#images/images.testing.ts";
 import { enginesHere } from "#sandbox/oci/engine.ts";
 import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "../test/daemon/fixture.ts";
 import { createBareImage } from "./bare-image.ts";
 import { median, percentile } from "./load.ts";
 import { oneAnswer } from "./one-answer.ts";
+import { wordsOf, type Contender } from "./peers/contender.ts";
+import { podmanRun } from "./peers/podman.ts";
 import { inMs, type Row } from "./row.ts";
 import { settled } from "./settled.ts";
 
@@ -68,7 +72,8 @@ async function starts(one: Case, rounds: number, alone: Daemon, pooled: Daemon):
   const [engine] = await enginesHere();
   if (!engine) throw new Error("there is no OCI engine here");
   const bare = createBareImage(engine.path, [one.tar], one.args, environment);
-  const times = { bare: [] as number[], alone: [] as number[], pooled: [] as number[] };
+  const podman = await podmanOf(one);
+  const times = { bare: [] as number[], alone: [] as number[], pooled: [] as number[], podman: [] as number[] };
   const through = async (daemon: Daemon): Promise<number> => {
     await settled(daemon);
     const began = performance.now();
@@ -79,6 +84,7 @@ async function starts(one: Case, rounds: number, alone: Daemon, pooled: Daemon):
     async () => void times.bare.push(await bare.start()),
     async () => void times.alone.push(await through(alone)),
     async () => void times.pooled.push(await through(pooled)),
+    ...("absent" in podman ? [] : [async () => void times.podman.push(await podman.contender.coldStart())]),
   ];
   try {
     for (let round = 0; round <= rounds; round++) {
@@ -88,24 +94,50 @@ async function starts(one: Case, rounds: number, alone: Daemon, pooled: Daemon):
     }
   } finally {
     await bare.remove();
+    podman.remove();
   }
   const floor = median(times.bare);
+  const seen = (of: readonly number[]): string => {
+    const p90 = percentile(
+      of.toSorted((a, b) => a - b),
+      90,
+    );
+    return `p50 ${inMs(median(of))} (${(median(of) / floor).toFixed(2)}x), p90 ${inMs(p90)}, n=${of.length}`;
+  };
+  const bareRow = `${inMs(floor)} (${engine.name} run of the same image, on the host's network)`;
   const row = (number: string, of: readonly number[]): Row => ({
     number,
     target: `≤ floor + ${inMs(overMs, 0)}`,
-    floor: `${inMs(floor)} (${engine.name} run of the same image, on the host's network)`,
-    seen: `p50 ${inMs(median(of))} (${(median(of) / floor).toFixed(2)}x), p90 ${inMs(
-      percentile(
-        of.toSorted((a, b) => a - b),
-        90,
-      ),
-    )}, n=${of.length}`,
+    floor: bareRow,
+    seen: seen(of),
     held: median(of) <= floor + overMs,
   });
   return [
     row(`container from zero, ${one.title}, no pool`, times.alone),
     row(`the same, taken from the pool`, times.pooled),
+    {
+      number: "the same image by `podman run`, on the host's network, without a user namespace and limits",
+      target: "–",
+      floor: bareRow,
+      seen: "absent" in podman ? podman.absent : seen(times.podman),
+      held: null,
+    },
   ];
+}
+
+/** The image as podman has it, and what of it has to go; why it cannot be had here. */
+async function podmanOf(
+  one: Case,
+): Promise<{ readonly remove: () => void } & ({ readonly contender: Contender } | { readonly absent: string })> {
+  const folder = mkdtempSync(join(tmpdir(), "ebb-bench-podman-"));
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  try {
+    const archive = join(folder, "image.tar");
+    writeFileSync(archive, one.tar);
+    return { contender: await podmanRun(folder, archive, one.args), remove };
+  } catch (error) {
+    return { absent: wordsOf(error), remove };
+  }
 }
 
 /** Fifty callers whom one container each can serve. */

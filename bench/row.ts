@@ -6,7 +6,8 @@ export interface Row {
   /** What it is compared with, measured in the same run; "–" where the target is absolute. */
   readonly floor: string;
   readonly seen: string;
-  readonly held: boolean;
+  /** null: it is there to be compared with, and promises nothing. */
+  readonly held: boolean | null;
 }
 
 export function inMs(ms: number, digits = 1): string {

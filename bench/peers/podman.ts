@@ -1,4 +1,4 @@
-// `podman run` of an image made here, from nothing but the pinned Node, its libraries and the server's file.
+// `podman run` of an image made here: for the comparison from nothing but the pinned Node, its libraries and the server's file.
 
 import { execFile, execFileSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -14,15 +14,20 @@ const image = "localhost/ebb-bench-hello";
 
 /** In `folder`, which the caller removes: image, storage and state too. Throws when it cannot be had here. */
 export async function podman(folder: string): Promise<Contender> {
+  const archive = join(folder, "image.tar");
+  execFileSync("tar", ["-C", rootIn(folder), "-cf", archive, "."]);
+  return podmanRun(folder, archive, ["/usr/bin/node", "/code/server.mjs"]);
+}
+
+/** The same of the files in `archive`, a tar. */
+export async function podmanRun(folder: string, archive: string, command: readonly string[]): Promise<Contender> {
   const { stdout: version } = await run("podman", ["--version"]).catch(() => {
     throw new Error("podman is not installed (Debian: apt-get install podman)");
   });
   const state = ["--root", join(folder, "storage"), "--runroot", join(folder, "run"), "--tmpdir", join(folder, "tmp")];
   const common = [...state, "--cgroup-manager", "cgroupfs", "--events-backend", "none"];
-  const archive = join(folder, "image.tar");
-  execFileSync("tar", ["-C", rootIn(folder), "-cf", archive, "."]);
-  const command = `CMD ${JSON.stringify(["/usr/bin/node", "/code/server.mjs"])}`;
-  await run("podman", [...common, "import", "--quiet", "--change", command, archive, image]);
+  const change = `CMD ${JSON.stringify(command)}`;
+  await run("podman", [...common, "import", "--quiet", "--change", change, archive, image]);
   let count = 0;
   let name = "";
   return contenderOf({
