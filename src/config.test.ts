@@ -76,7 +76,7 @@ test("an option goes before the environment, and the environment before the defa
     [over.dataDirectory, over.listenHost, over.listenPort, over.baseUrl?.host, over.trustProxy, over.isolation],
     ["/option", "::1", 2, "fn.example.com", ["127.0.0.1"], "none"],
   );
-  assert.equal(dataDirectory("relative", {}), join(process.cwd(), "relative"));
+  assert.equal(dataDirectory("relative"), join(process.cwd(), "relative"));
 });
 
 test("what cannot be meant is one sentence that says what was expected", () => {

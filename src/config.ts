@@ -145,7 +145,7 @@ export function readDaemonConfig(options: DaemonOptions, environment: NodeJS.Pro
     throw new ConfigError(`--keep-alive: expected fixed or histogram, found "${keepAlive}"`);
   const trustProxy = options.trustProxy ?? splitList(environment["EBB_TRUST_PROXY"]);
   return {
-    dataDirectory: dataDirectory(options.data, environment),
+    dataDirectory: dataDirectory(options.data ?? (environment["EBB_DATA"] || null)),
     listenHost: listen.host,
     listenPort: listen.port,
     baseUrl: readBaseUrl(options.url ?? environment["EBB_BASE_URL"]),
@@ -204,8 +204,8 @@ function readEgressRate(text: string | undefined): number {
 }
 
 /** The data directory of a daemon or of a command that looks for one. */
-export function dataDirectory(option: string | undefined, environment: NodeJS.ProcessEnv = process.env): string {
-  return resolve(option ?? environment["EBB_DATA"] ?? join(installation, ".ebb"));
+export function dataDirectory(named: string | null): string {
+  return resolve(named ?? join(installation, ".ebb"));
 }
 
 export interface ClientEnvironment {
@@ -223,7 +223,7 @@ export interface ClientEnvironment {
 }
 
 /** What the command line reads of its environment. */
-export function readClientEnvironment(environment: NodeJS.ProcessEnv = process.env): ClientEnvironment {
+export function readClientEnvironment(environment: NodeJS.ProcessEnv): ClientEnvironment {
   return {
     url: environment["EBB_URL"] || null,
     token: environment["EBB_TOKEN"] || null,

@@ -1,4 +1,4 @@
-// The command line as its users run it: a process of its own, against the API over doubles.
+// The command line against the API over doubles: in the test's process, and where that is the point as its users run it.
 
 /* oxlint-disable typescript/no-unsafe-type-assertion -- answers are JSON: what counts is asserted */
 import assert from "node:assert/strict";

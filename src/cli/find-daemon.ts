@@ -8,8 +8,7 @@ import { Failure } from "./failure.ts";
 import { readJson } from "./private-file.ts";
 
 export function findDaemon(data: string | null, environment: ClientEnvironment): SavedContext {
-  if (data !== null || environment.data !== null)
-    return fromDirectory(dataDirectory(data ?? environment.data ?? undefined), true);
+  if (data !== null || environment.data !== null) return fromDirectory(dataDirectory(data ?? environment.data), true);
   if (environment.url !== null) {
     if (!URL.canParse(environment.url)) throw new Failure(`EBB_URL: "${environment.url}" is not a URL`);
     if (environment.token === null) throw new Failure("EBB_URL is set, and EBB_TOKEN is not");
@@ -17,7 +16,7 @@ export function findDaemon(data: string | null, environment: ClientEnvironment):
   }
   const { current, saved } = readContexts(environment.contextDirectory);
   if (current !== null) return saved[current]!;
-  return fromDirectory(dataDirectory(undefined), false);
+  return fromDirectory(dataDirectory(null), false);
 }
 
 function fromDirectory(directory: string, named: boolean): SavedContext {

@@ -7,20 +7,28 @@ import { Failure, UsageError } from "./failure.ts";
 import { createOutput, sanitized } from "./output.ts";
 import { findCommand, parseCommand, type Options } from "./parse.ts";
 import type { CommandSpec } from "./spec.ts";
+import type { Streams } from "./streams.ts";
 import { commands } from "./table.ts";
 
+/** What a command line has around it. */
+interface Surroundings {
+  readonly streams: Streams;
+  readonly environment: NodeJS.ProcessEnv;
+}
+
 /** The exit code. */
-export async function main(argv: readonly string[]): Promise<number> {
+export async function main(argv: readonly string[], around: Surroundings): Promise<number> {
   try {
-    return await dispatch(argv);
+    return await dispatch(argv, around);
   } catch (error) {
-    return await report(error);
+    return await report(error, around.streams);
   }
 }
 
-async function dispatch(argv: readonly string[]): Promise<number> {
+async function dispatch(argv: readonly string[], around: Surroundings): Promise<number> {
+  const { streams } = around;
   if (argv.includes("--version") && argv.length === 1) {
-    process.stdout.write(`${readVersion()}\n`);
+    streams.stdout.write(`${readVersion()}\n`);
     return 0;
   }
   const words = argv[0] === "help" ? [...argv.slice(1), "--help"] : argv;
@@ -28,17 +36,17 @@ async function dispatch(argv: readonly string[]): Promise<number> {
   if (!found) {
     const { overview } = await import("./help.ts");
     const asked = words.some((word) => word === "--help" || word === "-h");
-    (asked ? process.stdout : process.stderr).write(`${overview(commands, readVersion())}\n`);
+    (asked ? streams.stdout : streams.stderr).write(`${overview(commands, readVersion())}\n`);
     return asked ? 0 : 2;
   }
   const { options, arguments: given, after } = parseCommand(found.command, found.rest);
   if (options.flag("help")) {
     const { commandHelp } = await import("./help.ts");
-    process.stdout.write(`${commandHelp(found.command)}\n`);
+    streams.stdout.write(`${commandHelp(found.command)}\n`);
     return 0;
   }
-  await run(found.command, given, after, options);
-  return Number(process.exitCode ?? 0);
+  await run(found.command, given, after, options, around);
+  return 0;
 }
 
 async function run(
@@ -46,15 +54,18 @@ async function run(
   given: readonly string[],
   after: readonly string[] | null,
   options: Options,
+  around: Surroundings,
 ): Promise<void> {
-  const environment = readClientEnvironment();
+  const { streams } = around;
+  const environment = readClientEnvironment(around.environment);
   // `invoke --data` is the body, as its users expect; the data directory is then the environment's.
   const data = command.options?.["data"] ? null : options.text("data");
   const context: CommandContext = {
     arguments: given,
     after,
     options,
-    output: createOutput({ ...environment, json: options.flag("json") }),
+    output: createOutput(streams, { ...environment, json: options.flag("json") }),
+    streams,
     project: options.text("project") ?? defaultProject,
     projectSaid: options.text("project"),
     environment,
@@ -70,11 +81,8 @@ async function run(
   await (await command.load()).run(context);
 }
 
-function say(text: string): void {
-  process.stderr.write(`${sanitized(text)}\n`);
-}
-
-async function report(error: unknown): Promise<number> {
+async function report(error: unknown, streams: Pick<Streams, "stderr">): Promise<number> {
+  const say = (text: string): void => void streams.stderr.write(`${sanitized(text)}\n`);
   if (error instanceof UsageError || error instanceof ConfigError) {
     say(error.message);
     return 2;

@@ -1,6 +1,8 @@
 // What goes to stdout and stderr: JSON or words, tables, and nothing that drives a terminal unless it is ours.
 
+import type { Writable } from "node:stream";
 import type { ScalingRow } from "#client/client.ts";
+import type { Streams } from "./streams.ts";
 
 /** Control characters but tab and newline: an escape sequence in a log line could retitle, rewrite or paste into a terminal. */
 // oxlint-disable-next-line no-control-regex -- they are what is looked for
@@ -35,21 +37,24 @@ export interface Output {
   bytes(chunk: Uint8Array): Promise<void>;
 }
 
-export function createOutput(options: { json: boolean; color: boolean; rewrites: boolean }): Output {
+export function createOutput(
+  streams: Pick<Streams, "stdout" | "stderr">,
+  options: { json: boolean; color: boolean; rewrites: boolean },
+): Output {
   const { json } = options;
-  const terminal = process.stdout.isTTY;
+  const terminal = streams.stdout.isTTY === true;
   const color = options.color && terminal;
   const style = (name: Style, text: string): string => (color ? `\u001b[${codes[name]}m${text}\u001b[0m` : text);
   const decoder = new TextDecoder();
   let status: string | null = null;
   const showStatus = (text: string | null): void => {
-    if (json || !options.rewrites || !process.stderr.isTTY || text === status) return;
+    if (json || !options.rewrites || !streams.stderr.isTTY || text === status) return;
     // A line that wraps could not be taken back.
-    const fitting = text === null ? "" : sanitized(text).slice(0, (process.stderr.columns || narrowColumns) - 1);
-    process.stderr.write(`\r\u001b[K${fitting}`);
+    const fitting = text === null ? "" : sanitized(text).slice(0, (streams.stderr.columns || narrowColumns) - 1);
+    streams.stderr.write(`\r\u001b[K${fitting}`);
     status = text;
   };
-  const say = (stream: NodeJS.WriteStream, text: string): void => {
+  const say = (stream: Writable, text: string): void => {
     showStatus(null);
     stream.write(`${text}\n`);
   };
@@ -57,9 +62,9 @@ export function createOutput(options: { json: boolean; color: boolean; rewrites:
     json,
     terminal,
     style,
-    value: (value) => say(process.stdout, JSON.stringify(value)),
-    line: (text = "") => void (json || say(process.stdout, text)),
-    note: (text) => void (json || say(process.stderr, text)),
+    value: (value) => say(streams.stdout, JSON.stringify(value)),
+    line: (text = "") => void (json || say(streams.stdout, text)),
+    note: (text) => void (json || say(streams.stderr, text)),
     status: showStatus,
     table(head, rows) {
       if (json) return;
@@ -73,11 +78,11 @@ export function createOutput(options: { json: boolean; color: boolean; rewrites:
           .join("  ")
           .trimEnd();
       // At once: a write for each of 100,000 rows takes longer than all the rest.
-      say(process.stdout, [style("dim", layout(head)), ...clean.map(layout)].join("\n"));
+      say(streams.stdout, [style("dim", layout(head)), ...clean.map(layout)].join("\n"));
     },
     async bytes(chunk) {
       const data = terminal ? sanitized(decoder.decode(chunk, { stream: true })) : chunk;
-      if (!process.stdout.write(data)) await new Promise((resolve) => process.stdout.once("drain", resolve));
+      if (!streams.stdout.write(data)) await new Promise((resolve) => streams.stdout.once("drain", resolve));
     },
   };
 }

@@ -4,21 +4,24 @@ import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { Failure } from "./failure.ts";
 import { sanitized } from "./output.ts";
+import type { Streams } from "./streams.ts";
+
+type Asked = Pick<Streams, "stdin" | "stderr">;
 
 /** From stdin whole (one line end at its end does not count), or typed without echo. */
-export async function secretValue(question: string): Promise<string> {
-  const value = process.stdin.isTTY ? await typed(question) : (await text(process.stdin)).replace(/\r?\n$/, "");
+export async function secretValue(question: string, streams: Asked): Promise<string> {
+  const { stdin } = streams;
+  const value = stdin.isTTY ? await typed(question, streams) : (await text(stdin)).replace(/\r?\n$/, "");
   if (value === "") throw new Failure("the value is empty");
   return value;
 }
 
-function typed(question: string): Promise<string> {
-  const { stdin, stderr } = process;
+function typed(question: string, { stdin, stderr }: Asked): Promise<string> {
   stderr.write(question);
   return new Promise((done, reject) => {
     let value = "";
     const end = (finish: () => void): void => {
-      stdin.setRawMode(false);
+      stdin.setRawMode?.(false);
       stdin.pause();
       stdin.off("data", read);
       stderr.write("\n");
@@ -32,7 +35,7 @@ function typed(question: string): Promise<string> {
       }
       return undefined;
     };
-    stdin.setRawMode(true);
+    stdin.setRawMode?.(true);
     stdin.setEncoding("utf8");
     stdin.on("data", read);
     stdin.resume();
@@ -40,9 +43,9 @@ function typed(question: string): Promise<string> {
 }
 
 /** `what`: a sentence that says what will be gone. Failure when the answer is no, and where nobody can be asked. */
-export async function confirm(what: string, question: string): Promise<void> {
-  if (!process.stdin.isTTY) throw new Failure(`${what} Nobody can be asked here; add --yes`);
-  const lines = createInterface({ input: process.stdin, output: process.stderr });
+export async function confirm(what: string, question: string, { stdin, stderr }: Asked): Promise<void> {
+  if (!stdin.isTTY) throw new Failure(`${what} Nobody can be asked here; add --yes`);
+  const lines = createInterface({ input: stdin, output: stderr });
   const answer = await new Promise<string>((done) => {
     lines.once("close", () => done(""));
     lines.question(`${sanitized(what)} ${question} [y/N] `, done);

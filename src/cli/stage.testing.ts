@@ -1,4 +1,4 @@
-// For tests: the command line as a process of its own, against a real HTTP server with the API over doubles.
+// For tests: the command line against a real HTTP server with the API over doubles.
 
 /* oxlint-disable unicorn/no-useless-spread -- records are grouped by what they are about */
 import assert from "node:assert/strict";
@@ -16,12 +16,13 @@ import { extract } from "tar-stream";
 import { createApiWorld, type ApiWorld } from "#api/world.testing.ts";
 import { readApp } from "#app/read.ts";
 import { newInvocationId } from "#model/ids.ts";
+import { runInProcess } from "./in-process.testing.ts";
 
 const unpackedMark = "x-unpacked";
 const entry = fileURLToPath(new URL("../cli.ts", import.meta.url));
 
 export interface Ran {
-  readonly code: number | null;
+  readonly code: number;
   readonly out: string;
   readonly err: string;
 }
@@ -39,9 +40,11 @@ export interface Stage {
   readonly token: string;
   /** Entries of the last archive that was sent: name to content, links as "-> target". */
   sent: Record<string, string>;
+  /** As a process of its own, as its users run it. */
   start(argv: readonly string[], env?: Record<string, string>): ChildProcessWithoutNullStreams;
   /** In a terminal: what it shows until the command ends, and as it comes. */
   readonly inTerminal: (argv: readonly string[], seen?: (text: string) => void) => Promise<string>;
+  /** To its end, in this process. */
   readonly ebb: (argv: readonly string[], options?: RunOptions) => Promise<Ran>;
   /** With --json: exactly one value on stdout, nothing on stderr. */
   readonly json: (argv: readonly string[], options?: RunOptions) => Promise<unknown>;
@@ -83,10 +86,11 @@ export async function createStage(): Promise<Stage> {
     return shown;
   };
   const ebb: Stage["ebb"] = async (argv, options = {}) => {
-    const child = start(argv, options.env);
-    child.stdin.end(options.input ?? "");
-    const [out, err] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "close")]);
-    return { code: child.exitCode, out, err };
+    const { code, stdout, stderr } = await runInProcess(argv, {
+      stdin: options.input,
+      environment: { ...environment, ...options.env },
+    });
+    return { code, out: stdout, err: stderr };
   };
   const stage: Stage = {
     ...{ world, url, home, data, token, sent: {}, start, inTerminal, ebb },

@@ -6,6 +6,7 @@ import { once } from "node:events";
 import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { runInProcess } from "#cli/in-process.testing.ts";
 import { installation } from "#config.ts";
 import { eventually, folderOf, removeDirectory, runCommand, startDaemon, temporaryDirectory } from "./fixture.ts";
 import type { CommandResult, Daemon } from "./fixture.ts";
@@ -46,8 +47,12 @@ function folder(files: Record<string, string>): string {
 
 /** `invoke --data` is a body: the daemon is found by EBB_DATA. */
 function invoke(args: readonly string[], stdin?: string): Promise<CommandResult> {
-  const env = { EBB_DATA: daemon.directory };
-  return runCommand(["invoke", ...args], stdin === undefined ? { env } : { env, stdin });
+  return runInProcess(["invoke", ...args], { stdin, environment: { ...process.env, EBB_DATA: daemon.directory } });
+}
+
+/** As its users run it: a process of its own, whose exit code is its parent's to read. */
+function invokeProcess(args: readonly string[], stdin: string): Promise<CommandResult> {
+  return runCommand(["invoke", ...args], { stdin, env: { EBB_DATA: daemon.directory } });
 }
 
 interface Invoked {
@@ -109,7 +114,10 @@ test("invoke prints the answer, or with --json one value of INTERFACE's shape", 
   assert.equal(plain.code, 0, plain.stderr);
   const sent = { method: "POST", path: "/a?b=c", body: '{"n":1}', type: "application/json", x: "b", secret: null };
   assert.deepEqual(JSON.parse(plain.stdout), sent);
-  const { code, stdout, stderr } = await invoke(["echo", "--method", "PUT", "--file", "-", "--json"], "from stdin");
+  const { code, stdout, stderr } = await invokeProcess(
+    ["echo", "--method", "PUT", "--file", "-", "--json"],
+    "from stdin",
+  );
   assert.deepEqual([code, stderr], [0, ""]);
   const answer = JSON.parse(stdout) as Invoked;
   assert.deepEqual(Object.keys(answer), ["id", "status", "headers", "body", "durationMs", "billedMs", "cold"]);
@@ -130,7 +138,7 @@ test("invoke sends a file, keeps bytes as they are, and exits 1 from status 400 
   );
   const bytes = JSON.parse((await invoke(["echo", "--path", "/bytes", "--json"])).stdout) as Record<string, unknown>;
   assert.deepEqual([bytes["body"], bytes["bodyEncoding"]], [Buffer.from([255, 0, 254]).toString("base64"), "base64"]);
-  const failed = await invoke(["echo", "--path", "/fail", "--json"]);
+  const failed = await invokeProcess(["echo", "--path", "/fail", "--json"], "");
   assert.deepEqual([failed.code, (JSON.parse(failed.stdout) as Invoked).status], [1, 503]);
   assert.match(failed.stderr, /^echo answered 503 .*see: ebb logs echo --invocation \w+\n$/);
   const [, id = ""] = /--invocation (\w+)/.exec(failed.stderr) ?? [];
@@ -217,7 +225,8 @@ test("show, revisions and rollback tell and turn back; open prints the address e
   assert.match((await daemon.ebb(["rollback", "turned"])).stdout, /serves r1 again/);
   assert.equal((await daemon.fetch("turned.localhost", "/")).text, "one");
   failsWith(await daemon.ebb(["rollback", "turned", "r9"]), 1, /r?9/);
-  const opened = await daemon.ebb(["open", "turned"], { env: { PATH: "/usr/bin:/bin", DISPLAY: "" } });
+  const data = ["--data", daemon.directory];
+  const opened = await runCommand(["open", "turned", ...data], { env: { PATH: "/usr/bin:/bin", DISPLAY: "" } });
   assert.equal(opened.stdout, `http://turned.localhost:${daemon.port}\n`);
   const open = await daemon.json<{ url: string }>(["open", "turned"]);
   assert.deepEqual(open, { url: `http://turned.localhost:${daemon.port}` });
@@ -303,10 +312,9 @@ test("wrong usage exits 2, a refusal 1, each with one clear line", async () => {
     [["show"], /ebb show needs NAME/],
     [["logs", "--since", "yesterday"], /--since: expected 10m/],
     [["deploy", ".", "--public", "--private"], /not both/],
-    [["up", "--listen", "nowhere"], /--listen: expected HOST:PORT/],
-    [["up", "--isolation", "none", "--listen", "0.0.0.0:0"], /loopback only/],
   ];
   for (const [args, words] of wrong) failsWith(await daemon.ebb(args), 2, words);
+  failsWith(await runCommand(["up", "--listen", "nowhere"]), 2, /--listen: expected HOST:PORT/);
   failsWith(await daemon.ebb(["deploy", "/no/such/folder"]), 1, /there is nothing at \/no\/such\/folder/);
   failsWith(await daemon.ebb(["projects", "rm", "default"]), 1, /add --yes/);
 });
@@ -327,21 +335,23 @@ test("deploy --prune asks first, and needs --yes where nobody can be asked", asy
 });
 
 test("a daemon elsewhere is found by EBB_URL and EBB_TOKEN, or by the context that login and use chose", async () => {
-  const own = { HOME: home, XDG_CONFIG_HOME: "", EBB_DATA: "" };
+  const own = { ...process.env, HOME: home, XDG_CONFIG_HOME: "", EBB_DATA: "" };
   const url = daemon.url;
-  const named = await runCommand(["ls", "--json"], { env: { ...own, EBB_URL: url, EBB_TOKEN: daemon.token } });
+  const run = (args: readonly string[], environment: NodeJS.ProcessEnv = own, stdin = ""): Promise<CommandResult> =>
+    runInProcess(args, { environment, stdin });
+  const named = await run(["ls", "--json"], { ...own, EBB_URL: url, EBB_TOKEN: daemon.token });
   assert.equal(named.code, 0, named.stderr);
-  failsWith(await runCommand(["ls"], { env: { ...own, EBB_URL: url } }), 1, /EBB_URL is set, and EBB_TOKEN is not/);
-  const refused = await runCommand(["ls"], { env: { ...own, EBB_URL: url, EBB_TOKEN: "ebb_wrong" } });
+  failsWith(await run(["ls"], { ...own, EBB_URL: url }), 1, /EBB_URL is set, and EBB_TOKEN is not/);
+  const refused = await run(["ls"], { ...own, EBB_URL: url, EBB_TOKEN: "ebb_wrong" });
   assert.equal(refused.code, 1);
   const login = ["login", url, "--name", "here"];
-  assert.equal((await runCommand(login, { env: own, stdin: "ebb_wrong\n" })).code, 1);
-  const loggedIn = await runCommand(login, { env: own, stdin: `${daemon.token}\n` });
+  assert.equal((await run(login, own, "ebb_wrong\n")).code, 1);
+  const loggedIn = await run(login, own, `${daemon.token}\n`);
   assert.equal(loggedIn.code, 0, loggedIn.stderr);
   assert.equal(statSync(join(home, ".config/ebb/contexts.json")).mode & 0o777, 0o600);
-  assert.match((await runCommand(["ls"], { env: own })).stdout, /echo/);
-  assert.match((await runCommand(["use"], { env: own })).stdout, /\* +here/);
-  failsWith(await runCommand(["use", "heer"], { env: own }), 1, /did you mean "here"/);
-  assert.equal((await runCommand(["use", "--none"], { env: own })).code, 0);
-  assert.equal((await runCommand(["use", "here"], { env: own })).code, 0);
+  assert.match((await run(["ls"])).stdout, /echo/);
+  assert.match((await run(["use"])).stdout, /\* +here/);
+  failsWith(await run(["use", "heer"]), 1, /did you mean "here"/);
+  assert.equal((await run(["use", "--none"])).code, 0);
+  assert.equal((await run(["use", "here"])).code, 0);
 });

@@ -7,20 +7,17 @@ import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
+import { runInProcess, type CommandResult } from "#cli/in-process.testing.ts";
 import { send } from "#cli/send.ts";
 import { createClient, type Client } from "#client/client.ts";
 import { installation } from "#config.ts";
+
+export type { CommandResult };
 
 export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly text: string;
-}
-
-export interface CommandResult {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
 }
 
 export interface Daemon {
@@ -31,14 +28,11 @@ export interface Daemon {
   readonly process: ChildProcess;
   /** Everything it said on stderr so far. */
   log(): string;
-  /** Runs `ebb …` against this daemon. */
-  ebb(
-    args: readonly string[],
-    options?: { stdin?: string; cwd?: string; env?: Record<string, string> },
-  ): Promise<CommandResult>;
+  /** `ebb …` against this daemon, in this process: a hundred commands cost no more than a few processes. */
+  ebb(args: readonly string[], options?: { stdin?: string }): Promise<CommandResult>;
   /** `ebb … --json`, which must succeed; its parsed output. */
   json<T>(args: readonly string[]): Promise<T>;
-  /** Of its API, as an administrator: for what a test looks up, since a command is a process. */
+  /** Of its API, as an administrator: for what a test looks up. */
   readonly client: Client;
   /** A request to a workload (by Host header) or, with `host: null`, to the platform. */
   fetch(host: string | null, path: string, options?: RequestOptions): Promise<Answer>;
@@ -113,7 +107,8 @@ export async function startDaemon(
     token: string;
   };
   const port = Number(new URL(url).port);
-  const ebb: Daemon["ebb"] = (args, more) => runCommand([...args, "--data", directory], more);
+  const ebb: Daemon["ebb"] = (args, more) =>
+    runInProcess([...args, "--data", directory], { ...more, environment: process.env });
   return {
     url,
     port,
@@ -149,11 +144,10 @@ export async function startDaemon(
 /** Runs the launcher to its end; one that does not end within `timeoutMs` is killed, and its code is -1. */
 export async function runCommand(
   args: readonly string[],
-  options: { stdin?: string; cwd?: string; env?: Record<string, string>; timeoutMs?: number } = {},
+  options: { stdin?: string; env?: Record<string, string>; timeoutMs?: number } = {},
 ): Promise<CommandResult> {
   const child = spawn(launcher, args, {
     stdio: ["pipe", "pipe", "pipe"],
-    cwd: options.cwd,
     env: { ...process.env, ...options.env },
   });
   let stdout = "";

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { eventually, folderOf, removeDirectory, runCommand, startDaemon, type Daemon } from "./fixture.ts";
+import { runInProcess } from "#cli/in-process.testing.ts";
+import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
 
 let daemon: Daemon;
 const folders: string[] = [];
@@ -89,8 +90,8 @@ test("a token does what its scope and project allow, and a removed one nothing a
     "--project",
     "red",
   ]);
-  const as = (token: string, ...args: string[]): ReturnType<typeof runCommand> =>
-    runCommand(args, { env: { EBB_URL: daemon.url, EBB_TOKEN: token, EBB_DATA: "" } });
+  const as = (token: string, ...args: string[]): ReturnType<typeof runInProcess> =>
+    runInProcess(args, { environment: { EBB_URL: daemon.url, EBB_TOKEN: token } });
   assert.equal((await as(reader.token, "ls", "--project", "red")).code, 0);
   assert.equal((await as(reader.token, "ls", "--project", "blue")).code, 1);
   assert.equal((await as(reader.token, "rm", "callee", "--project", "red", "--yes")).code, 1);

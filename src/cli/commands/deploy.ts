@@ -30,7 +30,7 @@ export async function run(context: CommandContext): Promise<void> {
     public: options.flag("public") ? true : options.flag("private") ? false : null,
     output,
     ...(options.flag("prune") && {
-      prune: (collected) => agreeToPrune(api, projectSaid, collected, options.flag("yes")),
+      prune: (collected) => agreeToPrune(context, api, collected),
     }),
   });
   if (output.json) output.value(answer);
@@ -39,10 +39,9 @@ export async function run(context: CommandContext): Promise<void> {
 
 /** Names what will go, and asks; nothing is asked where nothing goes, or with --yes. */
 async function agreeToPrune(
+  { options, streams, projectSaid }: CommandContext,
   api: Client,
-  projectSaid: string | null,
   { app }: Collected,
-  yes: boolean,
 ): Promise<{ project: string; prune: readonly string[] }> {
   if (app === null) throw new Failure("--prune removes what ebb.yaml does not declare; there is no ebb.yaml here");
   const project = projectSaid ?? app.project ?? (await api.identity()).project ?? defaultProject;
@@ -55,7 +54,7 @@ async function agreeToPrune(
     throw new Failure(
       `--prune would remove ${prune.length} workloads from project ${project}; a deploy removes at most ${prunedAtOnce}`,
     );
-  if (prune.length > 0 && !yes)
-    await confirm(`--prune removes ${prune.join(", ")} from project ${project}.`, "Deploy?");
+  if (prune.length > 0 && !options.flag("yes"))
+    await confirm(`--prune removes ${prune.join(", ")} from project ${project}.`, "Deploy?", streams);
   return { project, prune };
 }

@@ -60,7 +60,7 @@ async function counts(folder: string, path: string): Promise<boolean> {
 
 /** null: refused, and told; the old revision serves on, and the next change tries again. */
 async function tryDeploy(
-  { options, output, projectSaid }: CommandContext,
+  { options, output, streams, projectSaid }: CommandContext,
   api: Client,
   folder: string,
 ): Promise<DeployAnswer | null> {
@@ -77,16 +77,16 @@ async function tryDeploy(
     else printDeployed(output, answer);
     return answer;
   } catch (error) {
-    tell({ output }, error);
+    tell({ output, streams }, error);
     return null;
   }
 }
 
-function tell({ output }: Pick<CommandContext, "output">, error: unknown): void {
+function tell({ output, streams }: Pick<CommandContext, "output" | "streams">, error: unknown): void {
   const lines = linesOfClientError(error) ?? (error instanceof Failure ? [error.message] : null);
   if (!lines) throw error;
   // Also with --json: stderr is a person's.
-  for (const line of lines) process.stderr.write(`${output.style("red", sanitized(line))}\n`);
+  for (const line of lines) streams.stderr.write(`${output.style("red", sanitized(line))}\n`);
 }
 
 async function environmentOf(folder: string): Promise<string[]> {

@@ -10,7 +10,7 @@ export async function run({ options, output, environment }: CommandContext): Pro
   const machine = {
     path: environment.path,
     root: process.getuid?.() === 0,
-    dataDirectory: dataDirectory(options.text("data") ?? environment.data ?? undefined),
+    dataDirectory: dataDirectory(options.text("data") ?? environment.data),
   };
   const findings: Finding[] = [];
   for (const check of process.platform === "linux" ? checks : anywhereChecks) findings.push(...(await check(machine)));

@@ -8,14 +8,22 @@ import { errnoOf } from "#lib/errno.ts";
 import type { CommandContext } from "../context.ts";
 import { Failure, UsageError } from "../failure.ts";
 import type { Options } from "../parse.ts";
+import type { Streams } from "../streams.ts";
 
 /** What --json holds in memory of an answer. */
 const jsonBodyBytes = 64 * 1024 * 1024;
 
-export async function run({ arguments: [name = ""], options, output, project, client }: CommandContext): Promise<void> {
+export async function run({
+  arguments: [name = ""],
+  options,
+  output,
+  streams,
+  project,
+  client,
+}: CommandContext): Promise<void> {
   if (options.flag("async")) throw new UsageError("ebb invoke: --async is not in this version");
   const api = await client();
-  const body = await bodyOf(options);
+  const body = await bodyOf(options, streams);
   const response = await call(api, project, name, options, body);
   const id = response.headers.get("ebb-invocation-id");
   if (output.json) output.value(await answerOf(api, project, id, response));
@@ -72,14 +80,14 @@ interface Body {
   readonly type: string | null;
 }
 
-async function bodyOf(options: Options): Promise<Body | null> {
+async function bodyOf(options: Options, streams: Pick<Streams, "stdin">): Promise<Body | null> {
   const data = options.text("data");
   const file = options.text("file");
   if (data !== null && file !== null) throw new UsageError("ebb invoke: --data or --file, not both");
   if (data !== null) return { content: data, type: isJson(data) ? "application/json" : "text/plain;charset=utf-8" };
   if (file === null) return null;
   if (file !== "-" && !(await stat(file).catch(() => null))?.isFile()) throw new Failure(`there is no file ${file}`);
-  const stream = file === "-" ? process.stdin : createReadStream(file);
+  const stream = file === "-" ? streams.stdin : createReadStream(file);
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- node:stream/web's type and the global one are the same thing
   return {
     content: Readable.toWeb(stream) as ReadableStream<Uint8Array>,

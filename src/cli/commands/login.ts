@@ -8,12 +8,18 @@ import { UsageError } from "../failure.ts";
 import { sanitized } from "../output.ts";
 import { secretValue } from "../prompt.ts";
 
-export async function run({ arguments: [said = ""], options, output, environment }: CommandContext): Promise<void> {
+export async function run({
+  arguments: [said = ""],
+  options,
+  output,
+  streams,
+  environment,
+}: CommandContext): Promise<void> {
   const url = URL.canParse(said) ? new URL(said) : null;
   if (!url || !/^https?:$/.test(url.protocol) || url.username !== "" || url.password !== "")
     throw new UsageError(`ebb login: expected a URL such as https://fn.example.com, found "${said}"`);
   const name = options.text("name") ?? url.host;
-  const token = environment.token ?? (await secretValue(`token for ${url.origin}: `)).trim();
+  const token = environment.token ?? (await secretValue(`token for ${url.origin}: `, streams)).trim();
   // Kept only when it works.
   const identity = await createClient({ url: url.origin, token, send }).identity();
   const { saved } = readContexts(environment.contextDirectory);

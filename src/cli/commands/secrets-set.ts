@@ -7,8 +7,16 @@ import type { CommandContext } from "../context.ts";
 import { readDotenv } from "../dotenv.ts";
 import { Failure, UsageError } from "../failure.ts";
 import { secretValue } from "../prompt.ts";
+import type { Streams } from "../streams.ts";
 
-export async function run({ arguments: [name], options, output, project, client }: CommandContext): Promise<void> {
+export async function run({
+  arguments: [name],
+  options,
+  output,
+  streams,
+  project,
+  client,
+}: CommandContext): Promise<void> {
   const file = options.text("from-file");
   if (name?.includes("="))
     throw new UsageError("ebb secrets set: the value is never an argument; it is asked for, or read from stdin");
@@ -17,8 +25,8 @@ export async function run({ arguments: [name], options, output, project, client 
   const api = await client();
   const pairs =
     file === null
-      ? [[name!, await secretValue(`value of ${name}: `)] as const]
-      : readDotenv(await contentOf(file), file);
+      ? [[name!, await secretValue(`value of ${name}: `, streams)] as const]
+      : readDotenv(await contentOf(file, streams), file);
   if (pairs.length === 0) throw new Failure(`${file} has no NAME=VALUE`);
   const results = [];
   for (const [one, value] of pairs) results.push({ name: one, ...(await api.secrets.set(project, one, value)) });
@@ -29,8 +37,8 @@ export async function run({ arguments: [name], options, output, project, client 
     );
 }
 
-async function contentOf(file: string): Promise<string> {
-  if (file === "-") return text(process.stdin);
+async function contentOf(file: string, streams: Pick<Streams, "stdin">): Promise<string> {
+  if (file === "-") return text(streams.stdin);
   return readFile(file, "utf8").catch((error: unknown) => {
     throw new Failure(`${file} cannot be read (${errnoOf(error) ?? "broken"})`);
   });
