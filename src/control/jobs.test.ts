@@ -100,6 +100,15 @@ test("what a run says is held to bounds before anything is accepted", async () =
   await assert.rejects(run({ parallelism: 0 }), is("bad_request", /parallelism: expected/));
 });
 
+test("a run in class gvisor is held to the memory that its class needs, as its deploy is", async () => {
+  const own = yaml.replace("retries: 2", "isolation: gvisor\n    memoryMb: 64");
+  await world.deploy({ ...files, "ebb.yaml": own.replace("report:", "apart:") });
+  const run = (memoryMb: number): Promise<unknown> =>
+    world.control.runJob(world.admin, "default", "apart", { ...none, memoryMb });
+  await assert.rejects(run(63), is("bad_request", /apart: isolation: gvisor takes .* memoryMb: 64 or more/));
+  await run(64);
+});
+
 test("a function is not run, and a job is not restarted; each says what to do", async () => {
   await world.deploy({ "index.js": "1" }, { name: "hello" });
   await assert.rejects(world.control.runJob(world.admin, "default", "hello", none), is("conflict", /is a function/));

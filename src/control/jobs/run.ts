@@ -8,6 +8,7 @@ import type { Run, RunOverrides } from "#model/run.ts";
 import { command, workloadOf } from "../command.ts";
 import type { Context } from "../context.ts";
 import { missingSecrets } from "../secrets/missing.ts";
+import { refuseMemory } from "../workloads/plan-checks.ts";
 
 export function runJob(
   context: Context,
@@ -22,6 +23,9 @@ export function runJob(
     if (revision.kind !== "job")
       throw new EbbError("conflict", `${name} is a ${revision.kind}, which is called; run is for jobs`);
     checkOverrides(overrides);
+    const { isolation, memoryMb } = revision.settings;
+    const tooLittle = refuseMemory({ isolation, memoryMb: overrides.memoryMb ?? memoryMb });
+    if (tooLittle !== null) throw new EbbError("bad_request", `${name}: ${tooLittle}`);
     const [secret] = missingSecrets(context.mirror, project, revision.settings.secrets);
     if (secret !== undefined)
       throw new EbbError(

@@ -63,13 +63,16 @@ export async function checkIsolation(
   if (scalesByUse(wanted.scaling)) refuse(`${workload}: what an instance uses is not measured; leave scaling out`);
 }
 
-async function checkGvisor(gvisorProblem: Context["gvisorProblem"], workload: string, memoryMb: number): Promise<void> {
+/** null: its class leaves enough of so much memory to its program. */
+export function refuseMemory({ isolation, memoryMb }: Pick<WorkloadSettings, "isolation" | "memoryMb">): string | null {
   const { leastMemoryMb } = gvisorLimits;
-  if (memoryMb < leastMemoryMb)
-    throw new EbbError(
-      "deploy_refused",
-      `${workload}: isolation: gvisor takes some 20 MiB of memoryMb for itself; write memoryMb: ${leastMemoryMb} or more`,
-    );
+  if (isolation !== "gvisor" || memoryMb >= leastMemoryMb) return null;
+  return `isolation: gvisor takes some 20 MiB of memoryMb for itself; write memoryMb: ${leastMemoryMb} or more`;
+}
+
+async function checkGvisor(gvisorProblem: Context["gvisorProblem"], workload: string, memoryMb: number): Promise<void> {
+  const tooLittle = refuseMemory({ isolation: "gvisor", memoryMb });
+  if (tooLittle !== null) throw new EbbError("deploy_refused", `${workload}: ${tooLittle}`);
   const problem = await gvisorProblem();
   if (problem !== null) throw new EbbError("deploy_refused", `${workload}: ${problem}`);
 }
