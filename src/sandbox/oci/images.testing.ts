@@ -1,43 +1,31 @@
-// Images, looked at from inside their sandboxes: their files and users, what they may do, how they start, end and fail to.
+// Images, looked at from inside their sandboxes, for both classes: their files and users, what they may do, how they start, end and
+// fail to. What only one class has says so.
 
 import assert from "node:assert/strict";
 import { lstatSync, mkdirSync, readFileSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Image, ImageConfig } from "#images/door.ts";
-import { openGround, ociOn, plainLinks, whyNot, type Ground } from "../fixtures/harness.ts";
+import { gvisorOn, openGround, ociOn, plainLinks, whyNot, type Ground } from "../fixtures/harness.ts";
 import { imageOf, writeLayer, writePrograms, type LayerFile } from "../fixtures/images.ts";
-import type { Assignment, ImagePool } from "../door.ts";
+import type { Assignment, ImagePool, SandboxDriver } from "../door.ts";
 import { assignmentOf, get, prepare, startAhead, type Started } from "../suite.ts";
+import { serve, served } from "./images-served.testing.ts";
+import { namespacesOfLocked } from "./isolation-outside.testing.ts";
 import type { OciDriver } from "./oci.ts";
-
-const server = `
-import { createServer } from "node:http";
-import { createRequire } from "node:module";
-import fs from "node:fs";
-const require = createRequire("/srv/");
-const code = (run) => { try { run(); return null; } catch (error) { return error.code; } };
-globalThis.asked = 0;
-createServer((request, response) => {
-  if (request.url === "/ready") {
-    asked += 1;
-    response.statusCode = asked > Number(process.env.NOT_READY ?? 0) ? 200 : 503;
-    return response.end();
-  }
-  try {
-    response.end(JSON.stringify(eval(decodeURIComponent(request.url.slice(1))) ?? null));
-  } catch (error) {
-    response.statusCode = 500;
-    response.end(String(error));
-  }
-}).listen(Number(process.env.PORT));
-`;
 
 const MiB = 1024 * 1024;
 
-describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, () => {
+export function runImages(isolation: "container" | "gvisor"): void {
+  const programs = ["/usr/sbin/ip", "/bin/busybox", ...(isolation === "gvisor" ? ["/usr/bin/runsc"] : [])];
+  describe(`images, class ${isolation}`, { skip: whyNot(programs) ?? false }, () => images(isolation));
+}
+
+function images(isolation: "container" | "gvisor"): void {
+  const gvisor = isolation === "gvisor";
   let ground: Ground;
-  let driver: OciDriver;
+  let oci: OciDriver;
+  let driver: SandboxDriver;
   let base: string;
   const links = plainLinks();
   const known = new Map<string, Image>();
@@ -46,14 +34,19 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
   before(async () => {
     ground = await openGround();
     base = await writePrograms(join(ground.dataDir, "layers", "base"), [process.execPath]);
-    driver = ociOn(ground, { network: links, imageOf: (digest) => known.get(digest) ?? null });
-    await driver.start();
+    await open();
   });
   after(async () => {
-    await driver.stop();
+    await oci.stop();
     await ground.close();
     links.close();
   });
+
+  async function open(over: { readonly programStartMs?: number } = {}): Promise<void> {
+    oci = ociOn(ground, { network: links, imageOf: (digest) => known.get(digest) ?? null, ...over });
+    await oci.start();
+    driver = gvisor ? gvisorOn(oci) : oci;
+  }
 
   function image(files: Readonly<Record<string, string | LayerFile>>, config: Partial<ImageConfig> = {}): Image {
     const layer = writeLayer(join(ground.dataDir, "layers", String(++layers)), files);
@@ -72,10 +65,6 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
 
   const programOf = (command: readonly string[], over: Partial<Assignment> = {}): Assignment =>
     assignmentOf(null, { entry: null, signature: "program", command, ...over });
-
-  /** A server that evaluates what it is sent. */
-  const served = ["node", "/srv/serve.mjs"];
-  const serve = { "srv/serve.mjs": server };
 
   async function ask<T>(sandbox: Started, script: string): Promise<T> {
     const { status, body } = await get(driver, sandbox.id, `/${encodeURIComponent(script)}`);
@@ -121,6 +110,11 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
         [0, 1000, 0],
       );
       assert.equal(await ask(root, `fs.readFileSync("/home/theirs", "utf8")`), "theirs");
+      // gVisor's kernel tells of its own ids; those outside are its file server's.
+      if (gvisor) {
+        namespacesOfLocked(root.id);
+        return;
+      }
       const [inside, outside, size] = (await ask<string>(root, `fs.readFileSync("/proc/self/uid_map", "utf8")`))
         .trim()
         .split(/\s+/)
@@ -174,22 +168,25 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
       const seen = await status(root);
       const seven = "00000000000004eb";
       assert.deepEqual(
-        ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map((name) => seen[name]),
-        ["0000000000000000", seven, seven, seven, "0000000000000000"],
+        ["CapInh", "CapPrm", "CapEff", "CapBnd"].map((name) => seen[name]),
+        ["0000000000000000", seven, seven, seven],
       );
-      assert.equal(seen["NoNewPrivs"], "1");
+      // gVisor tells neither: what set-user-id programs give is tried below.
+      assert.deepEqual([seen["CapAmb"], seen["NoNewPrivs"]], gvisor ? [undefined, undefined] : [seen["CapInh"], "1"]);
       assert.equal(seen["Seccomp"], "2");
     });
 
     test("its mounts are nosuid and nodev, tell no path of the machine and reach nobody else's", async () => {
       const table = (await ask<string>(root, `fs.readFileSync("/proc/self/mountinfo", "utf8")`)).trim().split("\n");
       const byPoint = new Map(table.map((line) => [line.split(" ")[4]!, line]));
-      assert.match(byPoint.get("/") ?? "", / rw,nosuid,nodev,/);
+      // gVisor does not tell the flags: a device and a set-user-id program are tried below.
+      assert.match(byPoint.get("/") ?? "", gvisor ? / rw / : / rw,nosuid,nodev,/);
       for (const line of table) {
         assert.ok(!/\b(shared|propagate_from):/.test(line), line);
         assert.ok(!/\/(home|work|tmp|root|var)\//.test(line), line);
       }
-      assert.ok(!byPoint.has("/sys"), "there is nothing of the machine in /sys");
+      if (gvisor) assert.deepEqual(await ask(root, `fs.readdirSync("/sys/firmware")`), []);
+      else assert.ok(!byPoint.has("/sys"), "there is nothing of the machine in /sys");
     });
 
     test("devices are the harmless ones, none can be made, and what tells about the machine is masked", async () => {
@@ -197,9 +194,10 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
       const harmless = new Set(
         ".ebb core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero".split(" "),
       );
+      // Two are of gVisor's kernel, and lead to nothing of the machine's.
       assert.deepEqual(
         devices.filter((name) => !harmless.has(name)),
-        [],
+        gvisor ? ["fuse", "net"] : [],
       );
       assert.notEqual(
         await ask(root, `require("child_process").spawnSync("mknod", ["/srv/disk", "b", "8", "0"]).status`),
@@ -210,7 +208,12 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
           await ask(root, `(() => { try { return fs.readFileSync("${path}").length } catch { return 0 } })()`),
           0,
         );
-      for (const path of ["sys/kernel/core_pattern", "sys/vm/drop_caches", "sysrq-trigger", "sys/net/ipv4/ip_forward"])
+      // Of these gVisor has the last, of its own network stack, and lets its root write it.
+      const settings = ["sys/kernel/core_pattern", "sys/vm/drop_caches", "sysrq-trigger", "sys/net/ipv4/ip_forward"];
+      const forwards = readFileSync("/proc/sys/net/ipv4/ip_forward", "utf8");
+      if (gvisor) await ask(root, `code(() => fs.writeFileSync("/proc/${settings.pop()}", "${1 - Number(forwards)}"))`);
+      assert.equal(readFileSync("/proc/sys/net/ipv4/ip_forward", "utf8"), forwards);
+      for (const path of settings)
         assert.notEqual(await ask(root, `code(() => fs.writeFileSync("/proc/${path}", "0"))`), null, path);
     });
 
@@ -234,7 +237,10 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
       await fails("dmesg");
       const date = `require("child_process").spawnSync("date", ["-s", "2030-01-01 00:00:00"]).stderr.toString()`;
       assert.match(await ask(root, date), /can't set date/);
-      assert.equal(await ask(root, `code(() => fs.writeFileSync("/proc/1/oom_score_adj", "-1000"))`), "EACCES");
+      const spared = await ask(root, `code(() => fs.writeFileSync("/proc/1/oom_score_adj", "-1000"))`);
+      assert.equal(spared, gvisor ? null : "EACCES");
+      // It is a number of gVisor's own: outside everything stays as it was.
+      if (gvisor) namespacesOfLocked(root.id);
     });
 
     test("it sees its own processes, network and names alone", async () => {
@@ -250,7 +256,7 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
           .toSorted(),
         ["eth0", "lo"],
       );
-      for (const name of ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"])
+      for (const name of gvisor ? [] : ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"])
         assert.notEqual(
           await ask(root, `fs.readlinkSync("/proc/self/ns/${name}")`),
           readlinkSync(`/proc/self/ns/${name}`),
@@ -269,6 +275,14 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
     });
 
     test("processes, open files and core dumps are limited as a function's are", async () => {
+      if (gvisor) {
+        const told = await ask<Record<string, { readonly hard: unknown }>>(
+          root,
+          "process.report.getReport().userLimits",
+        );
+        assert.deepEqual([told["open_files"]?.hard, told["core_file_size_blocks"]?.hard], [1_024, 0]);
+        return;
+      }
       const limits = await ask<string>(root, `fs.readFileSync("/proc/self/limits", "utf8")`);
       for (const [name, value] of [
         ["Max open files", 1_024],
@@ -416,7 +430,7 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
   });
 
   test("nothing is left: no mount, no folder, no process", async () => {
-    await driver.stop();
+    await oci.stop();
     const { runDir } = ground.allocator;
     assert.ok(!readFileSync("/proc/self/mountinfo", "latin1").includes(`${runDir}/sandboxes`));
     assert.deepEqual(readdirSync(join(runDir, "sandboxes")), []);
@@ -424,8 +438,7 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
   });
 
   test("what never listens is told so, with the way on, when its time is up", async () => {
-    driver = ociOn(ground, { network: links, imageOf: (digest) => known.get(digest) ?? null, programStartMs: 300 });
-    await driver.start();
+    await open({ programStartMs: 300 });
     const sandbox = await prepare(driver, poolOf(image({})));
     const answer = await driver.assign(sandbox.id, programOf(["sleep", "60"]));
     assert.ok(!answer.ok);
@@ -433,4 +446,4 @@ describe("images", { skip: whyNot(["/usr/sbin/ip", "/bin/busybox"]) ?? false }, 
     assert.match(answer.failure.hint ?? "", /must listen on 0\.0\.0\.0/);
     await sandbox.exited;
   });
-});
+}

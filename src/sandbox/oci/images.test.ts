@@ -1,0 +1,5 @@
+// Images in class container.
+
+import { runImages } from "./images.testing.ts";
+
+runImages("container");
