@@ -99,7 +99,7 @@ test("the configuration holds no secret and no capability, and every namespace",
       networkNamespace: null,
       cgroupsPath: "/ebb/s/c",
       binds: [],
-      seccomp: seccompProfile("x64"),
+      seccomp: { profile: seccompProfile("x64"), program: null },
     }),
   );
   for (const kind of ["user", "mount", "pid", "ipc", "uts", "cgroup", "network"])

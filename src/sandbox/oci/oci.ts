@@ -44,6 +44,7 @@ import { proveGvisor, proveIsolation } from "./proof.ts";
 import { programOrder, waitingArgs, writeOrder } from "./program.ts";
 import { emptyLayer, Roots } from "./roots.ts";
 import { OciSandbox } from "./sandbox.ts";
+import { compileSeccomp, type Seccomp } from "./seccomp-filter.ts";
 import { gvisorProfile, seccompProfile } from "./seccomp.ts";
 import { planStart, type Root, type Start } from "./start.ts";
 
@@ -63,8 +64,8 @@ export class OciDriver implements SandboxDriver {
   readonly #roots: Roots;
   readonly #images: ImageStarts;
   readonly #shims: Shims;
-  readonly #seccomp = seccompProfile(architecture);
-  readonly #gvisorSeccomp = gvisorProfile(architecture);
+  #seccomp: Seccomp = { profile: seccompProfile(architecture), program: null };
+  readonly #gvisorSeccomp: Seccomp = { profile: gvisorProfile(architecture), program: null };
   #cgroups: Cgroups | null = null;
   #engine: Engine | null = null;
   readonly gvisor = new Gvisor(() => proveGvisor(this, this.#options.dataDir, this.#gvisorSeccomp));
@@ -112,6 +113,7 @@ export class OciDriver implements SandboxDriver {
     await writeFile(join(runDir, "etc", "resolv.conf"), network ? `nameserver ${network.gateway}\n` : "", {
       mode: 0o644,
     });
+    this.#seccomp = compileSeccomp(this.#seccomp.profile, join(runDir, "seccomp"));
     await this.#roots.start();
     await spawner.share({ path: join(runDir, "slots"), owner: "ground" });
     await spawner.cgroup({ ...cgroups.parent(memoryBytes), owner: "ground" });

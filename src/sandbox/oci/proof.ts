@@ -11,7 +11,7 @@ import { idRangeSize, userId } from "./config.ts";
 import type { Engine } from "./engine.ts";
 import { findRunsc, noRunsc } from "./gvisor.ts";
 import type { OciDriver } from "./oci.ts";
-import type { SeccompProfile } from "./seccomp.ts";
+import type { Seccomp } from "./seccomp-filter.ts";
 
 /** Raised when the probe asks for more, so that an old proof does not count. */
 const proofVersion = 1;
@@ -101,7 +101,7 @@ const spec: OneOff = {
 export async function proveIsolation(
   driver: OciDriver,
   engine: { readonly name: Engine["name"] | "runsc"; readonly path: string },
-  options: { cacheFile: string; cgroups: string; seccomp: SeccompProfile },
+  options: { cacheFile: string; cgroups: string; seccomp: Seccomp },
 ): Promise<string | null> {
   const { size, mtimeMs } = await stat(engine.path);
   const under = createHash("sha256")
@@ -129,7 +129,7 @@ export async function proveIsolation(
 }
 
 /** The path of runsc, which isolates here; otherwise throws why it does not, and what to do. */
-export async function proveGvisor(driver: OciDriver, dataDir: string, seccomp: SeccompProfile): Promise<string> {
+export async function proveGvisor(driver: OciDriver, dataDir: string, seccomp: Seccomp): Promise<string> {
   const path = await findRunsc();
   if (path === null) throw new EbbError("start_failed", noRunsc);
   const cacheFile = join(dataDir, "isolation-gvisor.json");

@@ -12,7 +12,7 @@ import { ociConfig, resultPath, userId, type RootSpec } from "./config.ts";
 import { engineArgv, type Engine } from "./engine.ts";
 import { framesPath, gvisorArgv, gvisorPath, procFolder } from "./gvisor.ts";
 import { changesIn, imageRoot, rootPathIn, undoOf, type ImageStart } from "./images.ts";
-import type { SeccompProfile } from "./seccomp.ts";
+import type { Seccomp } from "./seccomp-filter.ts";
 import { waiterFolder } from "./waiter.ts";
 
 const MiB = 1024 * 1024;
@@ -64,7 +64,7 @@ export function planStart(options: {
   /** The path of runsc: it is of class gvisor; null: the engine's. */
   readonly runsc: string | null;
   readonly cgroups: Cgroups;
-  readonly seccomp: SeccompProfile;
+  readonly seccomp: Seccomp;
 }): StartPlan {
   const { id, runDir, start, root, hostId, engine, runsc, cgroups, seccomp } = options;
   const folder = join(runDir, "sandboxes", id);
