@@ -6,4 +6,4 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   throw error;
 });
 const { main } = await import("./cli/main.ts");
-process.exitCode = await main(process.argv.slice(2), { streams: process, environment: process.env });
+process.exitCode = await main(process.argv.slice(2), { streams: process });

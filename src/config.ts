@@ -223,7 +223,7 @@ export interface ClientEnvironment {
 }
 
 /** What the command line reads of its environment. */
-export function readClientEnvironment(environment: NodeJS.ProcessEnv): ClientEnvironment {
+export function readClientEnvironment(environment: NodeJS.ProcessEnv = process.env): ClientEnvironment {
   return {
     url: environment["EBB_URL"] || null,
     token: environment["EBB_TOKEN"] || null,

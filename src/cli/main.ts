@@ -13,7 +13,8 @@ import { commands } from "./table.ts";
 /** What a command line has around it. */
 interface Surroundings {
   readonly streams: Streams;
-  readonly environment: NodeJS.ProcessEnv;
+  /** Left out: the process's own. */
+  readonly environment?: NodeJS.ProcessEnv;
 }
 
 /** The exit code. */
