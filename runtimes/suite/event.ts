@@ -10,12 +10,14 @@ import { itOf, type Runtime, handlersFolder, shared } from "./support.ts";
 const MiB = 1024 * 1024;
 
 export function eventSuite(runtime: Runtime): void {
+  describe(`${runtime.name}: the event style`, { concurrency: 1 }, () => event(runtime));
+}
+
+function event(runtime: Runtime): void {
   const it = itOf(runtime);
-  const code = path.join(handlersFolder, runtime.language, "event");
+  const plain = shared(runtime, path.join(handlersFolder, runtime.language, "event"));
 
   describe(`${runtime.name}: the event`, { concurrency: 1 }, () => {
-    const plain = shared(runtime, code);
-
     it("has the names of version 2.0 and those of version 1", async () => {
       const instance = await plain();
       const id = newId();
@@ -127,8 +129,6 @@ export function eventSuite(runtime: Runtime): void {
   });
 
   describe(`${runtime.name}: the answer to an event`, { concurrency: 1 }, () => {
-    const plain = shared(runtime, code);
-
     it("is taken apart where it has a statusCode", async () => {
       const instance = await plain();
       const answer = await instance.request({ target: "/structured" });

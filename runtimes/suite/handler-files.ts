@@ -9,6 +9,8 @@ import { itOf, type Runtime, handlersFolder, serving } from "./support.ts";
 
 interface Case {
   readonly shape: string;
+  /** Nothing but what it is recognised as is its own: node-loading.test.ts shows that, and what serves it others do. */
+  readonly alike?: true;
   readonly changes?: Partial<Assignment>;
   readonly is: readonly [entry: string, handler: string | null, signature: string];
   readonly calls: ReadonlyArray<readonly [ClientRequest, status: number, body: string | RegExp | object]>;
@@ -16,11 +18,17 @@ interface Case {
 
 const json = [["content-type", "application/json"]] as const;
 
-const cases: Record<string, Case[]> = {
+export const handlerFiles: Record<string, Case[]> = {
   node: [
-    { shape: "lambda-esm", is: ["index.mjs", "handler", "event"], calls: [[{ target: "/a/b" }, 200, "lambda /a/b"]] },
+    {
+      shape: "lambda-esm",
+      alike: true,
+      is: ["index.mjs", "handler", "event"],
+      calls: [[{ target: "/a/b" }, 200, "lambda /a/b"]],
+    },
     {
       shape: "lambda-cjs",
+      alike: true,
       is: ["index.js", "handler", "event"],
       calls: [[{ target: "/x" }, 200, { path: "/x", id: 26 }]],
     },
@@ -33,11 +41,17 @@ const cases: Record<string, Case[]> = {
     },
     {
       shape: "scaleway-cjs",
+      alike: true,
       changes: { handler: "handler.handle" },
       is: ["handler.js", "handle", "event"],
       calls: [[{ target: "/?name=ann" }, 200, "hello ann"]],
     },
-    { shape: "scaleway-esm", is: ["handler.js", "handle", "event"], calls: [[{}, 201, { message: "scaleway" }]] },
+    {
+      shape: "scaleway-esm",
+      alike: true,
+      is: ["handler.js", "handle", "event"],
+      calls: [[{}, 201, { message: "scaleway" }]],
+    },
     {
       shape: "vercel-node",
       is: ["index.js", "default", "node"],
@@ -50,7 +64,7 @@ const cases: Record<string, Case[]> = {
         [{ headers: json, body: '{"a":1}' }, 202, { hello: "world", body: { a: 1 }, cookie: null }],
       ],
     },
-    { shape: "vercel-async", is: ["api.mjs", "default", "node"], calls: [[{}, 200, "sent"]] },
+    { shape: "vercel-async", alike: true, is: ["api.mjs", "default", "node"], calls: [[{}, 200, "sent"]] },
     {
       shape: "next-route",
       is: ["index.mjs", null, "web"],
@@ -75,12 +89,28 @@ const cases: Record<string, Case[]> = {
         [{ target: "/no" }, 404, "404 Not Found"],
       ],
     },
-    { shape: "deno", is: ["server.mjs", "default", "web"], calls: [[{ body: "body" }, 200, "deno POST body"]] },
-    { shape: "no-parameters", is: ["index.mjs", "default", "web"], calls: [[{}, 200, "nothing needed"]] },
-    { shape: "fetch-export", is: ["index.mjs", "fetch", "web"], calls: [[{ target: "/?q=7" }, 200, "fetched 7"]] },
-    { shape: "typescript-default", is: ["index.js", "default.default", "web"], calls: [[{}, 200, "compiled"]] },
+    {
+      shape: "deno",
+      alike: true,
+      is: ["server.mjs", "default", "web"],
+      calls: [[{ body: "body" }, 200, "deno POST body"]],
+    },
+    { shape: "no-parameters", alike: true, is: ["index.mjs", "default", "web"], calls: [[{}, 200, "nothing needed"]] },
+    {
+      shape: "fetch-export",
+      alike: true,
+      is: ["index.mjs", "fetch", "web"],
+      calls: [[{ target: "/?q=7" }, 200, "fetched 7"]],
+    },
+    {
+      shape: "typescript-default",
+      alike: true,
+      is: ["index.js", "default.default", "web"],
+      calls: [[{}, 200, "compiled"]],
+    },
     {
       shape: "typescript-interop",
+      alike: true,
       is: ["index.js", "default.default.fetch", "web"],
       calls: [[{}, 200, "twice wrapped"]],
     },
@@ -135,12 +165,19 @@ const cases: Record<string, Case[]> = {
     },
     {
       shape: "oddly-named",
+      alike: true,
       changes: { handler: "process" },
       is: ["index.mjs", "process", "event"],
       calls: [[{ target: "/z" }, 200, { processed: "/z" }]],
     },
     { shape: "class-instance", is: ["index.mjs", "default.fetch", "web"], calls: [[{}, 200, "this is service"]] },
-    { shape: "azure", changes: { signature: "event" }, is: ["index.js", "default", "event"], calls: [[{}, 200, ""]] },
+    {
+      shape: "azure",
+      alike: true,
+      changes: { signature: "event" },
+      is: ["index.js", "default", "event"],
+      calls: [[{}, 200, ""]],
+    },
   ],
   python: [
     {
@@ -173,10 +210,14 @@ const cases: Record<string, Case[]> = {
   ],
 };
 
-export function handlerFilesSuite(runtime: Runtime): void {
+/** `shapes`: these alone; "every": those too that differ in nothing but what they are recognised as. */
+export function handlerFilesSuite(runtime: Runtime, shapes: "every" | readonly string[] | null = null): void {
   const it = itOf(runtime);
+  const chosen = (handlerFiles[runtime.language] ?? []).filter(({ shape, alike }) =>
+    shapes === null ? alike === undefined : shapes === "every" || shapes.includes(shape),
+  );
   describe(`${runtime.name}: handler files`, () => {
-    for (const { shape, changes, is, calls } of cases[runtime.language] ?? []) {
+    for (const { shape, changes, is, calls } of chosen) {
       it(`serves ${shape}`, async (t) => {
         const instance = await serving(
           t,

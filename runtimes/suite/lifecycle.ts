@@ -4,9 +4,18 @@ import assert from "node:assert/strict";
 import path from "node:path";
 import { describe } from "node:test";
 import { gunzipSync } from "node:zlib";
-import { header } from "./client.ts";
 import { newId } from "./instance.ts";
-import { itOf, type Runtime, assignmentOf, codeOf, failing, handlersFolder, pooled, serving } from "./support.ts";
+import {
+  itOf,
+  type Runtime,
+  assignmentOf,
+  codeOf,
+  failing,
+  handlersFolder,
+  pooled,
+  serving,
+  shared,
+} from "./support.ts";
 
 /** Code with something registered for its end, and with threads that run until and beyond it. */
 const untidy: Record<string, Record<string, string>> = {
@@ -51,9 +60,11 @@ export function lifecycleSuite(runtime: Runtime): void {
   const it = itOf(runtime);
   const code = path.join(handlersFolder, runtime.language, "behaviour");
 
-  describe(`${runtime.name}: assignment`, () => {
+  describe(`${runtime.name}: one assignment`, { concurrency: 1 }, () => {
+    const plain = shared(runtime, code);
+
     it("says what it recognised, and means the same when it is given that back", async (t) => {
-      const { ready } = await serving(t, runtime, code);
+      const { ready } = await plain();
       assert.ok(ready.phases.bootMs > 0 && ready.phases.importMs > 0);
       const { entry, handler, signature } = ready;
       const again = await serving(t, runtime, code, { entry, handler, signature });
@@ -61,6 +72,19 @@ export function lifecycleSuite(runtime: Runtime): void {
       assert.equal((await again.request({ target: "/none" })).status, 204);
     });
 
+    it("happens once: a second gets 410, and a client's request to that path reaches the function", async () => {
+      const instance = await plain();
+      const connection = await instance.connect();
+      const body = JSON.stringify(assignmentOf("/nowhere"));
+      connection.socket.write(`POST /ebb/v1/assign HTTP/1.1\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+      assert.equal((await connection.response()).status, 410);
+      const users = await instance.request({ method: "POST", target: "/ebb/v1/assign", body: "mine" });
+      assert.equal(users.status, 404);
+      assert.equal(users.text, "not found");
+    });
+  });
+
+  describe(`${runtime.name}: assignment`, () => {
     it("comes before the requests that wait already", async (t) => {
       const instance = await pooled(t, runtime);
       const early = await instance.connect();
@@ -97,17 +121,6 @@ export function lifecycleSuite(runtime: Runtime): void {
       const shape =
         runtime.language === "node" ? /^\.ebb\/cache\/v\d[^/]*\/[0-9a-f]+$/ : /^__pycache__\/\w+\.cpython-\d+\.pyc$/;
       assert.ok(names.length > 0 && names.every((name) => shape.test(name)), names.join(" "));
-    });
-
-    it("happens once: a second gets 410, and a client's request to that path reaches the function", async (t) => {
-      const instance = await serving(t, runtime, code);
-      const connection = await instance.connect();
-      const body = JSON.stringify(assignmentOf("/nowhere"));
-      connection.socket.write(`POST /ebb/v1/assign HTTP/1.1\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
-      assert.equal((await connection.response()).status, 410);
-      const users = await instance.request({ method: "POST", target: "/ebb/v1/assign", body: "mine" });
-      assert.equal(users.status, 404);
-      assert.equal(users.text, "not found");
     });
 
     it("as a check answers and exits 0; what fails exits 1", async (t) => {
@@ -195,12 +208,6 @@ export function lifecycleSuite(runtime: Runtime): void {
       const connection = await instance.connect();
       connection.send({ target: "/exit" });
       assert.equal((await instance.launched.exited).code, 7);
-    });
-
-    it("does not follow from a failed request", async (t) => {
-      const instance = await serving(t, runtime, code);
-      for (let i = 0; i < 3; i++) assert.equal(header(await instance.request({ target: "/throw" }), "ebb-done"), "1");
-      assert.equal((await instance.request({ target: "/none" })).status, 204);
     });
   });
 }

@@ -8,6 +8,8 @@ import { itOf, type Runtime, codeOf, failing, handlersFolder } from "./support.t
 
 interface Case {
   readonly name: string;
+  /** The error alone is its own: node-loading.test.ts shows what is told of it, and the way of it others do. */
+  readonly alike?: true;
   readonly files?: Record<string, string>;
   /** A folder of handlers/LANGUAGE/shapes instead. */
   readonly shape?: string;
@@ -19,7 +21,7 @@ interface Case {
 
 const shortLoad = { limits: { timeoutMs: 30_000, bufferedBodyBytes: 1024, loadMs: 300 } };
 
-const cases: Record<string, Case[]> = {
+export const badCode: Record<string, Case[]> = {
   node: [
     // The first of all: it is waited for for ten seconds, and the others go on beside it.
     {
@@ -30,6 +32,7 @@ const cases: Record<string, Case[]> = {
     },
     {
       name: "a syntax error in an ES module",
+      alike: true,
       files: { "index.mjs": "export const a = 1;\nexport const b = ;\n" },
       message: /^SyntaxError: Unexpected token ';' \(index\.mjs:2\)$/,
       place: { file: "index.mjs", line: 2, column: 18 },
@@ -42,12 +45,14 @@ const cases: Record<string, Case[]> = {
     },
     {
       name: "a syntax error in CommonJS",
+      alike: true,
       files: { "index.cjs": "\nconst a = ;\n" },
       message: /^SyntaxError: .* \(index\.cjs:2\)$/,
       place: { file: "index.cjs", line: 2 },
     },
     {
       name: "a package that is not there, imported",
+      alike: true,
       files: { "index.mjs": '// first\nimport sharp from "sharp/lib";\n' },
       message: /^cannot find package "sharp" \(index\.mjs:2\)$/,
       place: { file: "index.mjs", line: 2 },
@@ -62,18 +67,21 @@ const cases: Record<string, Case[]> = {
     },
     {
       name: "a file that is not there",
+      alike: true,
       files: { "index.mjs": '\nimport "./nope.mjs";\n' },
       message: /^cannot find the file ".\/nope\.mjs" \(index\.mjs:2\)$/,
       place: { line: 2 },
     },
     {
       name: "an import that its module does not export",
+      alike: true,
       files: { "index.mjs": '\nimport { nope } from "./other.mjs";\n', "other.mjs": "export const a = 1;\n" },
       message: /^SyntaxError: .*nope.* \(index\.mjs:2\)$/,
       place: { file: "index.mjs", line: 2 },
     },
     {
       name: "an error thrown at load, in a file that is imported",
+      alike: true,
       files: {
         "index.mjs": 'import "./lib.mjs";\nexport const handle = () => 1;\n',
         "lib.mjs": '\n\nthrow new TypeError("no database");\n',
@@ -81,7 +89,12 @@ const cases: Record<string, Case[]> = {
       message: /^TypeError: no database \(lib\.mjs:3\)$/,
       place: { file: "lib.mjs", line: 3, column: 7 },
     },
-    { name: "a value thrown at load", files: { "index.mjs": 'throw "just text";\n' }, message: /just text/ },
+    {
+      name: "a value thrown at load",
+      alike: true,
+      files: { "index.mjs": 'throw "just text";\n' },
+      message: /just text/,
+    },
     {
       name: "an error thrown beside the loading",
       files: {
@@ -98,18 +111,27 @@ const cases: Record<string, Case[]> = {
     },
     {
       name: "require in an ES module",
+      alike: true,
       files: { "index.mjs": '\nconst fs = require("fs");\n' },
       message: /require is not defined.*\(index\.mjs:2\)$/,
       hint: /ES module/,
     },
-    { name: "no entry file", files: { "readme.txt": "x" }, message: /^there is no entry file/, hint: /index\.js/ },
+    {
+      name: "no entry file",
+      alike: true,
+      files: { "readme.txt": "x" },
+      message: /^there is no entry file/,
+      hint: /index\.js/,
+    },
     {
       name: "a main that is not there",
+      alike: true,
       files: { "package.json": '{"main":"dist/x.js"}' },
       message: /"dist\/x\.js".*package\.json/,
     },
     {
       name: "an entry outside the code",
+      alike: true,
       files: { "index.mjs": "export default () => 1" },
       changes: { entry: "../../etc/passwd" },
       message: /there is no file/,
@@ -127,10 +149,23 @@ const cases: Record<string, Case[]> = {
       message: /^nothing that handles/,
       hint: /helloHttp.*handler:/,
     },
-    { name: "Azure's (context, req)", shape: "azure", message: /^cannot tell what .*context, req/, hint: /signature:/ },
-    { name: "two parameters that tell nothing", shape: "ambiguous-names", message: /^cannot tell/, hint: /signature:/ },
+    {
+      name: "Azure's (context, req)",
+      alike: true,
+      shape: "azure",
+      message: /^cannot tell what .*context, req/,
+      hint: /signature:/,
+    },
+    {
+      name: "two parameters that tell nothing",
+      alike: true,
+      shape: "ambiguous-names",
+      message: /^cannot tell/,
+      hint: /signature:/,
+    },
     {
       name: "two parameters without names",
+      alike: true,
       shape: "ambiguous-destructured",
       message: /^cannot tell/,
       hint: /signature:/,
@@ -235,21 +270,25 @@ const cases: Record<string, Case[]> = {
   ],
 };
 
-export function loadingSuite(runtime: Runtime): void {
+export function assertTold(failed: Failed, { message, place = {}, hint }: Case): void {
+  assert.match(failed.message, message);
+  for (const [name, value] of Object.entries(place)) assert.equal(failed[name as keyof Failed], value, name);
+  if (hint !== undefined) assert.match(failed.hint ?? "", hint);
+  assert.doesNotMatch(failed.stack ?? "", /runtimes?\/(?:node|python)\//, "the shim's own frames are shown");
+}
+
+/** `every`: those too that differ in nothing but their error. */
+export function loadingSuite(runtime: Runtime, every: boolean): void {
   const it = itOf(runtime);
   describe(`${runtime.name}: code that does not load`, () => {
-    for (const one of cases[runtime.language] ?? []) {
+    for (const one of (badCode[runtime.language] ?? []).filter(({ alike }) => every || alike === undefined)) {
       it(`is told: ${one.name}`, async (t) => {
         const code =
           one.shape === undefined
             ? codeOf(t, one.files ?? {})
             : path.join(handlersFolder, runtime.language, "shapes", one.shape);
         const { failed, launched } = await failing(t, runtime, code, one.changes);
-        assert.match(failed.message, one.message);
-        for (const [name, value] of Object.entries(one.place ?? {}))
-          assert.equal(failed[name as keyof Failed], value, name);
-        if (one.hint !== undefined) assert.match(failed.hint ?? "", one.hint);
-        assert.doesNotMatch(failed.stack ?? "", /runtimes?\/(?:node|python)\//, "the shim's own frames are shown");
+        assertTold(failed, one);
         assert.deepEqual(await launched.exited, { code: 1, signal: null }, "a bad start is never reused");
       });
     }

@@ -1,8 +1,6 @@
-// The long form of processes.test.ts: what runs in sandboxes runs over plain processes too.
+// The long form of processes.test.ts: what runs in sandboxes runs over plain processes too, and so does every case.
 
 import { availableRuntimes } from "./launch.ts";
-import { everyPart, inProcesses, runRuntimeSuite } from "./suite.ts";
+import { everyPart, runRuntimeSuite } from "./suite.ts";
 
-const others = everyPart.filter((part) => !inProcesses.includes(part));
-
-for (const runtime of availableRuntimes()) runRuntimeSuite(runtime, others);
+for (const runtime of availableRuntimes()) runRuntimeSuite(runtime, everyPart, true);

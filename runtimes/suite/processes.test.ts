@@ -1,5 +1,5 @@
 // The suite over plain processes: no root needed, and what it finds is the shim's own. Where there can be sandboxes, test/runtimes/
-// runs most of it in them, and here is what a process does by itself: how it loads code, lives, ends and prints.
+// runs most of it in them, and here is what depends on the code alone: how it is recognised and loads, or does not.
 
 import { whyNoSandbox } from "../../test/runtimes/sandboxed.ts";
 import { availableRuntimes } from "./launch.ts";

@@ -14,28 +14,29 @@ import type { Runtime } from "./support.ts";
 /** Parts, and tests of a part, that run side by side: a test is mostly waiting for its process to start. */
 const sideBySide = 2;
 
+/** `every`: the cases too that are like others but for what a cheaper test shows. */
 const parts = {
   behaviour: behaviourSuite,
   lifecycle: lifecycleSuite,
   output: outputSuite,
   event: eventSuite,
   loading: loadingSuite,
-  handlerFiles: handlerFilesSuite,
-  own: (runtime: Runtime): void => {
+  handlerFiles: (runtime, every) => handlerFilesSuite(runtime, every ? "every" : null),
+  own: (runtime) => {
     if (runtime.language === "node") nodeSuite(runtime);
     if (runtime.language === "python") pythonSuite(runtime);
   },
-};
+} satisfies Record<string, (runtime: Runtime, every: boolean) => void>;
 
 export type Part = keyof typeof parts;
 
 /** Those that only a machine without sandboxes, and the soak, run in the other surroundings too: each case is a start. */
 export const everyPart = Object.keys(parts) as readonly Part[];
-export const inProcesses: readonly Part[] = ["lifecycle", "output", "loading"];
-export const inSandboxes: readonly Part[] = everyPart.filter((part) => part !== "loading");
+export const inProcesses: readonly Part[] = ["loading", "handlerFiles"];
+export const inSandboxes: readonly Part[] = everyPart.filter((part) => !inProcesses.includes(part));
 
-export function runRuntimeSuite(runtime: Runtime, chosen: readonly Part[]): void {
+export function runRuntimeSuite(runtime: Runtime, chosen: readonly Part[], every = false): void {
   describe(runtime.name, { concurrency: sideBySide }, () => {
-    for (const part of chosen) parts[part](runtime);
+    for (const part of chosen) parts[part](runtime, every);
   });
 }

@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
 import { behaviourSuite } from "../../runtimes/suite/behaviour.ts";
-import { nodeSuite } from "../../runtimes/suite/node-web-objects.ts";
+import { handlerFilesSuite } from "../../runtimes/suite/handler-files.ts";
+import { nodeShapesSuite, webObjectsSuite } from "../../runtimes/suite/node-web-objects.ts";
 import { inSandboxes as partsHere, runRuntimeSuite } from "../../runtimes/suite/suite.ts";
 import { codeOf, serving, type Runtime } from "../../runtimes/suite/support.ts";
 import { openSandboxes, whyNoSandbox, type Sandboxes } from "./sandboxed.ts";
@@ -42,6 +43,9 @@ async function inSandboxes(sandboxes: Sandboxes): Promise<void> {
   describe("in a sandbox", () => {
     runRuntimeSuite(node26, partsHere);
     runRuntimeSuite(python3, partsHere);
+    // Of the shapes, which plain processes show all, those that bring the most with them: packages, and a server of their own.
+    handlerFilesSuite(node26, ["express"]);
+    handlerFilesSuite(python3, ["fastapi"]);
   });
 
   // What differs between versions of Node is its own objects; the rest of the suite is the shim's, which is the same file: the oldest
@@ -51,8 +55,10 @@ async function inSandboxes(sandboxes: Sandboxes): Promise<void> {
     if (missing === null)
       describe(`in a sandbox, ${name}`, { concurrency: 2 }, () => {
         const runtime: Runtime = { name, language: "node", launcher: sandboxes.launcherOf(name) };
-        if (name === "node22") behaviourSuite(runtime);
-        nodeSuite(runtime);
+        webObjectsSuite(runtime);
+        if (name === "node24") return;
+        behaviourSuite(runtime);
+        nodeShapesSuite(runtime);
       });
     else test(`${name} in a sandbox`, { skip: missing }, () => {});
   }
