@@ -50,6 +50,22 @@ test("words that come one by one are heard at once", async () => {
   link.close();
 });
 
+for (const [what, said] of [
+  ["no JSON", "certainly not JSON\n"],
+  ["JSON of no meaning", "[1]\n"],
+  ["ready with a wrong field", '{"ready":{"signature":"root","done":"told"}}\n'],
+  ["a line without an end", "x".repeat(80 * 1024)],
+] as const)
+  test(`a runtime that answers ${what} is a failed start`, async () => {
+    speak = (socket) => void socket.write(chunk(said));
+    const link = open(() => {});
+    const answer = await link.assign("{}");
+    assert.ok(answer?.ok === false);
+    assert.equal(answer.failure.fault, "function");
+    assert.match(answer.failure.message, /^The runtime /);
+    link.close();
+  });
+
 test("an assignment that was announced is answered only by what comes after its body", async () => {
   const parts: string[] = [];
   const announced = Promise.withResolvers<void>();

@@ -6,48 +6,33 @@ import { writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Spawner } from "#spawner/door.ts";
-import { openGround, ociOn, plainLinks, whyNot, type Ground } from "../fixtures/harness.ts";
-import { assignmentOf, get, poolOf, prepare, programs, runSandboxSuite, startAhead } from "../suite.ts";
+import { openGround, ociOn, whyNot, type Ground } from "../fixtures/harness.ts";
+import { assignmentOf, get, poolOf, prepare, programs, startAhead } from "../suite.ts";
 import { findCgroups } from "./cgroups.ts";
+import { runEngineSuite, whyNotEngine } from "./engines.testing.ts";
 import type { OciDriver } from "./oci.ts";
 
-const crunHere = whyNot(["/usr/bin/crun", "/usr/sbin/ip"]) ?? crunRefuses();
+/** What depends on the engine: how it starts, ends, pauses and counts a sandbox; all of the suite by runc is the soak's. */
+const ofTheEngine = [
+  "what is assigned at once serves the code with the assignment's environment",
+  "what was started ahead without code serves the code that it is assigned later",
+  "a sandbox that was never assigned stops and says so",
+  "code that exits while it loads is the function's failure with its exit code",
+  "an instance that exits by itself is told once, with its code, and its connections end",
+  "what ignores SIGTERM is killed when the grace is over",
+  "no grace kills at once, and stopping what is gone is nothing",
+  "a paused sandbox answers nothing until it is resumed",
+  "a paused sandbox can be stopped, and has its grace",
+  "a paused sandbox can be killed",
+  "output can be read where the driver says",
+  "CPU time is counted",
+  "runtime custom runs any program that listens on PORT",
+  "a program that is run to its end gives its output",
+  "a program that takes too long is ended",
+];
 
-/** On a hybrid machine whose v2 mount has a controller crun refuses everything: that is runc's case. */
-function crunRefuses(): string | null {
-  const unified = "/sys/fs/cgroup/unified/cgroup.controllers";
-  return existsSync(unified) && readFileSync(unified, "latin1").trim() !== "" ? "crun refuses hybrid cgroups" : null;
-}
-
-for (const engine of ["crun", "runc"] as const) {
-  describe(engine, () => {
-    const links = plainLinks();
-    runSandboxSuite(`oci by ${engine}`, {
-      skipAll: engine === "crun" ? crunHere : whyNot(["/usr/sbin/runc", "/usr/sbin/ip"]),
-      open: async () => {
-        const ground = await openGround();
-        const driver = ociOn(ground, { network: links, engines: [engine] });
-        await driver.start();
-        return {
-          driver,
-          code: ground.code,
-          close: async () => {
-            await driver.stop();
-            await ground.close();
-            const { runDir } = ground.allocator;
-            const { paths } = findCgroups(`ebb-${runDir.slice(runDir.lastIndexOf("/") + 1)}`).parent(1);
-            assert.deepEqual(
-              paths.filter((path) => existsSync(path)),
-              [],
-            );
-            assert.equal(links.open, 0);
-            links.close();
-          },
-        };
-      },
-    });
-  });
-}
+runEngineSuite("crun");
+runEngineSuite("runc", whyNotEngine("crun") === null ? ofTheEngine : undefined);
 
 describe("the oci driver", { skip: whyNot() ?? false }, () => {
   let ground: Ground;
