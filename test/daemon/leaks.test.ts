@@ -2,4 +2,4 @@
 
 import { givesBack } from "./leaks.ts";
 
-givesBack(8, 1);
+givesBack(4, 1);

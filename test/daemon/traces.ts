@@ -83,6 +83,11 @@ function mountsWith(names: ReadonlySet<string>): string[] {
     .map((line) => `mount ${line.split(" ")[4]}`);
 }
 
+/** The mounts of these lives: of all traces the ones that cost nothing to look for. */
+export function mountsOf(lives: readonly Life[]): string[] {
+  return mountsWith(new Set(lives.map((life) => life.name)));
+}
+
 function links(): string[] {
   return list("/sys/class/net").filter((name) => /^ebb[0-9a-f]{8}$/.test(name));
 }
