@@ -35,15 +35,18 @@ let counter = 0;
 
 export class ClientConnection {
   readonly socket: net.Socket;
-  received = Buffer.alloc(0);
   ended = false;
+  /** Put together when they are looked at: with every one that comes it would be quadratic. */
+  #parts: Buffer[] = [];
+  #length = 0;
   #waiting = new Set<() => void>();
 
   constructor(socket: net.Socket) {
     this.socket = socket;
     socket.on("error", () => {});
     socket.on("data", (chunk: Buffer) => {
-      this.received = Buffer.concat([this.received, chunk]);
+      this.#parts.push(chunk);
+      this.#length += chunk.length;
       this.#wake();
     });
     socket.on("close", () => {
@@ -56,6 +59,16 @@ export class ClientConnection {
     const socket = net.connect({ path, allowHalfOpen: false });
     await once(socket, "connect");
     return new ClientConnection(socket);
+  }
+
+  get received(): Buffer {
+    if (this.#parts.length !== 1) this.#parts = [Buffer.concat(this.#parts)];
+    return this.#parts[0]!;
+  }
+
+  set received(bytes: Buffer) {
+    this.#parts = [bytes];
+    this.#length = bytes.length;
   }
 
   #wake(): void {
@@ -134,7 +147,7 @@ export class ClientConnection {
       }
     }
     const wanted = length === undefined ? Number.POSITIVE_INFINITY : Number(length);
-    await this.until(() => this.received.length >= wanted || this.ended);
+    await this.until(() => this.#length >= wanted || this.ended);
     const body = this.received.subarray(0, wanted);
     this.received = this.received.subarray(body.length);
     return result(body, length !== undefined && body.length < wanted);
@@ -146,7 +159,7 @@ export class ClientConnection {
     const end = this.received.indexOf("\r\n");
     if (end < 0) return null;
     const size = Number.parseInt(this.received.toString("latin1", 0, end), 16);
-    await this.until(() => this.received.length >= end + 2 + size + 2 || this.ended);
+    await this.until(() => this.#length >= end + 2 + size + 2 || this.ended);
     if (this.received.length < end + 2 + size + 2) return null;
     const chunk = this.received.subarray(end + 2, end + 2 + size);
     this.received = this.received.subarray(end + 2 + size + 2);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import net from "node:net";
 import path from "node:path";
-import { describe, it, type TestContext } from "node:test";
+import { after, describe, it } from "node:test";
 import { assignmentOf, poolOf, prepare, type Started } from "#sandbox/suite.ts";
 import type { Assignment, Failed, Ready, SandboxDriver } from "#sandbox/door.ts";
 import { ClientConnection, header, headersOf, type ClientRequest, type ClientResponse } from "./client.ts";
@@ -22,7 +22,7 @@ interface Program extends Started {
 
 /** `store` makes a folder of code known to the driver, and answers its digest. */
 export function programSuite(driver: SandboxDriver, store: (folder: string) => Promise<string>): void {
-  async function start(t: TestContext, over: Partial<Assignment> = {}): Promise<Program> {
+  async function start(t: Ends, over: Partial<Assignment> = {}): Promise<Program> {
     const digest = await store(path.join(handlersFolder, "custom"));
     const started = await prepare(driver, poolOf("custom"));
     t.after(() => driver.stopSandbox(started.id, 0));
@@ -37,21 +37,35 @@ export function programSuite(driver: SandboxDriver, store: (folder: string) => P
     return { ...started, answer, output, connect, request: (request) => connect().request(request) };
   }
 
-  async function serving(t: TestContext, over: Partial<Assignment> = {}): Promise<Program> {
+  async function serving(t: Ends, over: Partial<Assignment> = {}): Promise<Program> {
     const program = await start(t, over);
     assert.ok(program.answer.ok, program.answer.ok ? "" : program.answer.failure.message);
     return program;
   }
 
-  describe("custom: requests", { concurrency: 2 }, () => requests(serving));
+  describe("custom: requests", { concurrency: 1 }, () => requests(serving));
   describe("custom: life", { concurrency: 2 }, () => life(driver, start, serving));
 }
 
-type Start = (t: TestContext, over?: Partial<Assignment>) => Promise<Program>;
+/** Who says when something has to end: a test, or a part of the suite. */
+type Ends = { after(end: () => void | Promise<void>): void };
+type Start = (t: Ends, over?: Partial<Assignment>) => Promise<Program>;
 
-function requests(serving: Start): void {
-  it("reach the program as they are, and its answers come back", async (t) => {
-    const program = await serving(t);
+function requests(start: Start): void {
+  const ends: (() => void | Promise<void>)[] = [];
+  after(async () => {
+    for (const end of ends.toReversed()) await end();
+  });
+  let program: Promise<Program> | undefined;
+  /** One for all of them: each leaves it as it was. */
+  const serving = (): Promise<Program> =>
+    (program ??= start(
+      { after: (end) => void ends.push(end) },
+      { port: 3456, env: { SECRET: `it's "$HOME"\n\`id\` \\` } },
+    ));
+
+  it("reach the program as they are, and its answers come back", async () => {
+    const program = await serving();
     const headers = [["content-type", "text/plain"]] as const;
     const answer = await program.request({ method: "PUT", target: "/echo", headers, body: "héllo" });
     assert.deepEqual([answer.status, answer.text], [200, "héllo"]);
@@ -63,8 +77,8 @@ function requests(serving: Start): void {
     assert.equal((await program.request({ target: "/nowhere" })).status, 404);
   });
 
-  it("stream both ways at once", async (t) => {
-    const connection = (await serving(t)).connect();
+  it("stream both ways at once", async () => {
+    const connection = (await serving()).connect();
     connection.socket.write(connection.head({ method: "POST", target: "/pipe" }, "transfer-encoding: chunked\r\n"));
     connection.socket.write("3\r\nabc\r\n");
     await connection.responseHead();
@@ -74,9 +88,12 @@ function requests(serving: Start): void {
     assert.equal((await connection.chunk())?.length, 0);
   });
 
-  it("carry big bodies, and many at a time", async (t) => {
-    const program = await serving(t);
-    const bytes = Buffer.from(Array.from({ length: 2 * MiB }, (_, index) => index % 251));
+  it("carry big bodies, and many at a time", async () => {
+    const program = await serving();
+    const bytes = Buffer.alloc(
+      2 * MiB,
+      Uint8Array.from({ length: 251 }, (_, index) => index),
+    );
     const [echoed, ...large] = await Promise.all([
       program.request({ target: "/echo", body: bytes }),
       ...[4, 5, 6].map((mib) => program.request({ target: `/large?${mib * MiB}` })),
@@ -88,8 +105,8 @@ function requests(serving: Start): void {
     );
   });
 
-  it("find the environment of the assignment, PORT, and nothing of the daemon's or of the way it was started", async (t) => {
-    const program = await serving(t, { port: 3456, env: { SECRET: `it's "$HOME"\n\`id\` \\` } });
+  it("find the environment of the assignment, PORT, and nothing of the daemon's or of the way it was started", async () => {
+    const program = await serving();
     assert.equal((await program.request({ target: "/env?PORT" })).text, "3456");
     assert.equal((await program.request({ target: "/env?SECRET" })).text, `it's "$HOME"\n\`id\` \\`);
     const names = (await program.request({ target: "/names" })).text.split(" ");
@@ -102,15 +119,12 @@ function requests(serving: Start): void {
 }
 
 function life(driver: SandboxDriver, start: Start, serving: Start): void {
-  it("is ready when it listens, with its code as its folder and its words as it was told them", async (t) => {
-    const { answer, output } = await serving(t);
+  it("is ready when it listens, with its code as its folder and its words as it was told them, and its output is read as it is: no marks, no frames, no invocation", async (t) => {
+    const program = await serving(t);
+    const { answer, output } = program;
     assert.ok(answer.ok);
     assert.deepEqual([answer.signature, answer.done, answer.handler], ["program", "response", null]);
     await output.until(({ stdout }) => stdout.includes("starting with 2 arguments in /var/task\n"));
-  });
-
-  it("has its output read as it is: no marks, no frames, no invocation", async (t) => {
-    const program = await serving(t);
     await program.request({ target: "/print?text" });
     await program.output.until(({ stdout, stderr }) => stdout.includes("out text\n") && stderr.includes("err text\n"));
     assert.ok(!(program.output.stdout + program.output.stderr).includes("\u001e"));
@@ -156,7 +170,7 @@ function life(driver: SandboxDriver, start: Start, serving: Start): void {
 }
 
 /** Opened for both, so that opening never waits and the writer's going is not an end. */
-function capture(t: TestContext, driver: SandboxDriver, { id }: Started): Output {
+function capture(t: Ends, driver: SandboxDriver, { id }: Started): Output {
   const source = driver.output(id);
   const output = new Output();
   assert.ok(source.kind === "fifo", "the driver's output is read from FIFOs");
@@ -164,7 +178,7 @@ function capture(t: TestContext, driver: SandboxDriver, { id }: Started): Output
     const fd = fs.openSync(source[name], fs.constants.O_RDWR | fs.constants.O_NONBLOCK);
     const reader = new net.Socket({ fd, writable: false });
     reader.setEncoding("utf8").on("data", (text: string) => output.add(name, text));
-    t.after(() => reader.destroy());
+    t.after(() => void reader.destroy());
   }
   return output;
 }

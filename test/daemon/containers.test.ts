@@ -39,11 +39,11 @@ const entry = `[ "$MODE" = die ] && echo "no mood" && exit 3
 echo "serving on $PORT"
 exec httpd -f -p $PORT -h /srv`;
 
-/** Busy until nobody listens any more. */
+/** Busy a part of the time, several times what is aimed at, until nobody listens any more. */
 const burn = `#!/bin/sh
 printf 'content-type: text/plain\\r\\n\\r\\n'
 i=0
-while :; do i=$((i+1)); [ $((i % 10000)) = 0 ] && echo $i; done
+while :; do i=$((i+1)); [ $((i % 10000)) = 0 ] && echo $i && busybox sleep 0.05; done
 `;
 
 /** Answers an upgrade with the accept of RFC 6455's own example, and then says what it hears. */
@@ -235,9 +235,9 @@ FROM nowhere.invalid/unread
   });
 
   test("what cannot be had or run is refused in words, and changes nothing", async () => {
-    const silent = push(await image("silent", { Entrypoint: [], Cmd: [] }), "team/silent:1");
-    const dying = push(await image("dying", { Env: ["MODE=die"] }), "team/dying:1");
-    const strange = push(await image("strange", { User: "nobody-known" }), "team/strange:1");
+    const silent = push(await image("refused", { Entrypoint: [], Cmd: [] }), "team/silent:1");
+    const dying = push(await image("refused", { Env: ["MODE=die"] }), "team/dying:1");
+    const strange = push(await image("refused", { User: "nobody-known" }), "team/strange:1");
     const refusals = async (container: string): Promise<string> => {
       const { code, stderr } = await daemon.ebb(["deploy", appOf(`  web: ${container}\n`)]);
       assert.equal(code, 1);
