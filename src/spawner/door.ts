@@ -63,6 +63,8 @@ export interface Kept {
   readonly graceMs: number;
   /** Of what it writes to its result; more is not read. */
   readonly resultBytes: number;
+  /** Its engine holds the pipe open for reading: one that writes more would never be told, and would wait for ever. */
+  readonly killedAtBound?: true;
 }
 
 /** How a kept process ended, also when nobody was there. */

@@ -71,8 +71,8 @@ export class Keeping {
   readonly #fifos: Fifo[] = [];
   readonly #result: ResultFile | null;
 
-  /** Throws where its files cannot be made. */
-  constructor(directory: string, kept: Kept, spec: LaunchSpec) {
+  /** Throws where its files cannot be made. `tooMuch`: it has written more than its result may be. */
+  constructor(directory: string, kept: Kept, spec: LaunchSpec, tooMuch: () => void) {
     const { stdout, stderr, result } = spec.output;
     this.kept = kept;
     this.folder = join(directory, kept.name);
@@ -87,7 +87,7 @@ export class Keeping {
     this.#writer = writer;
     this.#fifos.push(new Fifo(stdout, (bytes) => writer.write(1, bytes)));
     this.#fifos.push(new Fifo(stderr, (bytes) => writer.write(2, bytes)));
-    this.#result = result === undefined ? null : new ResultFile(result, this.folder, kept.resultBytes);
+    this.#result = result === undefined ? null : new ResultFile(result, this.folder, kept.resultBytes, tooMuch);
   }
 
   /** It was not launched after all. */
@@ -125,19 +125,24 @@ class ResultFile {
   readonly #most: number;
   readonly #fifo: Fifo;
   #fd: number | null = null;
+  readonly #tooMuch: () => void;
   #bytes = 0;
   #failed = false;
 
-  constructor(fifo: string, folder: string, most: number) {
+  constructor(fifo: string, folder: string, most: number, tooMuch: () => void) {
     this.#path = join(folder, resultName);
     this.#most = most;
+    this.#tooMuch = tooMuch;
     this.#fifo = new Fifo(fifo, (part) => this.#write(part));
   }
 
   #write(part: Buffer): void {
     this.#bytes += part.length;
-    // Whoever goes on writing is told so: nobody reads any more.
-    if (this.#bytes > this.#most) return this.#fifo.close();
+    if (this.#bytes > this.#most) {
+      // Whoever goes on writing is told so: nobody reads any more.
+      this.#fifo.close();
+      return this.#tooMuch();
+    }
     try {
       this.#fd ??= openSync(this.#path, "w", 0o600);
       for (let at = 0; at < part.length;) at += writeSync(this.#fd, part, at);

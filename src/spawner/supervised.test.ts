@@ -81,7 +81,7 @@ function said(name: string): string {
 
 describe("the supervisor", { skip }, () => {
   test("what is kept outlives daemon and spawner, and the next daemon has it whole, whenever it ended", async () => {
-    const { daemon, runDir } = await startDaemon("lasting", "brief", "untold", "third");
+    const { daemon, runDir } = await startDaemon("lasting", "brief", "untold", "third", "flood");
     const spawner = ownerIn(runDir, "spawner");
     const supervisor = ownerIn(runDir, "supervisor");
     process.kill(spawner.pid, "SIGKILL");
@@ -89,9 +89,8 @@ describe("the supervisor", { skip }, () => {
     await until("both are dead", () => !isAlive(spawner) && daemon.signalCode !== null);
     end("brief");
     const ended = (name: string): boolean => existsSync(join(directory, name, "end.json"));
-    await until(
-      "one has ended by itself, the other before it began",
-      () => ended("kept-brief") && ended("kept-untold"),
+    await until("one has ended by itself, one before it began, one wrote too much", () =>
+      ["brief", "untold", "flood"].every((name) => ended(`kept-${name}`)),
     );
     assert.deepEqual(kept(runDir), ["lasting", "third"]);
 
@@ -101,6 +100,7 @@ describe("the supervisor", { skip }, () => {
     const summary = left.map(({ name, note, end: how, begunMs }) => [name, note, how?.how.code, begunMs !== null]);
     assert.deepEqual(summary, [
       ["kept-brief", { of: "brief" }, 3, true],
+      ["kept-flood", { of: "flood" }, null, true],
       ["kept-lasting", { of: "lasting" }, undefined, true],
       ["kept-third", { of: "third" }, undefined, true],
       ["kept-untold", { of: "untold" }, null, false],
@@ -108,6 +108,8 @@ describe("the supervisor", { skip }, () => {
     assert.equal(said("kept-brief"), "begins\nends\n");
     assert.equal(readFileSync(join(directory, "kept-brief", "result"), "utf8"), "left\n");
     assert.equal(left[0]?.end?.resultBytes, 5);
+    const flood = left[1]?.end;
+    assert.deepEqual([flood?.how.signal, flood?.resultBytes, flood?.resultTooLarge], ["SIGKILL", null, true]);
 
     const allocator = createAllocator({ root, inherited: { runDir, numbers: {} } });
     const own = createSpawner({ node: process.execPath, runDir, inherits: true, gaveUp: assert.fail });

@@ -136,7 +136,9 @@ async function launch(spec: LaunchSpec): Promise<void> {
   if (kept === undefined) throw new Error("what is not kept is the spawner's to launch");
   let keeping: Keeping | null = null;
   try {
-    keeping = new Keeping(directory, kept, spec);
+    keeping = new Keeping(directory, kept, spec, () => {
+      if (kept.killedAtBound === true) launcher.signal(spec.id, "SIGKILL");
+    });
     keepings.set(spec.id, keeping);
     await launcher.launch(spec);
   } catch (error) {

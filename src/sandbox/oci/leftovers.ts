@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import { EbbError } from "#model/errors.ts";
 import type { InstanceId, SandboxId } from "#model/ids.ts";
 import type { LeftLink, Link } from "#network/door.ts";
-import type { Left, Supervisor } from "#spawner/door.ts";
+import type { Kept, Left, Supervisor } from "#spawner/door.ts";
 import type { Lasting, LeftInstance, SandboxListener } from "../door.ts";
 import { findCgroups } from "./cgroups.ts";
 import { OciSandbox, type KeptSandbox } from "./sandbox.ts";
@@ -27,7 +27,9 @@ export function keptPlan(plan: StartPlan, lasting: Lasting, of: Omit<LeftNote, "
   const { launch, engineLog, pidFile, codeTarget } = plan;
   const note: LeftNote = { ...of, plan: { launch, engineLog, pidFile, codeTarget } };
   const { instance: name, timeoutMs: endsMs, graceMs, resultBytes } = lasting;
-  return { ...plan, launch: { ...launch, kept: { name, note, endsMs, graceMs, resultBytes } } };
+  const kept: Kept = { name, note, endsMs, graceMs, resultBytes };
+  // gVisor's file server reads each pipe that it serves.
+  return { ...plan, launch: { ...launch, kept: launch.ownPids ? { ...kept, killedAtBound: true } : kept } };
 }
 
 /** The numbers and links that are theirs who live on: nobody else may be given them. */

@@ -263,13 +263,16 @@ export class OciSandbox {
 
   #end(how: ProcessExit, words?: string): void {
     if (this.#ended) return;
-    const { cgroups } = this.#options;
+    const { cgroups, plan } = this.#options;
+    const { launch } = plan;
     const { memoryMb } = this.pool;
     const memory = how.files ? cgroups.memoryReport(this.id, how.files, memoryMb * MiB) : null;
     const kept = this.kept?.exit() ?? null;
     // Its supervisor has asked it, and then made it.
     const sent = this.#sent ?? (kept?.expired ? "SIGTERM" : null);
-    const ended = exitOf({ how, sent, memoryMb, memory });
+    // Nor is one killed for its memory that was killed for its result.
+    const forResult = launch.ownPids === true && kept?.resultTooLarge === true;
+    const ended = exitOf({ how, sent, memoryMb, memory: forResult ? null : memory });
     const cpu = how.files?.[cgroups.cpuFile(this.id)];
     const usage = cpu === undefined ? null : { cpuNs: cgroups.cpuNs(cpu), memoryPeakBytes: memory?.peakBytes ?? null };
     const exit = {
