@@ -290,6 +290,8 @@ export const imageLimits = {
 } as const;
 
 export const sandboxLimits = {
+  /** A runtime's root that was not started from for so long is removed at the next start of ebb; made again, where it is asked for. */
+  rootUnusedDays: 30,
   pids: 512,
   openFiles: 1_024,
   fileBytes: 1 * GiB,

@@ -425,11 +425,6 @@ export class OciDriver implements SandboxDriver {
     return sandbox;
   }
 
-  /** Removes roots of runtimes that no sandbox of this daemon was started from. */
-  collectRoots(): Promise<void> {
-    return this.#roots.collect();
-  }
-
   /** Builds (or finds) the roots of these runtimes ahead of their first sandbox. */
   async warm(runtimes: readonly RuntimeName[]): Promise<void> {
     for (const runtime of runtimes) await this.#roots.of(runtime);

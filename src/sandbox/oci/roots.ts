@@ -1,15 +1,19 @@
 // Read-only roots of sandboxes: one folder a runtime version, named by what is in it, built once and never changed.
 
 import { createHash } from "node:crypto";
-import { chmod, copyFile, link, mkdir, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { chmod, copyFile, link, mkdir, readdir, rename, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { systemClock } from "#model/clock.ts";
 import { randomHex } from "#model/ids.ts";
+import { sandboxLimits } from "#model/limits.ts";
 import type { RuntimeName } from "#model/workload.ts";
 import type { Spawner } from "#spawner/door.ts";
 import { planOf, type Entry, type Plan, type PlanSources } from "./plan.ts";
 
 /** The second layer of an overlay that shows one folder: overlayfs wants two. */
 export const emptyLayer = "empty";
+
+const unusedMs = sandboxLimits.rootUnusedDays * 86_400_000;
 
 export interface RootsOptions {
   /** <data>/roots */
@@ -29,12 +33,18 @@ export class Roots {
     this.#options = options;
   }
 
-  async start(): Promise<void> {
-    await mkdir(join(this.#options.folder, emptyLayer), { recursive: true, mode: 0o755 });
-    await mkdir(join(this.#options.runDir, "roots"), { recursive: true, mode: 0o711 });
-    // What a crash left half built.
-    for (const name of await readdir(this.#options.folder))
-      if (name.startsWith(".")) await rm(join(this.#options.folder, name), { recursive: true, force: true });
+  async start(nowMs = systemClock.wallMs()): Promise<void> {
+    const { folder, runDir } = this.#options;
+    await mkdir(join(folder, emptyLayer), { recursive: true, mode: 0o755 });
+    await mkdir(join(runDir, "roots"), { recursive: true, mode: 0o711 });
+    // In an inherited run directory: of what lives on.
+    const mounted = new Set(await readdir(join(runDir, "roots")));
+    for (const name of await readdir(folder)) {
+      if (name === emptyLayer || mounted.has(name)) continue;
+      // A crash left it half built; or it is of a machine whose packages were upgraded since.
+      if (name.startsWith(".") || nowMs - (await stat(join(folder, name))).mtimeMs > unusedMs)
+        await rm(join(folder, name), { recursive: true, force: true });
+    }
   }
 
   /** Path of the mounted root; built at the first call, which may take seconds. A failure is not remembered. */
@@ -61,7 +71,8 @@ export class Roots {
     const { spawner, shims, folder } = this.#options;
     const plan = await planOf(runtime, { node, shims, run: (argv) => spawner.exec(argv) });
     const digest = await digestOf(plan);
-    if (!(await isFolder(join(folder, digest)))) await build(plan, folder, digest);
+    if (await isFolder(join(folder, digest))) await usedNow(join(folder, digest));
+    else await build(plan, folder, digest);
     const known = this.#byDigest.get(digest);
     if (known) return known;
     const mounted = this.#mount(digest);
@@ -82,14 +93,12 @@ export class Roots {
     });
     return target;
   }
+}
 
-  /** Removes roots that no runtime of this version uses; call it when the runtimes in use have been asked for. */
-  async collect(): Promise<void> {
-    for (const name of await readdir(this.#options.folder)) {
-      if (name === emptyLayer || this.#byDigest.has(name)) continue;
-      await rm(join(this.#options.folder, name), { recursive: true, force: true });
-    }
-  }
+/** The time of its folder says so, since that is never changed for anything else. */
+async function usedNow(root: string): Promise<void> {
+  const seconds = systemClock.wallMs() / 1_000;
+  await utimes(root, seconds, seconds);
 }
 
 /** Files of the machine count by identity (a package upgrade replaces them), our own texts by content. */
