@@ -8,10 +8,65 @@ import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from 
 let daemon: Daemon;
 const folders: string[] = [];
 
+/** Deployed together, since a deploy is a process: name, settings, code. */
+const functions: readonly (readonly [name: string, settings: string, code: string, file?: string])[] = [
+  // What the broken ones are deployed over.
+  ["unbroken", "", "export default () => new Response('still here');"],
+  ["sleeper", "idleSeconds: 0", "export default () => new Response('awake');"],
+  [
+    "recorded",
+    "",
+    "export default async () => { await new Promise(r => setTimeout(r, 30)); return new Response('x'.repeat(1000)); };",
+  ],
+  [
+    "typed",
+    "",
+    "enum Level { Low, High }\ninterface Q { level: Level }\n\nexport default (_request: Request): Response => {\n  const q: Q = { level: Level.High };\n  throw new Error(`level ${q.level}`);\n};\n",
+    "index.ts",
+  ],
+  [
+    "burst",
+    "max: 4, memoryMb: 64",
+    "export default async () => { await new Promise(r => setTimeout(r, 20)); return new Response(String(process.pid)); };",
+  ],
+  [
+    "slow",
+    "timeoutSeconds: 1",
+    "export default (r) => new URL(r.url).pathname === '/hang' ? new Promise(() => {}) : new Response('fine');",
+  ],
+  ["hungry", "memoryMb: 64", "export default () => { const all = []; for (;;) all.push(Buffer.alloc(8e6, 1)); };"],
+  ["vault", "secrets: [DB_PASSWORD]", "export default () => new Response(process.env.DB_PASSWORD);"],
+  [
+    "moody",
+    "secrets: [MODE], idleSeconds: 0",
+    "if (process.env.MODE === 'bad') throw new Error('no such mode');\nexport default () => new Response('well');",
+  ],
+  [
+    "chatty",
+    "concurrency: 10",
+    "export default async (r) => { const n = new URL(r.url).searchParams.get('n'); console.log(`first ${n}`); await new Promise(f => setTimeout(f, 50)); console.error(`second ${n}`); return new Response(n); };",
+  ],
+  [
+    "plain",
+    "",
+    "require('node:http').createServer((q, s) => { s.setHeader('x-two', ['a', 'b']); s.end(q.method === 'HEAD' ? undefined : 'body'); }).listen(process.env.PORT);",
+    "index.js",
+  ],
+];
+
 before(async () => {
   daemon = await startDaemon();
-  // What the broken ones are deployed over.
-  await deploy("unbroken", { "index.mjs": "export default () => new Response('still here');" });
+  const set = await daemon.ebb(["secrets", "set", "DB_PASSWORD"], { stdin: "hunter2-original" });
+  assert.equal(set.code, 0, set.stderr);
+  await daemon.client.secrets.set("default", "MODE", "good");
+  const files: Record<string, string> = {
+    "ebb.yaml": `functions:\n${functions
+      .map(([name, settings]) => `  ${name}: { source: ./${name}, public: true${settings && `, ${settings}`} }\n`)
+      .join("")}`,
+  };
+  for (const [name, , code, file = "index.mjs"] of functions) files[`${name}/${file}`] = code;
+  const { code, stdout, stderr } = await daemon.ebb(["deploy", folder(files)]);
+  assert.equal(code, 0, stderr + stdout);
 });
 
 after(async () => {
@@ -31,18 +86,6 @@ async function deploy(name: string, files: Record<string, string>, ...args: stri
   return result.stdout;
 }
 
-function app(name: string, settings: string, code: string, file = "index.mjs"): Record<string, string> {
-  return {
-    "ebb.yaml": `functions:\n  ${name}:\n    source: ./src\n    public: true\n${settings}`,
-    [`src/${file}`]: code,
-  };
-}
-
-async function deployApp(files: Record<string, string>): Promise<void> {
-  const result = await daemon.ebb(["deploy", folder(files)]);
-  assert.equal(result.code, 0, result.stderr + result.stdout);
-}
-
 async function row(name: string): Promise<WorkloadRow> {
   const found = (await daemon.client.workloads.list("default")).find((candidate) => candidate.name === name);
   assert.ok(found, `${name} is not listed`);
@@ -54,7 +97,6 @@ async function atZero(name: string): Promise<void> {
 }
 
 test("a deployed function has no instance until a request comes, and none again after its idle time", async () => {
-  await deployApp(app("sleeper", "    idleSeconds: 0\n", "export default () => new Response('awake');"));
   assert.equal((await row("sleeper")).instances, 0);
   const answer = await daemon.fetch("sleeper.localhost", "/");
   assert.equal(answer.text, "awake");
@@ -62,10 +104,6 @@ test("a deployed function has no instance until a request comes, and none again 
 });
 
 test("the record of an invocation says what it was and what it cost", async () => {
-  await deploy("recorded", {
-    "index.mjs":
-      "export default async () => { await new Promise(r => setTimeout(r, 30)); return new Response('x'.repeat(1000)); };",
-  });
   const answer = await daemon.fetch("recorded.localhost", "/", { method: "POST", body: "12345" });
   const id = String(answer.headers["ebb-invocation-id"]);
   const [record] = await daemon.json<Array<Record<string, unknown>>>(["invocations", "recorded", "--limit", "1"]);
@@ -98,97 +136,87 @@ test("deploying the same twice changes nothing, something else makes a new revis
   assert.equal((await daemon.fetch("versions.localhost", "/")).text, "one");
 });
 
-for (const [title, files, words] of [
-  ["a syntax error", { "index.mjs": "export default () => {\n  const x = ;\n};\n" }, /index\.mjs:2/],
-  ["a handler that is missing", { "index.mjs": "export const nothing = 1;\n" }, /handler|export/i],
+/** Name of the function to what is wrong, its files, and what is told of it. */
+const broken: readonly (readonly [name: string, files: Record<string, string>, words: RegExp])[] = [
+  // A syntax error.
+  ["unbroken", { "index.mjs": "export default () => {\n  const x = ;\n};\n" }, /index\.mjs:2/],
+  // A handler that is missing.
+  ["missing", { "index.mjs": "export const nothing = 1;\n" }, /handler|export/i],
+  // Code that throws at load.
+  ["throws", { "index.mjs": "const a = 1;\n\nthrow new Error('no database');\n" }, /no database.*index\.mjs:3/s],
+  // A package that is not there.
   [
-    "code that throws at load",
-    { "index.mjs": "const a = 1;\n\nthrow new Error('no database');\n" },
-    /no database[\s\S]*index\.mjs:3|index\.mjs:3[\s\S]*no database/,
-  ],
-  [
-    "a package that is not there",
+    "package",
     { "index.mjs": "import sharp from 'sharp';\nexport default () => new Response(String(sharp));\n" },
     /cannot find package "sharp" \(index\.mjs:1\)/i,
   ],
-  [
-    "a TypeScript syntax error",
-    { "index.ts": "export default (): Response => {\n  const x: = 3;\n  return new Response('');\n};\n" },
-    /index\.ts:2/,
-  ],
-  ["a Python syntax error", { "handler.py": "def handle(event, context):\n    return {\n" }, /handler\.py:\d/],
-] as const) {
-  test(`${title} refuses the deploy with the user's own error and line, and the old revision goes on serving`, async () => {
-    const refused = await daemon.ebb(["deploy", folder(files), "--name", "unbroken"]);
-    assert.equal(refused.code, 1);
-    assert.match(refused.stderr, words);
-    assert.equal((await daemon.fetch("unbroken.localhost", "/")).text, "still here");
-    assert.equal((await row("unbroken")).revision, 1);
-  });
-}
+  // A TypeScript syntax error.
+  ["typescript", { "index.ts": "export default (): Response => {\n  const x: = 3;\n};\n" }, /index\.ts:2/],
+  // A Python syntax error.
+  ["python", { "handler.py": "def handle(event, context):\n    return {\n" }, /handler\.py:\d/],
+];
+
+test("what is broken refuses the deploy with the user's own error and line each, and the old revision goes on serving", async () => {
+  const files: Record<string, string> = {
+    "ebb.yaml": `functions:\n${broken.map(([name]) => `  ${name}: { source: ./${name}, public: true }\n`).join("")}`,
+  };
+  for (const [name, its] of broken) for (const [file, code] of Object.entries(its)) files[`${name}/${file}`] = code;
+  const refused = await daemon.ebb(["deploy", folder(files)]);
+  assert.equal(refused.code, 1);
+  for (const [name, , words] of broken) {
+    const told = new RegExp(`^${name}: .*(\\n    .*)*`, "m").exec(refused.stderr);
+    assert.match(told?.[0] ?? `nothing of ${name} in ${refused.stderr}`, words, name);
+  }
+  assert.equal((await daemon.fetch("unbroken.localhost", "/")).text, "still here");
+  const rows = await daemon.client.workloads.list("default");
+  assert.equal(rows.find(({ name }) => name === "unbroken")?.revision, 1);
+  for (const [name] of broken.slice(1)) assert.ok(!rows.some((one) => one.name === name), `${name} is there`);
+});
 
 test("a TypeScript error at run time shows the user's own line", async () => {
-  await deploy("typed", {
-    "index.ts":
-      "enum Level { Low, High }\ninterface Q { level: Level }\n\nexport default (_request: Request): Response => {\n  const q: Q = { level: Level.High };\n  throw new Error(`level ${q.level}`);\n};\n",
-  });
   const answer = await daemon.fetch("typed.localhost", "/");
   assert.equal(answer.status, 500);
   assert.equal((JSON.parse(answer.text) as { code: string }).code, "function_error");
   await eventually("the stack is in the log", async () =>
-    (await daemon.ebb(["logs", "typed"])).stdout.includes("index.ts:6"),
+    (await daemon.client.logs("default", { workload: "typed" })).some(({ message }) => message.includes("index.ts:6")),
   );
 });
 
 test("a hundred requests at once to a function at zero are all answered, by not more instances than allowed", async () => {
-  await deployApp(
-    app(
-      "burst",
-      "    max: 8\n    memoryMb: 64\n",
-      "export default async () => { await new Promise(r => setTimeout(r, 20)); return new Response(String(process.pid)); };",
-    ),
-  );
   const answers = await Promise.all(Array.from({ length: 100 }, () => daemon.fetch("burst.localhost", "/")));
   assert.deepEqual(
     answers.filter((answer) => answer.status !== 200).map((answer) => answer.text),
     [],
   );
   const instances = (await row("burst")).instances;
-  assert.ok(instances >= 1 && instances <= 8, `${instances} instances`);
+  assert.ok(instances >= 1 && instances <= 4, `${instances} instances`);
 });
 
 test("requests that are under way while a new revision is deployed finish on the old one, and none is lost", async () => {
   const code = (word: string): Record<string, string> => ({
-    "index.mjs": `export default async () => { await new Promise(r => setTimeout(r, 40)); return new Response('${word}'); };`,
+    "index.mjs": `export default async () => { await new Promise(r => setTimeout(r, 100)); return new Response('${word}'); };`,
   });
   await deploy("switching", code("old"));
   await daemon.fetch("switching.localhost", "/");
   let running = true;
-  const seen = new Map<string, number>();
+  const seen = new Set<string>();
   const client = async (): Promise<void> => {
     while (running) {
       const answer = await daemon.fetch("switching.localhost", "/");
       assert.equal(answer.status, 200, answer.text);
-      seen.set(answer.text, (seen.get(answer.text) ?? 0) + 1);
+      seen.add(answer.text);
     }
   };
-  const clients = [client(), client(), client()];
+  const clients = [client(), client()];
   await deploy("switching", code("new"));
   await eventually("the new revision answers", async () => seen.has("new"));
   running = false;
   await Promise.all(clients);
-  assert.deepEqual([...seen.keys()].toSorted(), ["new", "old"]);
+  assert.deepEqual([...seen].toSorted(), ["new", "old"]);
   assert.equal((await daemon.fetch("switching.localhost", "/")).text, "new");
 });
 
 test("a handler that does not answer in time gets its caller a 504, and the next call a new instance", async () => {
-  await deployApp(
-    app(
-      "slow",
-      "    timeoutSeconds: 1\n",
-      "export default (r) => new URL(r.url).pathname === '/hang' ? new Promise(() => {}) : new Response('fine');",
-    ),
-  );
   const answer = await daemon.fetch("slow.localhost", "/hang");
   assert.equal(answer.status, 504, answer.text);
   assert.equal((await daemon.fetch("slow.localhost", "/")).text, "fine");
@@ -200,31 +228,18 @@ test("a handler that does not answer in time gets its caller a 504, and the next
 });
 
 test("a function that eats its memory is named in the answer, and its neighbour does not feel it", async () => {
-  await deploy("neighbour", { "index.mjs": "export default () => new Response('calm');" });
-  await deployApp(
-    app(
-      "hungry",
-      "    memoryMb: 64\n",
-      "export default () => { const all = []; for (;;) all.push(Buffer.alloc(8e6, 1)); };",
-    ),
-  );
   const [answer, calm] = await Promise.all([
     daemon.fetch("hungry.localhost", "/"),
-    daemon.fetch("neighbour.localhost", "/"),
+    daemon.fetch("unbroken.localhost", "/"),
   ]);
   assert.equal(answer.status, 502, answer.text);
   assert.match(answer.text, /out of memory: 64 MiB, peak \d+; raise memoryMb\./);
-  assert.equal(calm.text, "calm");
+  assert.equal(calm.text, "still here");
   const [record] = await daemon.client.workloads.invocations("default", "hungry", { limit: 1 });
   assert.equal(record?.outcome, "memory");
 });
 
 test("a secret reaches the function and nothing else, and a new value replaces the instances", async () => {
-  const set = await daemon.ebb(["secrets", "set", "DB_PASSWORD"], { stdin: "hunter2-original" });
-  assert.equal(set.code, 0, set.stderr);
-  await deployApp(
-    app("vault", "    secrets: [DB_PASSWORD]\n", "export default () => new Response(process.env.DB_PASSWORD);"),
-  );
   assert.equal((await daemon.fetch("vault.localhost", "/")).text, "hunter2-original");
   const listed = await daemon.ebb(["secrets", "ls", "--json"]);
   assert.match(listed.stdout, /DB_PASSWORD/);
@@ -238,18 +253,7 @@ test("a secret reaches the function and nothing else, and a new value replaces t
 });
 
 test("a function that does not start any more says why in its answer, in ls and in show, until it is mended", async () => {
-  const mode = async (value: string): Promise<void> => {
-    const { code, stderr } = await daemon.ebb(["secrets", "set", "MODE"], { stdin: value });
-    assert.equal(code, 0, stderr);
-  };
-  await mode("good");
-  await deployApp(
-    app(
-      "moody",
-      "    secrets: [MODE]\n    idleSeconds: 0\n",
-      "if (process.env.MODE === 'bad') throw new Error('no such mode');\nexport default () => new Response('well');",
-    ),
-  );
+  const mode = (value: string): Promise<unknown> => daemon.client.secrets.set("default", "MODE", value);
   assert.equal((await daemon.fetch("moody.localhost", "/")).text, "well");
   await mode("bad");
   await atZero("moody");
@@ -267,26 +271,22 @@ test("a function that does not start any more says why in its answer, in ls and 
 });
 
 test("each line of a log carries its invocation, above concurrency 1 too", async () => {
-  await deployApp(
-    app(
-      "chatty",
-      "    concurrency: 10\n",
-      "export default async (r) => { const n = new URL(r.url).searchParams.get('n'); console.log(`first ${n}`); await new Promise(f => setTimeout(f, 50)); console.error(`second ${n}`); return new Response(n); };",
-    ),
-  );
   const answers = await Promise.all(Array.from({ length: 6 }, (_, n) => daemon.fetch("chatty.localhost", `/?n=${n}`)));
   for (const [n, answer] of answers.entries()) {
-    const id = String(answer.headers["ebb-invocation-id"]);
-    await eventually(`the lines of ${n}`, async () => {
-      const { stdout } = await daemon.ebb(["logs", "chatty", "--invocation", id, "--json"]);
-      const lines = stdout
-        .trim()
-        .split("\n")
-        .filter(Boolean)
-        .map((line) => JSON.parse(line) as { message: string; invocation: string });
-      const messages = lines.map((line) => line.message);
-      return messages.length === 2 && messages[0] === `first ${n}` && messages[1] === `second ${n}`;
-    });
+    const invocation = String(answer.headers["ebb-invocation-id"]);
+    const linesAre = (lines: readonly { message: string; invocation: string | null }[]): boolean =>
+      lines.length === 2 &&
+      lines.every((line, i) => line.message === `${["first", "second"][i]} ${n}` && line.invocation === invocation);
+    await eventually(`the lines of ${n}`, async () =>
+      linesAre(await daemon.client.logs("default", { workload: "chatty", invocation })),
+    );
+    if (n > 0) continue;
+    const { stdout } = await daemon.ebb(["logs", "chatty", "--invocation", invocation, "--json"]);
+    const told = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { message: string; invocation: string });
+    assert.ok(linesAre(told), stdout);
   }
 });
 
@@ -297,10 +297,6 @@ test("usage adds up what ran", async () => {
 });
 
 test("a server that listens by itself answers HEAD without a body and GET with it", async () => {
-  await deploy("plain", {
-    "index.js":
-      "require('node:http').createServer((q, s) => { s.setHeader('x-two', ['a', 'b']); s.end(q.method === 'HEAD' ? undefined : 'body'); }).listen(process.env.PORT);",
-  });
   const head = await daemon.fetch("plain.localhost", "/", { method: "HEAD" });
   assert.equal(head.status, 200);
   assert.equal(head.text, "");
@@ -312,7 +308,7 @@ test("what was removed from the app file is kept and named, and --prune removes 
     "ebb.yaml": `project: pruned\nfunctions:\n${names.map((name) => `  ${name}: { source: ./src, public: true }\n`).join("")}`,
     "src/index.mjs": "export default () => new Response('ok');",
   });
-  assert.equal((await daemon.ebb(["projects", "create", "pruned"])).code, 0);
+  await daemon.client.projects.create("pruned");
   assert.equal((await daemon.ebb(["deploy", folder(files(["one", "two"]))])).code, 0);
   const kept = await daemon.ebb(["deploy", folder(files(["one"]))]);
   assert.match(kept.stdout + kept.stderr, /two/);
