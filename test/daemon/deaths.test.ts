@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { chmodSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -16,13 +16,24 @@ import { livesOf, nothingLeftOf, spawnerOf, tracesOf, type Life } from "./traces
 const code = folderOf({
   "ebb.yaml": `functions:
   steady: { source: ./steady, public: true, memoryMb: 64, max: 3 }
+  logging: { source: ./steady, public: true, memoryMb: 64, max: 1 }
   cold: { source: ./steady, public: true, memoryMb: 64, idleSeconds: 0 }
   endless: { source: ./endless, public: true, memoryMb: 64, timeoutSeconds: 60 }
+  deaf: { source: ./deaf, runtime: custom, command: [./deaf], public: true, memoryMb: 64, timeoutSeconds: 60 }
 `,
   "steady/index.mjs":
     "export default async (r) => { console.log('at', r.url); await new Promise(f => setTimeout(f, 20)); return new Response('ok'); };",
   "endless/index.mjs": "export default () => new Promise(() => {});",
+  // As endless, and a tenth of the CPU time to start: where there are many.
+  "deaf/deaf": `#!/usr/bin/perl
+use IO::Socket::INET;
+$SIG{TERM} = "IGNORE";
+my $server = IO::Socket::INET->new(Listen => 9, LocalAddr => "0.0.0.0", LocalPort => $ENV{PORT}) or die $@;
+my @open;
+while (my $one = $server->accept) { push @open, $one }
+`,
 });
+chmodSync(join(code, "deaf/deaf"), 0o755);
 const control = folderOf({});
 const socket = join(control, "control");
 
@@ -52,8 +63,12 @@ before(async () => {
   assert.equal(result.code, 0, result.stderr);
 });
 
+/** Of the last one, which begins without a daemon. */
+const duringUp = "SIGTERM during up ends it within 10 s and leaves nothing";
+
 /** A test that failed half-way must not take the next ones with it. */
-beforeEach(async () => {
+beforeEach(async (t) => {
+  if (t.name === duringUp) return;
   if (daemon.process.exitCode !== null || daemon.process.signalCode !== null) await up();
   assert.equal((await daemon.fetch("steady.localhost", "/")).status, 200, daemon.log());
   await daemon.client.usage("default");
@@ -70,8 +85,8 @@ afterEach(async () => {
   await Promise.all(loads.splice(0).map((load) => load.stop()));
 });
 
-async function loaded(workloads: readonly string[]): Promise<Load> {
-  const load = startLoad({ port: daemon.port, workloads, pauseMs: 2 });
+async function loaded(workloads: readonly string[], pauseMs = 20): Promise<Load> {
+  const load = startLoad({ port: daemon.port, workloads, pauseMs });
   loads.push(load);
   await eventually("the load runs", async () => load.complete().filter((one) => one.status === 200).length > 20);
   return load;
@@ -104,13 +119,28 @@ function allServed(load: Load): void {
   );
 }
 
+/** Between the requests of a client, as between those of a load. */
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
 function platform(path: string): ReturnType<Daemon["fetch"]> {
   return daemon.fetch(null, path, { headers: { authorization: `Bearer ${daemon.token}` } });
 }
 
-test("kill -9 of ebb: nothing is left within 2 s, the next one serves, and every answered invocation is recorded once", async () => {
+test("kill -9 of ebb: nothing is left within 2 s, the next one serves, every answered invocation is recorded once, and what functions have logged is kept, but for what is not written yet", async () => {
+  const answeredAt: number[] = [];
+  const began = performance.now();
+  // A flush is due every 100 ms: ten of them, so that a machine that is slow has written too.
+  const longAgoMs = 10 * logLimits.flushMs;
+  while (performance.now() - began < 2 * longAgoMs) {
+    const { status, text } = await daemon.fetch("logging.localhost", `/kept-${answeredAt.length}`);
+    assert.equal(status, 200, text);
+    answeredAt.push(performance.now());
+  }
   const load = await loaded(["steady", "steady", "steady", "cold"]);
   await daemon.kill();
+  const killed = performance.now();
   const atRisk =
     load.underWay().length + load.seen.filter((one) => one.ending === "unanswered" || one.ending === "cut").length;
   const stopped = load.stop();
@@ -119,21 +149,7 @@ test("kill -9 of ebb: nothing is left within 2 s, the next one serves, and every
   await up();
   assert.equal((await daemon.fetch("steady.localhost", "/")).status, 200, daemon.log());
   await balanced(load, atRisk);
-});
-
-test("kill -9 of ebb keeps what functions have logged, but for what is not written yet", async () => {
-  const answeredAt: number[] = [];
-  const began = performance.now();
-  // A flush is due every 100 ms: ten of them, so that a machine that is slow has written too.
-  const longAgoMs = 10 * logLimits.flushMs;
-  while (performance.now() - began < 2 * longAgoMs) {
-    await daemon.fetch("steady.localhost", `/kept-${answeredAt.length}`);
-    answeredAt.push(performance.now());
-  }
-  await daemon.kill();
-  const killed = performance.now();
-  await up();
-  const { stdout } = await daemon.ebb(["logs", "steady"]);
+  const { stdout } = await daemon.ebb(["logs", "logging"]);
   const written = answeredAt.filter((at) => killed - at > longAgoMs).length;
   assert.ok(written > 0);
   for (let n = 0; n < written; n++) assert.match(stdout, new RegExp(`/kept-${n}\\b`));
@@ -178,6 +194,7 @@ test("the death of the store's worker: warm and cold starts go on, control says 
     while (asking) {
       const { status, text } = await platform("/api/v1/usage");
       asked.push({ status, text });
+      await pause(5);
     }
   })();
   await endWorker("store");
@@ -220,12 +237,12 @@ test("a neighbour that syncs the disk, cold starts and commits do not hold up th
     workerData: join(directory, "neighbour"),
   });
   t.after(() => neighbour.terminate());
-  const load = await loaded(["steady", "steady", "cold", "cold"]);
+  const load = await loaded(["steady", "steady", "cold"], 100);
   let going = true;
   const commits = (async () => {
-    for (; going;) await platform("/api/v1/usage");
+    for (; going; await pause(20)) await platform("/api/v1/usage");
   })();
-  const delay = JSON.parse((await platform("/api/v1/status/loop-delay?seconds=5")).text) as {
+  const delay = JSON.parse((await platform("/api/v1/status/loop-delay?seconds=3")).text) as {
     p50Ms: number;
     p99Ms: number;
     samples: number;
@@ -264,30 +281,34 @@ for (const worker of ["store", "telemetry"] as const)
   });
 
 test("SIGTERM drains, cuts off what is open after 8 s, be it in twenty instances, and leaves nothing: no process, mount, link, rule or cgroup", async () => {
-  const endless = Array.from({ length: 20 }, () => "endless");
-  const open = startLoad({ port: daemon.port, workloads: endless, once: true });
+  const open = { endless: 3, deaf: 17 };
+  const workloads = Object.entries(open).flatMap(([name, count]) => Array.from({ length: count }, () => name));
+  const neverEnding = startLoad({ port: daemon.port, workloads, once: true });
   await eventually("all are open", async () => {
-    const listed = await daemon.client.workloads.list("default");
-    return listed.some(({ name, instances }) => name === "endless" && instances === endless.length);
+    const listed = new Map((await daemon.client.workloads.list("default")).map((row) => [row.name, row.instances]));
+    return listed.get("endless") === open.endless && listed.get("deaf") === open.deaf;
   });
   const load = await loaded(["steady", "steady", "cold"]);
   const startedMs = performance.now();
   const exit = await daemon.stop();
   const tookMs = performance.now() - startedMs;
-  await Promise.all([load.stop(), open.stop()]);
+  await Promise.all([load.stop(), neverEnding.stop()]);
   assert.equal(exit, 0, daemon.log());
   assert.ok(tookMs >= lifecycle.drainMs && tookMs < 10_000, `it took ${tookMs} ms`);
   assert.deepEqual(tracesOf([life]), []);
-  // Nobody who was let in was cut off, but for the one that never ends.
+  // Nobody who was let in was cut off, but for those that never end.
   for (const one of load.seen)
     assert.ok(one.status === 200 || one.status === 503 || one.ending === "unanswered", JSON.stringify(one));
   await up();
   await daemon.client.usage("default");
   const entries = books.read();
-  balance(load.seen, entries, endless.length);
+  balance(load.seen, entries, workloads.length);
   assert.deepEqual(
-    entries.filter((entry) => entry.workload === "endless").map((entry) => entry.outcome),
-    endless.map(() => "interrupted"),
+    entries
+      .filter(({ workload }) => workload in open)
+      .map(({ workload, outcome }) => `${workload} ${outcome}`)
+      .toSorted(),
+    workloads.map((workload) => `${workload} interrupted`).toSorted(),
   );
 });
 
@@ -301,7 +322,7 @@ test("a worker that waits for the disk and does not come back does not keep ebb 
   await nothingLeftOf([life], 2_500);
 });
 
-test("SIGTERM during up ends it within 10 s and leaves nothing", async () => {
+test(duringUp, async () => {
   await daemon.stop();
   const starting = startDaemon({ directory }).then(
     (ready) => ready.stop(),
