@@ -290,9 +290,14 @@ test("SIGTERM drains, cuts off what is open after 8 s, be it in twenty instances
   });
   const load = await loaded(["steady", "steady", "cold"]);
   const startedMs = performance.now();
-  const exit = await daemon.stop();
+  const ending = daemon.stop();
+  await eventually("it lets nobody in", async () =>
+    load.seen.some(({ status, ending: how }) => status === 503 || how === "unanswered"),
+  );
+  await load.stop();
+  const exit = await ending;
   const tookMs = performance.now() - startedMs;
-  await Promise.all([load.stop(), neverEnding.stop()]);
+  await neverEnding.stop();
   assert.equal(exit, 0, daemon.log());
   assert.ok(tookMs >= lifecycle.drainMs && tookMs < 10_000, `it took ${tookMs} ms`);
   assert.deepEqual(tracesOf([life]), []);
