@@ -62,6 +62,7 @@ export const DeployQuery = Type.Object(
       deployLimits.prunedAtOnce,
       "a workload that is to be removed with this deploy, repeated; it must not be declared in ebb.yaml",
     ),
+    noCache: Type.Optional(Type.Boolean({ description: "images are built anew, whatever is kept of earlier builds" })),
     gitCommit: Type.Optional(Type.String({ maxLength: 80 })),
   },
   strict,

@@ -43,6 +43,7 @@ export const commands: readonly CommandSpec[] = [
       name: { value: "N", help: "what the function of a plain folder is called (the folder's name)" },
       memory: { value: "MB", help: "memoryMb of every function of this deploy" },
       env: { value: "K=V", several: true, help: "an environment variable of every function of this deploy" },
+      "no-cache": { help: "build images anew: every RUN is run, whatever is kept of earlier builds" },
       prune: { help: "remove the project's workloads that ebb.yaml does not declare; asks" },
       yes,
     },

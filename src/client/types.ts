@@ -288,6 +288,8 @@ export interface DeployOptions {
   readonly public: boolean | null;
   /** Workloads that are removed with it. */
   readonly prune: readonly string[];
+  /** Images are built anew, whatever is kept of earlier builds. */
+  readonly noCache?: boolean;
   readonly gitCommit: string | null;
 }
 

@@ -168,6 +168,17 @@ test("an archive that was sent is loaded from what was sent, and a folder is a l
   );
 });
 
+test("a folder is built with what is kept of earlier builds, or without where the deploy says so", async () => {
+  world.images.set("build", imageOf("a"));
+  const app = { "ebb.yaml": "containers: { web: { build: ./web } }", "web/Dockerfile": "FROM scratch" };
+  const useCache = async (options: { noCache?: boolean }): Promise<boolean | undefined> => {
+    await world.deploy(app, options);
+    const source = world.pulls.at(-1)?.source;
+    return source?.kind === "build" ? source.useCache : undefined;
+  };
+  assert.deepEqual([await useCache({}), await useCache({ noCache: true })], [true, false]);
+});
+
 test("whoever asks for an image and goes, goes for its fetch as well", async () => {
   world.images.set(reference, imageOf("a"));
   const { signal } = new AbortController();

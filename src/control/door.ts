@@ -74,6 +74,8 @@ export interface DeployRequest {
   readonly public: boolean | null;
   /** Workloads that are to go with this switch, as whoever asks has seen and agreed: others that appeared since stay. */
   readonly prune: readonly string[];
+  /** Images are built anew, whatever is kept of earlier builds. */
+  readonly noCache?: boolean;
   readonly gitCommit: string | null;
   readonly archive: Readable;
   /** Whoever asked has gone: what is fetched for it alone is given up, and nothing is switched. */

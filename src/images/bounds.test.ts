@@ -9,6 +9,7 @@ import { systemClock } from "#model/clock.ts";
 import { imageLimits } from "#model/limits.ts";
 import { failure } from "./images.testing.ts";
 import { Reader } from "./reader.ts";
+import { hasRoom } from "./room-guard.ts";
 
 test("an archive of very many empty files is ended: nobody lists them all", async () => {
   const folder = mkdtempSync(join(tmpdir(), "ebb-bounds-"));
@@ -20,7 +21,7 @@ test("an archive of very many empty files is ended: nobody lists them all", asyn
     await new Promise((resolve) => signal!.addEventListener("abort", resolve));
     throw signal!.reason;
   };
-  const reader = new Reader({ spawner: { exec }, clock: systemClock, uid: 1 });
+  const reader = new Reader({ spawner: { exec }, clock: systemClock, uid: 1, room: hasRoom });
   const run = { staging, subject: { name: "x.tar", registry: null }, signal: new AbortController().signal };
   // What holds the process is the fetch in the room.
   const held = setTimeout(() => {}, 20_000);

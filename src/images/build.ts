@@ -32,10 +32,10 @@ const fixed = [
 ];
 
 export async function fetchBuild(source: BuildSource, options: FetchContext): Promise<Image> {
-  const { context, file, args, target } = source;
+  const { context, file, args, target, useCache = true } = source;
   const subject = { name: basename(context), registry: null };
   return withStaging(options, subject, async (run) => {
-    const { progress, platform, clock, store, spawner, project } = options;
+    const { progress, platform, clock, store, steps, spawner, project } = options;
     const chosen = await chooseFile(context, file);
     const dockerfile = readDockerfile(await readFile(context, chosen), chosen, source);
     const { bases } = dockerfile;
@@ -50,9 +50,9 @@ export async function fetchBuild(source: BuildSource, options: FetchContext): Pr
     const asked = args === undefined && target === undefined ? [] : [given, target];
     const builtFrom = await sourceDigest(context, [chosen, bases, digests, ...asked], run, spawner);
     // buildah writes the time into what it makes: the same folder would be another image each time.
-    const known = store.builtFrom(builtFrom, project);
+    const known = useCache ? store.builtFrom(builtFrom, project) : null;
     if (known) return store.addAgain(known, subject.name, project);
-    const guard = new RoomGuard(run, clock);
+    const guard = new RoomGuard(run, clock, steps.room);
     const guarded = { ...run, signal: guard.signal };
     try {
       const buildah = await enclosed(guarded, options);
@@ -82,6 +82,7 @@ export async function fetchBuild(source: BuildSource, options: FetchContext): Pr
           run: guarded,
           options,
           runStep: runStep!,
+          cache: steps.of(project, useCache),
           bases: layouts,
           buildah,
           build,

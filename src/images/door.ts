@@ -50,6 +50,8 @@ export interface BuildSource {
   readonly args?: Readonly<Record<string, string>>;
   /** The stage that is the image; the last one when left out. */
   readonly target?: string;
+  /** false: all of it is built and run, whatever is kept of earlier builds. */
+  readonly useCache?: boolean;
 }
 
 /** Never in an argument, a log or an error: it goes through a file that its one reader may read, and that goes with the fetch. */

@@ -15,14 +15,16 @@ import { blobPath, digestOf, readBlob, readLayout, takeFile, takeLayout, type Fo
 import { choose, parseConfiguration, parseManifest, saysOnBuild, type Manifest, type Platform } from "./manifest.ts";
 import { nameOf, parseReference, type Reference } from "./reference.ts";
 import type { Run, Reader, Staging } from "./reader.ts";
-import { hasRoom, RoomGuard } from "./room-guard.ts";
+import { RoomGuard } from "./room-guard.ts";
 import type { RunStep } from "./staged-build.ts";
+import type { StepCache } from "./step-cache.ts";
 import { type ImageStore, type LayerRecord } from "./store.ts";
 import type { Turns } from "./turns.ts";
 import { unpackLayers } from "./unpack.ts";
 
 export interface FetchContext {
   readonly store: ImageStore;
+  readonly steps: StepCache;
   readonly reader: Reader;
   readonly egress: RegistryEgress;
   readonly spawner: Pick<Spawner, "exec">;
@@ -125,7 +127,7 @@ async function pull(
   await pretend(run.staging, [...here.keys()], context);
   const coming = manifest.layers.filter((layer) => !here.has(layer.digest));
   const bytes = coming.reduce((sum, layer) => sum + layer.bytes, 0);
-  if (!(await hasRoom(run.staging.folder, bytes))) throw storageFull();
+  if (!(await context.steps.room(run.staging.folder, bytes))) throw storageFull();
   const already = here.size === 0 ? "" : `, ${manifest.layers.length - coming.length} of them here already`;
   progress(`pulling ${name}: ${manifest.layers.length} layers${already}, ${megabytes(bytes)} MB to come`);
   const tell = paced((arrived) => progress(`pulling ${name}: ${megabytes(arrived)} of ${megabytes(bytes)} MB`));
@@ -213,7 +215,7 @@ export async function keep(
       const unpacked = await context.unpacks.take(signal, async () => {
         progress(`unpacking ${subject.name}: ${missing.size} ${missing.size === 1 ? "layer" : "layers"}`);
         const folder = join(staging.folder, "unpacked");
-        const guard = new RoomGuard({ staging, subject, signal }, context.clock);
+        const guard = new RoomGuard({ staging, subject, signal }, context.clock, context.steps.room);
         try {
           return await unpackLayers({ ...context, subject, signal: guard.signal, folder, blobs, left });
         } finally {

@@ -15,6 +15,7 @@ import { givenUp, Joined } from "./joined.ts";
 import { platformOf, type Platform } from "./manifest.ts";
 import { Reader } from "./reader.ts";
 import type { RunStep } from "./staged-build.ts";
+import { StepCache } from "./step-cache.ts";
 import { ImageStore } from "./store.ts";
 import { Turns } from "./turns.ts";
 
@@ -51,6 +52,7 @@ class ImagesRoom implements Images {
   readonly #options: ImagesOptions;
   readonly #logins: string;
   readonly #store: ImageStore;
+  readonly #steps: StepCache;
   /** Builds have their own: code of others may make them last. */
   readonly #builds = new Turns(imageLimits.buildsAtOnce, imageLimits.fetchesWaiting, 1);
   readonly #turns = new Turns(imageLimits.fetchesAtOnce, imageLimits.fetchesWaiting, imageLimits.fetchesAtOnce - 1);
@@ -65,7 +67,9 @@ class ImagesRoom implements Images {
   constructor(options: ImagesOptions) {
     this.#options = options;
     this.#logins = join(options.allocator.runDir, "logins");
-    this.#store = new ImageStore(join(options.directory, "images"), options.spawner, options.clock);
+    const { spawner, clock } = options;
+    this.#store = new ImageStore(join(options.directory, "images"), spawner, clock);
+    this.#steps = new StepCache({ folder: join(this.#store.folder, "steps"), spawner, clock });
   }
 
   async start(): Promise<void> {
@@ -74,7 +78,7 @@ class ImagesRoom implements Images {
     // Not given back by a stop: the table of that number is owed to be deleted until the spawner ends, who frees it then.
     this.#readerNumber ??= allocator.take("image-readers", readerIds);
     const uid = firstReaderId + this.#readerNumber;
-    this.#reader = new Reader({ spawner, clock, uid });
+    this.#reader = new Reader({ spawner, clock, uid, room: this.#steps.room });
     const { registries, resolvers } = this.#options;
     this.#egress = new RegistryEgress({ spawner, uid, name: `ebbi${this.#readerNumber}`, registries, resolvers });
     await this.#egress.start();
@@ -82,6 +86,7 @@ class ImagesRoom implements Images {
     // Each of them is its reader's own, who passes through to it.
     await chmod(this.#logins, 0o711);
     await this.#store.start();
+    await this.#steps.start();
   }
 
   async stop(): Promise<void> {
@@ -90,7 +95,7 @@ class ImagesRoom implements Images {
       pull.end(stoppingError());
       return pull.result.catch(() => {});
     });
-    await Promise.all([...ends, this.#store.stop()]);
+    await Promise.all([...ends, this.#store.stop(), this.#steps.stop()]);
     await this.#egress?.stop();
     this.#egress = null;
     this.#reader = null;
@@ -101,10 +106,12 @@ class ImagesRoom implements Images {
   }
 
   async collect(keep: ReadonlySet<string>): Promise<number> {
+    await this.#steps.collect();
     return this.#store.collect(keep);
   }
 
   async forget(project: string): Promise<void> {
+    await this.#steps.forget(project);
     return this.#store.forget(project);
   }
 
@@ -123,6 +130,7 @@ class ImagesRoom implements Images {
         async () => {
           const context: FetchContext = {
             store: this.#store,
+            steps: this.#steps,
             reader: this.#reader!,
             egress: this.#egress!,
             spawner: this.#options.spawner,

@@ -11,7 +11,7 @@ import type { Spawner } from "#spawner/door.ts";
 import { failureOf, storageFull, tooManyFiles, tooMuch, type Subject } from "./failures.ts";
 import { readSmall } from "./layout.ts";
 import { isOnThisMachine } from "./reference.ts";
-import { hasRoom } from "./room-guard.ts";
+import type { HasRoom } from "./room-guard.ts";
 
 /** A folder of one fetch; everything of it goes with it. */
 export interface Staging {
@@ -28,6 +28,7 @@ export interface ReaderOptions {
   readonly clock: Clock;
   /** Whom it runs as. */
   readonly uid: number;
+  readonly room: HasRoom;
 }
 
 export interface Run {
@@ -149,7 +150,7 @@ export class Reader {
 
   /** Looks now and then at what has come; the returned function ends it. */
   #watch({ staging, subject }: Run, { bytesMax, bytes }: Bounds, give: (error: EbbError) => void): () => void {
-    const { clock } = this.#options;
+    const { clock, room } = this.#options;
     let over = false;
     let most = -1;
     let moved = clock.monotonicUs();
@@ -159,7 +160,7 @@ export class Reader {
       if (entries > imageLimits.stagedFiles) return give(tooManyFiles(subject.name));
       bytes(arrived);
       if (arrived > bytesMax) return give(tooMuch(subject.name));
-      if (!(await hasRoom(staging.folder, 0))) return give(storageFull());
+      if (!(await room(staging.folder, 0))) return give(storageFull());
       if (arrived !== most) moved = clock.monotonicUs();
       most = arrived;
       if (clock.monotonicUs() - moved > imageLimits.stallMs * 1_000) {

@@ -14,6 +14,8 @@ import { failure, imageOf, type Layer, layerOf, writeLayout } from "./images.tes
 import { readLayout, takeFile } from "./layout.ts";
 import { parseConfiguration, platformOf } from "./manifest.ts";
 import { Reader } from "./reader.ts";
+import { hasRoom } from "./room-guard.ts";
+import { StepCache } from "./step-cache.ts";
 import { folderName, ImageStore } from "./store.ts";
 import { Turns } from "./turns.ts";
 
@@ -56,7 +58,8 @@ test("a layer of another project's is unpacked from the image's own blob, which 
     const layout = writeLayout(join(staging, "layout"), imageOf([layer]));
     const context: FetchContext = {
       store,
-      reader: new Reader({ spawner, clock: systemClock, uid: 1 }),
+      steps: new StepCache({ folder: join(folder, "steps"), spawner, clock: systemClock }),
+      reader: new Reader({ spawner, clock: systemClock, uid: 1, room: hasRoom }),
       egress: new RegistryEgress({
         spawner: { ...spawner, nft: async () => {}, owe: async () => {}, onReplaced: () => {} },
         uid: 1,

@@ -8,6 +8,8 @@ import type { Run } from "./reader.ts";
 
 const lookEveryMs = 250;
 
+export type HasRoom = typeof hasRoom;
+
 /** Whether so much may still be written: a share of the disk is left to everything else. */
 export async function hasRoom(folder: string, bytes: number): Promise<boolean> {
   const found = await statfs(folder).catch(() => null);
@@ -25,12 +27,14 @@ export class RoomGuard {
   readonly signal = this.#controller.signal;
   readonly #run: Run;
   readonly #clock: Clock;
+  readonly #room: HasRoom;
   readonly #stop = (): void => this.#controller.abort(this.#run.signal.reason);
   #cancel: Cancel;
   #over = false;
 
-  constructor(run: Run, clock: Clock) {
+  constructor(run: Run, clock: Clock, room: HasRoom) {
     this.#run = run;
+    this.#room = room;
     this.#clock = clock;
     if (run.signal.aborted) this.#stop();
     run.signal.addEventListener("abort", this.#stop);
@@ -48,7 +52,7 @@ export class RoomGuard {
   }
 
   async #look(): Promise<void> {
-    const room = await hasRoom(this.#run.staging.folder, 0);
+    const room = await this.#room(this.#run.staging.folder, 0);
     if (this.#over) return;
     if (room) this.#cancel = this.#later();
     else this.#controller.abort(storageFull());

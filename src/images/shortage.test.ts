@@ -8,6 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { systemClock } from "#model/clock.ts";
 import { asked, failure, imageOf, layerOf, Room, startOwnRegistry } from "./images.testing.ts";
 import { Reader } from "./reader.ts";
+import { hasRoom } from "./room-guard.ts";
 import { Turns } from "./turns.ts";
 import { unpackLayers } from "./unpack.ts";
 
@@ -57,7 +58,12 @@ describe("what comes short", { skip }, () => {
       mkdirSync(own);
       chownSync(own, uid, uid);
     }
-    const reader = new Reader({ spawner: room.spawner, clock: { ...systemClock, after: () => () => {} }, uid });
+    const reader = new Reader({
+      spawner: room.spawner,
+      clock: { ...systemClock, after: () => () => {} },
+      uid,
+      room: hasRoom,
+    });
     const subject = { name: "x", registry: registry.host };
     const { signal } = new AbortController();
     const run = { staging: { folder, layout, scratch, authFile: null }, subject, signal };

@@ -16,6 +16,8 @@ export type Step =
       readonly shell: readonly string[];
       /** Declared before, and not again here. */
       readonly before: readonly string[];
+      /** A command comes after it, here or in a stage that stands on this one: the same has to be the same layer again. */
+      readonly runs: boolean;
       /** A command needs the values of these, and whether they have any, when it is done. */
       readonly asked: ReadonlyArray<{ readonly name: string; readonly given: boolean }>;
     }
@@ -55,15 +57,15 @@ export function planStage(file: Dockerfile, index: number, shell: readonly strin
   let current = shell;
   let shellBefore = shell;
   let said: Instruction[] = [];
-  const say = (runs: boolean): void => {
+  const say = (runsHere: boolean, runs = runsHere): void => {
     if (said.length === 0) return;
     const here = said
       .filter(({ name }) => name === "ARG")
       .flatMap(({ rest }) => declaredBy(rest, file.escape))
       .map(({ name, given }) => ({ name, given: given || globals.has(name) || file.args.has(name) }));
     const before = declared.filter((name) => !here.some((one) => one.name === name));
-    const asked = runs ? here : [];
-    steps.push({ kind: "said", line: said[0]!.line, instructions: said, shell: shellBefore, before, asked });
+    const asked = runsHere ? here : [];
+    steps.push({ kind: "said", line: said[0]!.line, instructions: said, shell: shellBefore, before, runs, asked });
     shellBefore = current;
     declared.push(...here.map(({ name }) => name).filter((name) => !declared.includes(name)));
     said = [];
@@ -80,7 +82,10 @@ export function planStage(file: Dockerfile, index: number, shell: readonly strin
     if (list === null) throw refuse(instruction.line, 'SHELL is a JSON list, as in SHELL ["/bin/sh", "-c"]');
     current = list;
   }
-  say(false);
+  say(
+    false,
+    file.stages.some((stage) => stage.from === index),
+  );
   return { line, from, steps, shell: current };
 }
 

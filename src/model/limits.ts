@@ -289,6 +289,14 @@ export const imageLimits = {
   collectAfterMs: 600_000,
 } as const;
 
+/** What is kept of the commands of builds, beside the images: what nobody has used for long goes, and a full disk takes all of it first. */
+export const stepCacheLimits = {
+  bytesPerProject: 4 * GiB,
+  bytesInAll: 16 * GiB,
+  perProject: 2_000,
+  unusedMs: 14 * 24 * 3_600_000,
+} as const;
+
 export const sandboxLimits = {
   /** A runtime's root that was not started from for so long is removed at the next start of ebb; made again, where it is asked for. */
   rootUnusedDays: 30,

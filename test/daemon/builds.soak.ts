@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { chmodSync, existsSync, readdirSync, readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { installation } from "#config.ts";
@@ -140,6 +141,19 @@ function suite(): void {
     const again = await daemon.ebb(["deploy", app]);
     assert.match(again.stdout, / r1 \(unchanged\)/);
     assert.doesNotMatch(again.stderr, /line 8/);
+    // With one changed file behind them, none of its commands is run again; and all are, where that is asked for.
+    await writeFile(join(app, "built/who"), `${sized}ls -A /root\n`);
+    const changed = await daemon.ebb(["deploy", app]);
+    assert.equal(changed.code, 0, changed.stderr + daemon.log());
+    assert.equal(changed.stderr.match(/^built \| line \d+: cached: RUN /gm)?.length, 5, changed.stderr);
+    assert.doesNotMatch(changed.stderr, /^built \| (line \d+: RUN |given$)/m);
+    assert.equal(
+      (await daemon.fetch("built.localhost", "/cgi-bin/who")).text,
+      `${made}/srv/made.txt 755 1000 1000\nkept\n`,
+    );
+    const anew = await daemon.ebb(["deploy", app, "--no-cache"]);
+    assert.match(anew.stderr, /^built \| line 8: RUN echo [^]*^built \| given$/m);
+    assert.doesNotMatch(anew.stderr, /cached/);
     await clean();
   });
 
@@ -246,8 +260,10 @@ function suite(): void {
 
   test("ebb that is stopped, or killed with SIGKILL, in the middle of a RUN leaves nothing, and starts again", async () => {
     const { directory } = daemon;
+    const first = ["FROM @base", "RUN echo first"];
+    await failing("RUN echo first", "RUN false");
     for (const end of ["stop", "kill"] as const) {
-      const build = daemon.ebb(["deploy", appOf(["FROM @base", `RUN echo ${end}; sleep 3600`])]);
+      const build = daemon.ebb(["deploy", appOf([...first, `RUN echo ${end}; sleep 3600`])]);
       await eventually("it runs", async () => sandboxes().length === 1, 60_000);
       const before = lives.splice(0);
       await daemon[end]();
@@ -256,10 +272,10 @@ function suite(): void {
       await start(directory);
       assert.deepEqual(staged(), []);
     }
-    assert.equal(
-      (await daemon.ebb(["deploy", appOf(["FROM @base", "RUN true", "CMD exec httpd -f -p $PORT"])])).code,
-      0,
-    );
+    // What had been run before that is kept.
+    const { code, stderr } = await daemon.ebb(["deploy", appOf([...first, "CMD exec httpd -f -p $PORT"])]);
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /^built \| line 2: cached: RUN echo first$/m);
   });
 
   test("stopped: nothing is left", async () => {

@@ -178,36 +178,43 @@ describe("containers", { skip: whyNot() }, () => {
 
   test("a folder with a Dockerfile is built, its RUN in a sandbox; what fails is its author's, with line, code and last words", async () => {
     const reference = push(imageOf([base], { config: { Cmd: ["/bin/sh"] } }), "team/base:1");
-    const sized = `#!/bin/sh\nprintf 'content-type: text/plain\\r\\n\\r\\n'\nbusybox stat -c %a:%u $0 /made\n`;
+    const sized = `#!/bin/sh\nprintf 'content-type: text/plain\\r\\n\\r\\n'\nbusybox stat -c %a:%u $0 /made\ncat /number /late\n`;
     const app = (last: string): string =>
       appOf(
         `  built: { build: { context: ./built, args: { GIVEN: '"$SAID"  x' }, target: last }, public: true, memoryMb: 64 }\n`,
         {
           "built/who": sized,
+          "built/late": last,
           "built/Dockerfile": `FROM ${reference} AS last
 ARG SAID="a  b" GIVEN=none
 COPY who /srv/cgi-bin/
-RUN id -u && env && busybox chmod 4755 /srv/cgi-bin/who && busybox cp -p /srv/cgi-bin/who /made && busybox chown 7 /made
+RUN id -u && env && busybox chmod 4755 /srv/cgi-bin/who && busybox cp -p /srv/cgi-bin/who /made && busybox chown 7 /made && busybox cp /proc/sys/kernel/random/uuid /number
 ${last}
 CMD exec httpd -f -p $PORT -h /srv
 FROM nowhere.invalid/unread
 `,
         },
       );
-    const { code, stderr } = await daemon.ebb(["deploy", app("RUN echo why >&2; exit 3")]);
+    const { code, stderr } = await daemon.ebb(["deploy", app("RUN busybox cat /number; echo why >&2; exit 3")]);
     assert.equal(code, 1);
-    assert.match(stderr, /^built: Dockerfile:5: It exited with code 3: RUN echo why >&2; exit 3\.?\n +why$/m);
+    assert.match(
+      stderr,
+      /^built: Dockerfile:5: It exited with code 3: RUN busybox cat \/number; echo why >&2; exit 3\.?\n +[-0-9a-f]{36}\n +why$/m,
+    );
     // Nothing of ebb's, and nothing of the machine's.
     const printed = stderr.split("\n").flatMap((line) => /^built \| (?!line )(.*)$/.exec(line)?.[1] ?? []);
     const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    const number = printed.find((line) => /^[-0-9a-f]{36}$/.test(line)) ?? "";
     assert.deepEqual(
-      printed.toSorted(),
+      printed.filter((line) => line !== number).toSorted(),
       ["0", 'GIVEN="$SAID"  x', "HOME=/root", path, "PWD=/", "SAID=a  b", "SHLVL=1", "why"],
       stderr,
     );
-    await deploy(app(""));
+    // What was run before is not run again, though the folder is another one, with other times.
+    await deploy(app("COPY late /"));
     const { text } = await daemon.fetch("built.localhost", "/cgi-bin/who");
-    assert.equal(text.trim(), "755:0\n755:7", "set-user-id bits are not kept, and owners are");
+    const kept = "755:0\n755:7";
+    assert.equal(text.trim(), `${kept}\n${number}\nCOPY late /`, "set-user-id bits are not kept, and owners are");
   });
 
   test("a WebSocket goes through to a container, both ways, for as long as it lasts", async () => {

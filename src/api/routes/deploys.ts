@@ -79,6 +79,7 @@ function requestOf(query: Query): Omit<DeployRequest, "archive"> {
     env: environmentOf([query.env ?? []].flat()),
     public: query.public ?? null,
     prune: [query.prune ?? []].flat(),
+    noCache: query.noCache ?? false,
     gitCommit: query.gitCommit ?? null,
   };
 }

@@ -29,6 +29,7 @@ export async function run(context: CommandContext): Promise<void> {
     env,
     public: options.flag("public") ? true : options.flag("private") ? false : null,
     output,
+    ...(options.flag("no-cache") && { noCache: true }),
     ...(options.flag("prune") && {
       prune: (collected) => agreeToPrune(context, api, collected),
     }),

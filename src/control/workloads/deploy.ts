@@ -44,6 +44,7 @@ export async function deploy(
           upload,
           createdBy: identity.name,
           signal: request.signal,
+          useCache: request.noCache !== true,
           gitCommit: request.gitCommit,
           progress,
         };

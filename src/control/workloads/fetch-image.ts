@@ -19,7 +19,7 @@ export function imagesOf({ images }: Context, what: string): NonNullable<Context
 
 export async function fetchImage(context: Context, frame: DeployFrame, declaration: Declaration): Promise<Image> {
   const { name: workload } = declaration;
-  const source = await sourceOf(frame.upload.folder, declaration);
+  const source = await sourceOf(frame, declaration);
   return imagesOf(context, workload).fetch(source, {
     project: frame.project.name,
     login: loginOf(context, frame.project.name, declaration),
@@ -28,15 +28,15 @@ export async function fetchImage(context: Context, frame: DeployFrame, declarati
   });
 }
 
-async function sourceOf(folder: string, { name, from }: Declaration): Promise<ImageSource> {
+async function sourceOf({ upload, useCache }: DeployFrame, { name, from }: Declaration): Promise<ImageSource> {
   if (from.kind === "registry") return from;
-  const path = join(folder, from.path);
+  const path = join(upload.folder, from.path);
   // What was sent holds no link that leads out of it (builds.receive).
   const found = await stat(path).catch(() => null);
   if (found === null) throw new EbbError("deploy_refused", `${name}: there is nothing at ${from.path}`);
   if (from.kind === "build") {
     const { path: _, ...asked } = from;
-    return { ...asked, context: path, file: null };
+    return { ...asked, context: path, file: null, useCache };
   }
   return found.isDirectory() ? { kind: "layout", path } : { kind: "archive", path };
 }

@@ -23,6 +23,8 @@ export interface DeployFrame {
   readonly flags: DeployFlags;
   readonly upload: Upload;
   readonly createdBy: string;
+  /** Of earlier builds of images. */
+  readonly useCache: boolean;
   readonly gitCommit: string | null;
   /** Whoever asked has gone. */
   readonly signal: AbortSignal | undefined;
