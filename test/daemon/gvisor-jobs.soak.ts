@@ -34,11 +34,7 @@ const app = folderOf({
   burns: { ${code}, command: [node, burn.mjs] }
   burns-as-container: { source: ./src, memoryMb: 64, egress: none, command: [node, burn.mjs] }
 `,
-  "src/burn.mjs": `import { writeFileSync } from "node:fs";
-// It asks seldom: what it asks is dear, and is to be little of it.
-while (process.cpuUsage().user < 1_000_000) for (let n = 0; n < 1e7; n++);
-const { user, system } = process.cpuUsage();
-writeFileSync("/ebb/result", String((user + system) / 1_000));
+  "src/burn.mjs": `for (let n = 0; n < 2e9; n++);
 `,
 });
 /** What an image's program is told, and that its files are its user's to write. */
@@ -187,15 +183,12 @@ describe("jobs in class gvisor", { skip: missing === undefined ? false : `no ${m
   });
 
   test("the CPU that it is metered with is all that its sandbox used, gVisor's kernel with it", async (t) => {
-    for (const job of ["burns", "burns-as-container"]) {
-      const run = await runOf(job);
-      const { cpuMs, startMs } = await recordOf(run);
-      const own = Number(await resultOf(run.id));
-      const words = `${job}: ${Math.round(cpuMs ?? 0)} ms metered, ${Math.round(own)} ms inside, start ${Math.round(startMs)} ms`;
-      t.diagnostic(words);
-      // What its program sees of itself, its kernel's share and Node's beginning.
-      assert.ok(cpuMs !== null && own >= 1_000 && cpuMs >= own * 0.9 && cpuMs < 2 * own, words);
-    }
+    const used = async (job: string): Promise<number> => (await recordOf(await runOf(job))).cpuMs ?? 0;
+    const [apart, plain] = [await used("burns"), await used("burns-as-container")];
+    const words = `${Math.round(apart)} ms, as a container ${Math.round(plain)} ms`;
+    t.diagnostic(words);
+    // What computes is as dear in both; what is more is its kernel's, and Node's beginning in it.
+    assert.ok(plain > 500 && apart > 0.8 * plain && apart < 2 * plain + 500, words);
   });
 
   test("a stop ends it, and it has its grace", async () => {
