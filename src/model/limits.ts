@@ -143,6 +143,10 @@ export const httpLimits = {
    * only what nobody else wants. A proxy of --trust-proxy has no such share: its connections are those of many.
    */
   connectionsEachShare: 0.05,
+  /** Of whole answers that clients have not read yet, by HTTP/2: then whoever has some is let in again when they are read. */
+  unreadInAllBytes: 64 * MiB,
+  /** Of one client address or project, once half of that is held. */
+  unreadEachBytes: 4 * MiB,
   /** How long a browser may go by what a preflight was answered. */
   preflightAgeSeconds: 600,
 } as const;

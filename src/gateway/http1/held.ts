@@ -1,16 +1,22 @@
-// What clients have sent ahead of their turn, on all connections of a listener together: so much is held, and of one client so much.
+// What a listener holds for its clients on all connections together (what they have sent ahead of their turn, answers that they do not
+// read): so much, and of one client so much.
 
 import { httpLimits } from "#model/limits.ts";
 
 export interface HeldBounds {
   readonly inAllBytes: number;
-  /** Of one party, once half of all is taken: nobody's bodies keep others' from waiting. */
+  /** Of one party, once half of all is taken: what is nobody else's is in nobody's way. */
   readonly eachBytes: number;
 }
 
 export const heldBounds: HeldBounds = {
   inAllBytes: httpLimits.sentAheadInAllBytes,
   eachBytes: httpLimits.sentAheadEachBytes,
+};
+
+export const unreadBounds: HeldBounds = {
+  inAllBytes: httpLimits.unreadInAllBytes,
+  eachBytes: httpLimits.unreadEachBytes,
 };
 
 /** Of one connection. */

@@ -5,6 +5,7 @@ import { connect, type Socket } from "node:net";
 import { until } from "#activator/world.testing.ts";
 import { systemClock } from "#model/clock.ts";
 import { parserError } from "../problem.ts";
+import type { ClientExchange } from "../client-exchange.ts";
 import type { Connection } from "./connection.ts";
 import type { Exchange } from "./exchange.ts";
 import { Http1Server, type Http1ServerOptions } from "./server.ts";
@@ -23,6 +24,8 @@ export class Served {
   /** Every request asks to become another protocol's. */
   upgrading = false;
   readonly exchanges: Exchange[] = [];
+  /** Those of HTTP/2. */
+  readonly multiplexed: ClientExchange[] = [];
   /** Exchanges whose client has gone. */
   gone = 0;
   /** Of the latest request. */
@@ -45,7 +48,7 @@ export class Served {
           return this.upgrading;
         },
         upgrade() {},
-        multiplexed() {},
+        multiplexed: (exchange) => void this.multiplexed.push(exchange),
         unreadable(code, exchange, connection) {
           if (exchange !== null) exchange.bodyFailed(new Error(code));
           else connection.lastWords((last) => last.send(parserError(code).status, [], new Uint8Array(0), true));

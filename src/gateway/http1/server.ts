@@ -6,7 +6,7 @@ import { Shares, type SharesBounds } from "#lib/shares.ts";
 import type { Cancel, Clock } from "#model/clock.ts";
 import { Http2Connection, type Http2Server } from "../http2/connection.ts";
 import { Connection, type RequestServer } from "./connection.ts";
-import { Held, heldBounds, type HeldBounds } from "./held.ts";
+import { Held, heldBounds, unreadBounds, type HeldBounds } from "./held.ts";
 
 export interface Http1ServerOptions {
   readonly clock: Clock;
@@ -15,6 +15,8 @@ export interface Http1ServerOptions {
   readonly connections: SharesBounds;
   /** Of what is sent ahead; by default that of ebb's limits. */
   readonly held?: HeldBounds;
+  /** Of answers that are not read; by default that of ebb's limits. */
+  readonly unread?: HeldBounds;
 }
 
 export class Http1Server {
@@ -26,11 +28,13 @@ export class Http1Server {
   readonly #places: Shares<Socket>;
   readonly #connections = new Set<Connection | Http2Connection>();
   readonly #held: Held;
+  /** Nobody waits for it to be less: who is refused asks again. */
+  readonly #unread: Held;
   #sweep: Cancel | null = null;
 
   constructor(
     serves: Omit<RequestServer & Http2Server, "closed" | "becameHttp2">,
-    { clock, partyOf, connections, held = heldBounds }: Http1ServerOptions,
+    { clock, partyOf, connections, held = heldBounds, unread = unreadBounds }: Http1ServerOptions,
   ) {
     this.#clock = clock;
     this.#partyOf = partyOf;
@@ -38,6 +42,7 @@ export class Http1Server {
     this.#held = new Held(held, () => {
       for (const connection of this.#connections) connection.flowChanged();
     });
+    this.#unread = new Held(unread, () => {});
     this.#serves = {
       get closing() {
         return serves.closing;
@@ -48,7 +53,8 @@ export class Http1Server {
       multiplexed: (exchange, connection) => serves.multiplexed(exchange, connection),
       becameHttp2: (connection, handover) => {
         this.#connections.delete(connection);
-        this.#connections.add(new Http2Connection(handover, this.#serves, clock));
+        const account = this.#unread.account(handover.place.party?.name ?? null);
+        this.#connections.add(new Http2Connection(handover, account, this.#serves, clock));
       },
       closed: (connection: Connection | Http2Connection) => void this.#connections.delete(connection),
     };
@@ -67,6 +73,11 @@ export class Http1Server {
   /** Of bodies, for nobody has taken them yet. */
   get heldBytes(): number {
     return this.#held.bytes;
+  }
+
+  /** Of whole answers that their clients have not read. */
+  get unreadBytes(): number {
+    return this.#unread.bytes;
   }
 
   /** Takes no new connection, ends those that carry nothing; resolves when the last has ended. */

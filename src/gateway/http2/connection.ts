@@ -43,7 +43,9 @@ export class Http2Connection implements ClientConnection, Http2Owner {
   readonly #streams: Allowance;
   readonly #resets: Allowance;
   readonly #controls: Allowance;
+  readonly #unread: HeldAccount;
   #heldBytes = 0;
+  #unreadBytes = 0;
   /** Monotonic us since when it carries nothing. */
   #quietSinceUs: number;
   /** What had gone out at the last sweep at which that had changed. */
@@ -52,12 +54,14 @@ export class Http2Connection implements ClientConnection, Http2Owner {
   #ending = false;
   #closed = false;
 
-  constructor({ socket, place, held, rest }: Handover, server: Http2Server, clock: Clock) {
+  /** `unread`: its account of answers that its client does not read. */
+  constructor({ socket, place, held, rest }: Handover, unread: HeldAccount, server: Http2Server, clock: Clock) {
     this.#socket = socket;
     this.#place = place;
     this.#server = server;
     this.#clock = clock;
     this.#held = held;
+    this.#unread = unread;
     this.peer = socket.remoteAddress ?? "";
     const nowUs = (this.#quietSinceUs = clock.monotonicUs());
     // Nobody's share: a trusted proxy's, whose clients must not end one another's requests.
@@ -109,6 +113,11 @@ export class Http2Connection implements ClientConnection, Http2Owner {
     if (!this.#closed) this.#held.set(this.#heldBytes);
   }
 
+  unread(byBytes: number): void {
+    this.#unreadBytes += byBytes;
+    if (!this.#closed) this.#unread.set(this.#unreadBytes);
+  }
+
   /** A stream is read by itself: nothing else of the connection is in doubt. */
   distrust(): void {}
 
@@ -130,7 +139,8 @@ export class Http2Connection implements ClientConnection, Http2Owner {
   sweep(nowUs: number): void {
     if (this.#ending && this.idle) return this.destroy();
     const sentBytes = this.#socket.bytesWritten;
-    const sends = sentBytes !== this.#sentBytes;
+    // Answers to PING go out as well: by them nobody keeps what others need.
+    const sends = sentBytes !== this.#sentBytes && !this.#unread.crowded;
     this.#sentBytes = sentBytes;
     const patienceUs = httpLimits.keepAliveTimeoutMs * 1_000;
     if (this.idle) {
@@ -141,7 +151,7 @@ export class Http2Connection implements ClientConnection, Http2Owner {
       if (!exchange.over) continue;
       // To a client that reads slowly: as long as it reads it is there.
       if (exchange.overSinceUs === null || sends) exchange.overSinceUs = nowUs;
-      else if (nowUs - exchange.overSinceUs >= patienceUs) exchange.reset(errorCodes.none);
+      else if (nowUs - exchange.overSinceUs >= patienceUs) exchange.finish();
     }
   }
 
@@ -160,6 +170,8 @@ export class Http2Connection implements ClientConnection, Http2Owner {
     stream.on("error", ignore);
     if (stream.destroyed) return;
     if (!this.#streams.take(this.#clock.monotonicUs())) return this.#calm();
+    // It asks for more than it reads.
+    if (this.#unreadBytes > 0 && this.#unread.crowded) return stream.close(errorCodes.refusedStream);
     const head = requestHeadOf(raw, (flags & endStreamFlag) === 0);
     if (head === null) return stream.close(protocolError);
     const exchange = new Http2Exchange(head, stream, this);
@@ -193,6 +205,7 @@ export class Http2Connection implements ClientConnection, Http2Owner {
     this.#closed = true;
     this.#place.leave();
     this.#held.set(0);
+    this.#unread.set(0);
     // Its streams close by themselves, some turns later.
     this.#session.destroy();
     this.#server.closed(this);

@@ -13,6 +13,8 @@ export interface Http2Owner {
   readonly crowded: boolean;
   /** What may be held of the exchange's body has changed by so many bytes. */
   held(byBytes: number): void;
+  /** What of its answer is whole and not read has changed by so many bytes. */
+  unread(byBytes: number): void;
   /** Its stream is closed; `reset`: it was broken off, and not by ebb. */
   closed(exchange: Http2Exchange, reset: boolean): void;
 }
@@ -35,6 +37,8 @@ export class Http2Exchange implements ClientExchange {
   #pending: { readonly fields: string[]; readonly trails: boolean } | null = null;
   #state: "open" | "started" | "over" = "open";
   #replyTrailers: FlatHeaders = [];
+  /** Of the answer when it was whole. */
+  #unreadBytes = 0;
   /** It was ebb that broke it off. */
   #ownReset = false;
   /** Since when nothing is to be answered any more, monotonic us; kept by the connection. */
@@ -170,12 +174,20 @@ export class Http2Exchange implements ClientExchange {
     this.#replyTrailers = trailers;
     this.#respond(trailers.length === 0);
     this.#stream.end();
+    this.#unreadBytes = this.#stream.writableLength;
+    if (this.#unreadBytes > 0) this.#owner.unread(this.#unreadBytes);
   }
 
   destroy(): void {
     if (this.#state === "over") return;
     this.#state = "over";
     this.reset(errorCodes.internal);
+  }
+
+  /** Its answer is whole, and its client has had its time for the rest: what it does not read, or still sends. */
+  finish(): void {
+    // Without an error nothing ends that has something to be sent (RFC 9113, 8.1, and node:http2).
+    this.reset(this.#stream.writableLength > 0 ? errorCodes.cancel : errorCodes.none);
   }
 
   /** Ends the stream at once. */
@@ -208,6 +220,7 @@ export class Http2Exchange implements ClientExchange {
 
   readonly #onClose = (): void => {
     this.#hold(0);
+    if (this.#unreadBytes > 0) this.#owner.unread(-this.#unreadBytes);
     const reset = !this.#ownReset && (this.#state !== "over" || this.#stream.rstCode !== errorCodes.none);
     this.#bodyFailed(new Error("the client broke off the request before its body was complete"));
     if (this.#state !== "over") {
