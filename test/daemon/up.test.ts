@@ -6,9 +6,18 @@ import { once } from "node:events";
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { after, test } from "node:test";
+import { after, describe, test } from "node:test";
+import { send } from "#cli/send.ts";
+import { createClient } from "#client/client.ts";
 import { installation } from "#config.ts";
-import { eventually, removeDirectory, runCommand, temporaryDirectory, type CommandResult } from "./fixture.ts";
+import {
+  eventually,
+  fetchFrom,
+  removeDirectory,
+  runCommand,
+  temporaryDirectory,
+  type CommandResult,
+} from "./fixture.ts";
 
 const places: string[] = [];
 after(() => places.forEach(removeDirectory));
@@ -26,10 +35,13 @@ const nobodys = place();
 const reached = join(nobodys, "ebb");
 mkdirSync(reached);
 
-/** Runs `ebb` as nobody, who may not isolate: at a place of its own, since the installation may lie where only root may enter. */
+/**
+ * Runs `ebb` as nobody, who may not isolate: at a place of its own, since the installation may lie where only root may enter. On a
+ * machine that has no Python.
+ */
 function asNobody(args: readonly string[]): ChildProcess {
   const script =
-    'mount --bind "$0" "$1" && at=$1 && shift && exec setpriv --reuid=65534 --regid=65534 --clear-groups "$at/ebb" "$@"';
+    'mount --bind /dev/null "$(readlink -f /usr/bin/python3)" && mount --bind "$0" "$1" && at=$1 && shift && exec setpriv --reuid=65534 --regid=65534 --clear-groups "$at/ebb" "$@"';
   return spawn("unshare", ["--mount", "sh", "-c", script, installation, reached, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { PATH: process.env["PATH"] ?? "", HOME: nobodys },
@@ -46,29 +58,50 @@ async function terminated(child: ChildProcess): Promise<void> {
 
 const root = process.getuid?.() === 0;
 
-test(
-  "start deploys hello the first time, says where it answers and what to try, and only then",
-  { skip: !root },
-  async () => {
-    const directory = place();
-    const data = join(directory, "data");
-    const started = async (words: RegExp, ...args: string[]): Promise<string> => {
-      // Of the user behind sudo; the rest of the data directory is root's.
-      const env = { ...process.env, SUDO_UID: "65534", SUDO_GID: "65534" };
-      const argv = ["start", "--data", data, "--listen", "127.0.0.1:0", ...args];
-      const child = spawn(join(installation, "ebb"), argv, { env, stdio: ["ignore", "pipe", "inherit"] });
-      let said = "";
-      child.stdout.setEncoding("utf8").on("data", (chunk: string) => (said += chunk));
+const engines = ["/usr/bin/crun", "/usr/sbin/runc"];
+const bothEngines = engines.every((path) => existsSync(path));
+
+/** Runs this where crun cannot start a sandbox. */
+function withoutCrun(broken: string, argv: readonly string[]): readonly string[] {
+  writeFileSync(broken, "#!/bin/sh\necho 'cgroups in hybrid mode not supported' >&2\nexit 1\n", { mode: 0o755 });
+  const script = `mount --bind ${broken} /usr/bin/crun && exec "$0" "$@"`;
+  return ["unshare", "--mount", "sh", "-c", script, ...argv];
+}
+
+describe("start", { skip: !root }, () => {
+  const directory = place();
+  const data = join(directory, "data");
+  const start = [join(installation, "ebb"), "start", "--data", data, "--listen", "127.0.0.1:0"];
+
+  /** What it says to its end: by Ctrl-C, when `whenSaid` is over, and that was all there was. */
+  async function started(
+    argv: readonly string[],
+    words: RegExp,
+    whenSaid?: (said: string) => Promise<void>,
+  ): Promise<string> {
+    const [command = "", ...args] = argv;
+    // Of the user behind sudo; the rest of the data directory is root's.
+    const env = { ...process.env, SUDO_UID: "65534", SUDO_GID: "65534" };
+    const child = spawn(command, args, { env, stdio: ["ignore", "pipe", "inherit"] });
+    const ended = once(child, "exit");
+    let said = "";
+    child.stdout.setEncoding("utf8").on("data", (chunk: string) => (said += chunk));
+    try {
       while (!words.test(said)) {
         assert.equal(child.exitCode, null, said);
         await once(child.stdout, "data");
       }
-      const ended = once(child, "exit");
+      await whenSaid?.(said);
+    } finally {
       child.kill("SIGINT");
-      assert.deepEqual(await ended, [0, null]);
-      return said;
-    };
-    const first = await started(/try: .*\n/);
+      await ended;
+    }
+    assert.deepEqual([child.exitCode, child.signalCode], [0, null]);
+    return said;
+  }
+
+  test("deploys hello the first time, says where it answers and what to try, and only then", async () => {
+    const first = await started(start, /try: .*\n/);
     const [ready = "", where = "", next = ""] = first.split("\n");
     const port = /^ready http:\/\/127\.0\.0\.1:(\d+)$/.exec(ready)?.[1];
     assert.equal(where, `hello answers at http://hello.localhost:${port}`);
@@ -78,11 +111,23 @@ test(
     const credentials = JSON.parse(readFileSync(join(data, "credentials.json"), "utf8")) as Record<string, string>;
     assert.deepEqual(Object.keys(credentials), ["url", "token"]);
     assert.match(credentials["url"]!, new RegExp(`^http://(localhost|127\\.0\\.0\\.1):${port}$`));
-    // Ended by Ctrl-C each time: what stands in stdout is all there was.
-    const second = await started(/\n/, "--json");
+  });
+
+  test("says the second time where it is; where crun cannot start a sandbox, runc serves", async (t) => {
+    if (!bothEngines) t.diagnostic("needs both engines: only that it says where it is was looked at");
+    const argv = [...start, "--json"];
+    const second = await started(
+      bothEngines ? withoutCrun(join(directory, "crun"), argv) : argv,
+      /\n/,
+      async (said) => {
+        const port = Number(/:(\d+)"/.exec(said)?.[1]);
+        const { status, text: body } = await fetchFrom(port, "hello.localhost", "/");
+        assert.equal(status, 200, body);
+      },
+    );
     assert.match(second, /^\{"ready":"http:\/\/127\.0\.0\.1:\d+"\}\n$/);
-  },
-);
+  });
+});
 
 test("without root, up refuses with one sentence that names both ways on", { skip: !root }, async () => {
   const directory = place();
@@ -95,7 +140,7 @@ test("without root, up refuses with one sentence that names both ways on", { ski
 });
 
 test(
-  "--isolation none serves without root: loopback only, and ls says that nothing is isolated",
+  "--isolation none serves without root: loopback only, and ls says that nothing is isolated; what wants the machine's Python is refused where there is none, with what to install",
   { skip: !root },
   async () => {
     const directory = place();
@@ -126,39 +171,31 @@ test(
       const invoked = await ebb("invoke", "app", "--json");
       assert.equal(invoked.code, 0, invoked.stderr + said);
       assert.equal((JSON.parse(invoked.stdout) as { body: string }).body, "65534");
-      const rows = JSON.parse((await ebb("ls", "--json")).stdout) as Array<{ isolation: string }>;
+      const { url, token } = JSON.parse(readFileSync(join(data, "credentials.json"), "utf8")) as Record<
+        "url" | "token",
+        string
+      >;
+      const client = createClient({ url, token, send });
       assert.deepEqual(
-        rows.map(({ isolation }) => isolation),
+        (await client.workloads.list("default")).map(({ isolation }) => isolation),
         ["none"],
       );
       assert.match((await ebb("ls")).stdout, /not isolated/);
-      await eventually("its line is in the log", async () => (await ebb("logs", "app")).stdout.includes("plain"));
+      await eventually("its line is in the log", async () =>
+        (await client.logs("default", { workload: "app" })).some(({ message }) => message === "plain"),
+      );
+      const refused = await ebb("deploy", join(installation, "examples/python-text"));
+      assert.equal(refused.code, 1);
+      assert.match(
+        refused.stderr,
+        /^[^\n]*there is no \/usr\/bin\/python3[^\n]*sudo apt-get install -y python3[^\n]*\n$/,
+      );
     } finally {
       await terminated(child);
     }
     assert.equal(child.exitCode, 0, said);
   },
 );
-
-const engines = ["/usr/bin/crun", "/usr/sbin/runc"];
-const both = root && engines.every((path) => existsSync(path));
-test("where crun cannot start a sandbox, runc serves", { skip: !both && "needs both engines" }, async () => {
-  const directory = place();
-  const broken = join(directory, "crun");
-  writeFileSync(broken, "#!/bin/sh\necho 'cgroups in hybrid mode not supported' >&2\nexit 1\n", { mode: 0o755 });
-  const script = `mount --bind ${broken} /usr/bin/crun && exec "$0" "$@"`;
-  const ebb = [join(installation, "ebb"), "up", "--data", join(directory, "data"), "--listen", "127.0.0.1:0"];
-  const child = spawn("unshare", ["--mount", "sh", "-c", script, ...ebb], { stdio: ["ignore", "pipe", "inherit"] });
-  try {
-    await Promise.race([once(child.stdout, "data"), once(child, "exit")]);
-    assert.equal(child.exitCode, null, "it serves");
-    const args = ["deploy", join(installation, "examples/hello"), "--data", join(directory, "data")];
-    const { code, stderr } = await runCommand(args);
-    assert.deepEqual([code, stderr], [0, ""]);
-  } finally {
-    await terminated(child);
-  }
-});
 
 test("without an engine, up refuses and doctor tells, each with what to install", { skip: !root }, async () => {
   const directory = place();
@@ -185,25 +222,3 @@ test("without an engine, up refuses and doctor tells, each with what to install"
     ],
   );
 });
-
-test(
-  "without the machine's Python, a function that wants it is refused with what to install",
-  { skip: !root },
-  async () => {
-    const directory = place();
-    const script = 'mount --bind /dev/null "$(readlink -f /usr/bin/python3)"; exec "$0" "$@"';
-    const program = [join(installation, "ebb"), "up", "--data", directory, "--listen", "127.0.0.1:0"];
-    const child = spawn("unshare", ["--mount", "sh", "-c", script, ...program, "--isolation", "none"], {
-      stdio: ["ignore", "pipe", "inherit"],
-    });
-    try {
-      await once(child.stdout, "data");
-      const args = ["deploy", join(installation, "examples/python-text"), "--data", directory];
-      const { code, stderr } = await runCommand(args);
-      assert.equal(code, 1);
-      assert.match(stderr, /^[^\n]*there is no \/usr\/bin\/python3[^\n]*sudo apt-get install -y python3[^\n]*\n$/);
-    } finally {
-      await terminated(child);
-    }
-  },
-);
