@@ -33,7 +33,7 @@ import { livesOf, nothingLeftOf } from "./traces.ts";
 
 const MiB = 1024 * 1024;
 const code = folderOf({
-  "ebb.yaml": "functions:\n  steady: { source: ./src, public: true, memoryMb: 64, max: 1 }\n",
+  "ebb.yaml": "functions:\n  steady: { source: ./src, public: true, memoryMb: 64, max: 1, concurrency: 10 }\n",
   "src/index.mjs": "let calls = 0; export default () => new Response(String(++calls));",
 });
 
@@ -131,7 +131,7 @@ describe("a full disk", () => {
     }
     try {
       // Thirteen thousand calls, most of them by a client that costs little; the other hears what it is told.
-      const load = startLoad({ port: daemon.port, workloads: ["steady"], reuse: true, pauseMs: 2 });
+      const load = startLoad({ port: daemon.port, workloads: ["steady"], reuse: true, pauseMs: 10 });
       t.after(() => load.stop());
       const full = (): boolean => load.complete().some((one) => one.status === 503);
       let filled = 0;
