@@ -97,42 +97,173 @@ function suite(): void {
   });
   after(() => stopChild(others));
 
-  void test("egress internet reaches public addresses, behind the machine's own address", async (context) => {
-    const { network } = await started(context);
-    const link = await network.take("internet");
-    const [tcp, udp] = await probe(link.namespacePath, [
-      { do: "tcp", host: world.public, port: 443 },
-      { do: "udp", host: world.public, port: 9999 },
-    ]);
-    assert.equal(tcp?.result, `tcp ${world.machine}`);
-    assert.equal(udp?.result, `udp ${world.machine}`);
-  });
+  void describe("on one network", () => {
+    let shared: Started;
+    let folder: string;
+    before(async () => {
+      ({ folder, ...shared } = make());
+      await shared.network.start();
+    });
+    after(async () => {
+      await shared.network.stop();
+      rmSync(folder, { recursive: true, force: true });
+      assert.deepEqual(shared.facts, [], "no defect was told");
+    });
 
-  void test("egress none reaches nothing, and is told so at once", async (context) => {
-    const { network } = await started(context);
-    const link = await network.take("none");
-    const [tcp, udp] = await probe(link.namespacePath, [
-      { do: "tcp", host: world.public, port: 443 },
-      { do: "udp", host: world.public, port: 9999 },
-    ]);
-    assert.equal(tcp?.result, "EHOSTUNREACH");
-    assert.ok(tcp.ms < 500, `it took ${tcp.ms} ms`);
-    assert.equal(udp?.result, "timeout");
-  });
+    void test("egress internet reaches public addresses, behind the machine's own address", async () => {
+      const { network } = shared;
+      const link = await network.take("internet");
+      const [tcp, udp] = await probe(link.namespacePath, [
+        { do: "tcp", host: world.public, port: 443 },
+        { do: "udp", host: world.public, port: 9999 },
+      ]);
+      assert.equal(tcp?.result, `tcp ${world.machine}`);
+      assert.equal(udp?.result, `udp ${world.machine}`);
+    });
 
-  void test("private, link-local and metadata addresses are closed, and mail to the world", async (context) => {
-    const { network } = await started(context);
-    const link = await network.take("internet");
-    const hosts = [world.private, world.metadata, "100.100.100.200", "172.16.0.9", "192.168.1.1", "198.18.0.1"];
-    const results = await probe(link.namespacePath, [
-      ...hosts.map((host) => ({ do: "tcp", host, port: 80 }) as const),
-      { do: "tcp", host: world.public, port: 25 },
-      { do: "udp", host: world.private, port: 9999, ms: 300 },
-    ]);
-    for (const [at, host] of hosts.entries()) if (host !== network.gateway) assertClosed(results[at], host);
-    assertClosed(results.at(-2), "port 25");
-    assertClosed(results.at(-1), "UDP to a private address");
-    for (const result of results) assert.ok(result.ms < 1_000, "refused or dropped within a second");
+    void test("egress none reaches nothing, and is told so at once", async () => {
+      const { network } = shared;
+      const link = await network.take("none");
+      const [tcp, udp] = await probe(link.namespacePath, [
+        { do: "tcp", host: world.public, port: 443 },
+        { do: "udp", host: world.public, port: 9999 },
+      ]);
+      assert.equal(tcp?.result, "EHOSTUNREACH");
+      assert.ok(tcp.ms < 500, `it took ${tcp.ms} ms`);
+      assert.equal(udp?.result, "timeout");
+    });
+
+    void test("private, link-local and metadata addresses are closed, and mail to the world", async () => {
+      const { network } = shared;
+      const link = await network.take("internet");
+      const hosts = [world.private, world.metadata, "100.100.100.200", "172.16.0.9", "192.168.1.1", "198.18.0.1"];
+      const results = await probe(link.namespacePath, [
+        ...hosts.map((host) => ({ do: "tcp", host, port: 80 }) as const),
+        { do: "tcp", host: world.public, port: 25 },
+        { do: "udp", host: world.private, port: 9999, ms: 300 },
+      ]);
+      for (const [at, host] of hosts.entries()) if (host !== network.gateway) assertClosed(results[at], host);
+      assertClosed(results.at(-2), "port 25");
+      assertClosed(results.at(-1), "UDP to a private address");
+      for (const result of results) assert.ok(result.ms < 1_000, "refused or dropped within a second");
+    });
+
+    void test("of the host only the resolver and ebb.internal answer, at none of its addresses anything else", async (context) => {
+      const { network } = shared;
+      const servers = await Promise.all([
+        listen("0.0.0.0", 7001),
+        listen("127.0.0.1", 7002),
+        listen(network.gateway, network.internalPort),
+      ]);
+      context.after(() => Promise.all(servers.map(close)));
+      const link = await network.take("internet");
+      const [internal, ...closed] = await probe(link.namespacePath, [
+        { do: "tcp", host: network.gateway, port: 80 },
+        { do: "tcp", host: network.gateway, port: 7001 },
+        { do: "tcp", host: world.machine, port: 7001 },
+        { do: "tcp", host: world.machine, port: 80 },
+        { do: "tcp", host: "127.0.0.1", port: 7002 },
+        { do: "tcp", host: network.gateway.replace(/1$/, "2"), port: 7001 },
+        { do: "tcp", host: "0.0.0.0", port: 7001 },
+      ]);
+      assert.equal(internal?.result, "host");
+      for (const [at, result] of closed.entries()) assertClosed(result, `closed step ${at}`);
+    });
+
+    void test("siblings do not reach each other, nor does the world reach them; the daemon does", async () => {
+      const { network } = shared;
+      const [one, two] = await Promise.all([network.take("internet"), network.take("internet")]);
+      const sink = probing(two.namespacePath, { do: "receive", port: 9000, ms: 900 });
+      await sink.listening;
+      const [sibling] = await probe(one.namespacePath, [{ do: "udp", host: two.address, port: 9000, ms: 100 }]);
+      assertClosed(sibling, "a sibling");
+      await probe(inWorld()[0]!.slice("--net=".length), [{ do: "udp", host: two.address, port: 9000, ms: 100 }]);
+      assert.equal(await sink.result, "nothing");
+      const own = probing(two.namespacePath, { do: "receive", port: 9000, ms: 3_000 });
+      await own.listening;
+      await probe("/proc/self/ns/net", [{ do: "udp", host: two.address, port: 9000, ms: 50 }]);
+      assert.equal(await own.result, "hello");
+    });
+
+    void test("there is no IPv6 inside", async () => {
+      const { network } = shared;
+      const link = await network.take("internet");
+      const [result] = await probe(link.namespacePath, [{ do: "ipv6" }]);
+      assert.match(result?.result ?? "", /^(EADDRNOTAVAIL|EAFNOSUPPORT)$/);
+    });
+
+    void test("a forged source address gets no packet out", async () => {
+      const { network } = shared;
+      const [one, two] = await Promise.all([network.take("internet"), network.take("none")]);
+      // only root of the machine can do this at all: a sandbox has no capability in its namespace
+      for (const forged of [one.address, "20.0.0.77"])
+        await execute("nsenter", [`--net=${two.namespacePath}`, "ip", "addr", "add", `${forged}/32`, "dev", "lo"]);
+      const results = await probe(two.namespacePath, [
+        { do: "tcp", host: world.public, port: 443, from: one.address },
+        { do: "tcp", host: world.public, port: 443, from: "20.0.0.77" },
+        { do: "tcp", host: network.gateway, port: 80, from: one.address },
+      ]);
+      for (const [at, result] of results.entries()) assert.equal(result.result, "timeout", `step ${at}`);
+    });
+
+    void test("a link that is given back is cut off at once, and its late packets reach nobody after it", async () => {
+      const { network } = shared;
+      const first = await network.take("internet");
+      const holds = probing(first.namespacePath, { do: "receive", port: 5555, ms: 4_000 });
+      await holds.listening;
+      network.giveBack(first);
+      await eventually("the link is removed", () => !existsSync(first.namespacePath));
+      const [result] = await probe("/proc/self/ns/net", [{ do: "udp", host: first.address, port: 5555, ms: 50 }]);
+      assertClosed(result, "an address that was given back");
+      network.giveBack(first);
+      const again = await network.take("internet");
+      assert.notEqual(again.address, first.address);
+      assert.equal((await holds.result).length > 0, true);
+    });
+
+    void test("names are resolved for egress internet, and for none only ebb's own", async () => {
+      const { network } = shared;
+      const [open, shut] = await Promise.all([network.take("internet"), network.take("none")]);
+      const ask = (name: string, type = "A") => ({ do: "dns", server: network.gateway, name, type }) as const;
+      const names = ["www.example.com", "rebind.example.com", "alias.example.com", "big.example.com"];
+      const told = await probe(open.namespacePath, [
+        ...names.map((name) => ask(name)),
+        ask("www.example.com", "AAAA"),
+        ask("nowhere.example.com"),
+        ask("other.ebb.internal"),
+      ]);
+      assert.deepEqual(
+        told.map((one) => one.result),
+        [
+          '["20.0.0.10"]',
+          '["20.0.0.10"]',
+          "ENODATA",
+          JSON.stringify(Array.from({ length: 60 }, (_, i) => `20.1.0.${i + 1}`)),
+          "ENODATA",
+          "ENOTFOUND",
+          JSON.stringify([network.gateway]),
+        ],
+      );
+      const refusals = await probe(shut.namespacePath, [ask("www.example.com"), ask("ebb.internal")]);
+      assert.equal(refusals[0]?.result, "ENOTFOUND");
+      assert.ok(refusals[0].ms < 200, `it took ${refusals[0].ms} ms`);
+      assert.equal(refusals[1]?.result, JSON.stringify([network.gateway]));
+    });
+
+    void test("garbage and floods do not hurt the resolver", async () => {
+      const { network, facts } = shared;
+      const [bad, good] = await Promise.all([network.take("internet"), network.take("internet")]);
+      const hexes = ["", "00", "ff".repeat(1_400), `${"00".repeat(4)}ffff${"00".repeat(6)}`, "c00c".repeat(100)];
+      await probe(
+        bad.namespacePath,
+        hexes.map((hex) => ({ do: "udp", host: network.gateway, port: 53, hex, count: 500, ms: 20 }) as const),
+      );
+      const [answer] = await probe(good.namespacePath, [
+        { do: "dns", server: network.gateway, name: "www.example.com", type: "A" },
+      ]);
+      assert.equal(answer?.result, '["20.0.0.10"]');
+      assert.deepEqual(facts, []);
+    });
   });
 
   void test("a private network that the operator permits is open, and the rest stays closed", async (context) => {
@@ -147,28 +278,6 @@ function suite(): void {
     assertClosed(other, "a network that was not permitted");
   });
 
-  void test("of the host only the resolver and ebb.internal answer, at none of its addresses anything else", async (context) => {
-    const { network } = await started(context);
-    const servers = await Promise.all([
-      listen("0.0.0.0", 7001),
-      listen("127.0.0.1", 7002),
-      listen(network.gateway, network.internalPort),
-    ]);
-    context.after(() => Promise.all(servers.map(close)));
-    const link = await network.take("internet");
-    const [internal, ...closed] = await probe(link.namespacePath, [
-      { do: "tcp", host: network.gateway, port: 80 },
-      { do: "tcp", host: network.gateway, port: 7001 },
-      { do: "tcp", host: world.machine, port: 7001 },
-      { do: "tcp", host: world.machine, port: 80 },
-      { do: "tcp", host: "127.0.0.1", port: 7002 },
-      { do: "tcp", host: network.gateway.replace(/1$/, "2"), port: 7001 },
-      { do: "tcp", host: "0.0.0.0", port: 7001 },
-    ]);
-    assert.equal(internal?.result, "host");
-    for (const [at, result] of closed.entries()) assertClosed(result, `closed step ${at}`);
-  });
-
   void test("ebb.internal is served although another program holds port 80 on all addresses", async (context) => {
     const web = await listen("0.0.0.0", 80);
     context.after(() => close(web));
@@ -180,57 +289,6 @@ function suite(): void {
     const link = await network.take("none");
     const [result] = await probe(link.namespacePath, [{ do: "tcp", host: network.gateway, port: 80 }]);
     assert.equal(result?.result, "ebb");
-  });
-
-  void test("siblings do not reach each other, nor does the world reach them; the daemon does", async (context) => {
-    const { network } = await started(context);
-    const [one, two] = await Promise.all([network.take("internet"), network.take("internet")]);
-    const sink = probing(two.namespacePath, { do: "receive", port: 9000, ms: 900 });
-    await sink.listening;
-    const [sibling] = await probe(one.namespacePath, [{ do: "udp", host: two.address, port: 9000, ms: 100 }]);
-    assertClosed(sibling, "a sibling");
-    await probe(inWorld()[0]!.slice("--net=".length), [{ do: "udp", host: two.address, port: 9000, ms: 100 }]);
-    assert.equal(await sink.result, "nothing");
-    const own = probing(two.namespacePath, { do: "receive", port: 9000, ms: 3_000 });
-    await own.listening;
-    await probe("/proc/self/ns/net", [{ do: "udp", host: two.address, port: 9000, ms: 50 }]);
-    assert.equal(await own.result, "hello");
-  });
-
-  void test("there is no IPv6 inside", async (context) => {
-    const { network } = await started(context);
-    const link = await network.take("internet");
-    const [result] = await probe(link.namespacePath, [{ do: "ipv6" }]);
-    assert.match(result?.result ?? "", /^(EADDRNOTAVAIL|EAFNOSUPPORT)$/);
-  });
-
-  void test("a forged source address gets no packet out", async (context) => {
-    const { network } = await started(context);
-    const [one, two] = await Promise.all([network.take("internet"), network.take("none")]);
-    // only root of the machine can do this at all: a sandbox has no capability in its namespace
-    for (const forged of [one.address, "20.0.0.77"])
-      await execute("nsenter", [`--net=${two.namespacePath}`, "ip", "addr", "add", `${forged}/32`, "dev", "lo"]);
-    const results = await probe(two.namespacePath, [
-      { do: "tcp", host: world.public, port: 443, from: one.address },
-      { do: "tcp", host: world.public, port: 443, from: "20.0.0.77" },
-      { do: "tcp", host: network.gateway, port: 80, from: one.address },
-    ]);
-    for (const [at, result] of results.entries()) assert.equal(result.result, "timeout", `step ${at}`);
-  });
-
-  void test("a link that is given back is cut off at once, and its late packets reach nobody after it", async (context) => {
-    const { network } = await started(context);
-    const first = await network.take("internet");
-    const holds = probing(first.namespacePath, { do: "receive", port: 5555, ms: 4_000 });
-    await holds.listening;
-    network.giveBack(first);
-    await eventually("the link is removed", () => !existsSync(first.namespacePath));
-    const [result] = await probe("/proc/self/ns/net", [{ do: "udp", host: first.address, port: 5555, ms: 50 }]);
-    assertClosed(result, "an address that was given back");
-    network.giveBack(first);
-    const again = await network.take("internet");
-    assert.notEqual(again.address, first.address);
-    assert.equal((await holds.result).length > 0, true);
   });
 
   void test("many takes at once all get a link of their own, and spare ones never wait", async (context) => {
@@ -358,50 +416,6 @@ function suite(): void {
     };
     assert.equal(await hears(false), "late", "the same sandbox hears it");
     assert.equal(await hears(true), "nothing");
-  });
-
-  void test("names are resolved for egress internet, and for none only ebb's own", async (context) => {
-    const { network } = await started(context);
-    const [open, shut] = await Promise.all([network.take("internet"), network.take("none")]);
-    const ask = (name: string, type = "A") => ({ do: "dns", server: network.gateway, name, type }) as const;
-    const names = ["www.example.com", "rebind.example.com", "alias.example.com", "big.example.com"];
-    const told = await probe(open.namespacePath, [
-      ...names.map((name) => ask(name)),
-      ask("www.example.com", "AAAA"),
-      ask("nowhere.example.com"),
-      ask("other.ebb.internal"),
-    ]);
-    assert.deepEqual(
-      told.map((one) => one.result),
-      [
-        '["20.0.0.10"]',
-        '["20.0.0.10"]',
-        "ENODATA",
-        JSON.stringify(Array.from({ length: 60 }, (_, i) => `20.1.0.${i + 1}`)),
-        "ENODATA",
-        "ENOTFOUND",
-        JSON.stringify([network.gateway]),
-      ],
-    );
-    const refusals = await probe(shut.namespacePath, [ask("www.example.com"), ask("ebb.internal")]);
-    assert.equal(refusals[0]?.result, "ENOTFOUND");
-    assert.ok(refusals[0].ms < 200, `it took ${refusals[0].ms} ms`);
-    assert.equal(refusals[1]?.result, JSON.stringify([network.gateway]));
-  });
-
-  void test("garbage and floods do not hurt the resolver", async (context) => {
-    const { network, facts } = await started(context);
-    const [bad, good] = await Promise.all([network.take("internet"), network.take("internet")]);
-    const hexes = ["", "00", "ff".repeat(1_400), `${"00".repeat(4)}ffff${"00".repeat(6)}`, "c00c".repeat(100)];
-    await probe(
-      bad.namespacePath,
-      hexes.map((hex) => ({ do: "udp", host: network.gateway, port: 53, hex, count: 500, ms: 20 }) as const),
-    );
-    const [answer] = await probe(good.namespacePath, [
-      { do: "dns", server: network.gateway, name: "www.example.com", type: "A" },
-    ]);
-    assert.equal(answer?.result, '["20.0.0.10"]');
-    assert.deepEqual(facts, []);
   });
 }
 

@@ -20,6 +20,7 @@ before(async () => {
     copyFileSync(join(interpretersFolder, name), join(directory, "interpreters", name));
   }
   daemon = await startDaemon({ directory });
+  deployed = await deployAll();
 });
 
 after(async () => {
@@ -27,51 +28,86 @@ after(async () => {
   for (const folder of folders) removeDirectory(folder);
 });
 
-async function deploy(name: string, settings: string, files: Record<string, string>): Promise<string> {
-  const sources = Object.entries(files).map(([path, text]) => [`src/${path}`, text]);
-  const folder = folderOf({
-    "ebb.yaml": `functions:\n  ${name}:\n    source: ./src\n    public: true\n    memoryMb: 128\n${settings}`,
-    ...(Object.fromEntries(sources) as Record<string, string>),
-  });
+/** All of them in one app: what is looked at is how each is recognised and serves. */
+const functions: Record<string, { readonly settings?: string; readonly files: Record<string, string> }> = {
+  ...Object.fromEntries(
+    [22, 24, 26].map((major) => [
+      `on-${major}`,
+      {
+        settings: `, runtime: node${major}`,
+        files: { "index.mjs": "export default async (r) => new Response(`${process.version} ${await r.text()}`);" },
+      },
+    ]),
+  ),
+  engines: {
+    files: {
+      "package.json": '{"type":"module","engines":{"node":"24.x"}}',
+      "index.js": "export default () => new Response(process.version);",
+    },
+  },
+  wsgi: {
+    files: {
+      "app.py":
+        "def app(environ, start_response):\n    start_response('200 OK', [('content-type', 'text/plain'), ('x-two', 'a'), ('x-two', 'b')])\n    return [environ['PATH_INFO'].encode()]\n",
+    },
+  },
+  asgi: {
+    settings: ", concurrency: 10",
+    files: {
+      "main.py":
+        "async def app(scope, receive, send):\n    if scope['type'] != 'http':\n        return\n    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n    await send({'type': 'http.response.body', 'body': b'asgi'})\n",
+    },
+  },
+  raises: {
+    files: { "handler.py": "def handle(event, context):\n    print('before')\n    raise ValueError('no')\n" },
+  },
+  program: {
+    settings: ", runtime: custom, command: [/usr/bin/python3, server.py], concurrency: 5",
+    files: {
+      "server.py":
+        "import os\nfrom http.server import BaseHTTPRequestHandler, ThreadingHTTPServer\n\n\nclass Handler(BaseHTTPRequestHandler):\n    def do_GET(self):\n        body = b'program'\n        self.send_response(200)\n        self.send_header('content-length', str(len(body)))\n        self.end_headers()\n        self.wfile.write(body)\n\n\nThreadingHTTPServer(('0.0.0.0', int(os.environ['PORT'])), Handler).serve_forever()\n",
+    },
+  },
+  listens: {
+    files: {
+      "server.js":
+        "const { createServer } = require('node:http');\ncreateServer((q, s) => s.end(`listening ${q.url}`)).listen(process.env.PORT ?? 3000, () => console.log('up'));\n",
+    },
+  },
+};
+let deployed: string;
+
+async function deployAll(): Promise<string> {
+  const files: Record<string, string> = { "ebb.yaml": "functions:\n" };
+  for (const [name, { settings = "", files: own }] of Object.entries(functions)) {
+    files["ebb.yaml"] += `  ${name}: { source: ./${name}, public: true, memoryMb: 128${settings} }\n`;
+    for (const [path, text] of Object.entries(own)) files[`${name}/${path}`] = text;
+  }
+  const folder = folderOf(files);
   folders.push(folder);
   const result = await daemon.ebb(["deploy", folder]);
   assert.equal(result.code, 0, result.stderr + result.stdout + daemon.log());
   return result.stdout;
 }
 
+/** What the deploy said of one of them. */
+const said = (name: string): string => deployed.split("\n").find((line) => line.startsWith(`${name} `)) ?? "";
+
 for (const major of [22, 24, 26])
   test(`runtime node${major} runs Node ${major}, fetched where it is not the pinned one`, async () => {
-    const deployed = await deploy(`on-node${major}`, `    runtime: node${major}\n`, {
-      "index.mjs": "export default async (r) => new Response(`${process.version} ${await r.text()}`);",
-    });
-    assert.match(deployed, new RegExp(`node${major}`));
-    const answer = await daemon.fetch(`on-node${major}.localhost`, "/", { method: "POST", body: "ping" });
+    assert.match(said(`on-${major}`), new RegExp(`node${major}`));
+    const answer = await daemon.fetch(`on-${major}.localhost`, "/", { method: "POST", body: "ping" });
     assert.match(answer.text, new RegExp(`^v${major}\\..* ping$`));
   });
 
 test("package.json's engines choose the Node version", async () => {
-  const deployed = await deploy("engines", "", {
-    "package.json": '{"type":"module","engines":{"node":"24.x"}}',
-    "index.js": "export default () => new Response(process.version);",
-  });
-  assert.match(deployed, /node24/);
+  assert.match(said("engines"), /node24/);
   assert.match((await daemon.fetch("engines.localhost", "/")).text, /^v24\./);
 });
 
 test("Python serves event handlers, WSGI and ASGI, and its errors show its lines", async () => {
-  await deploy("wsgi", "", {
-    "app.py":
-      "def app(environ, start_response):\n    start_response('200 OK', [('content-type', 'text/plain'), ('x-two', 'a'), ('x-two', 'b')])\n    return [environ['PATH_INFO'].encode()]\n",
-  });
   assert.equal((await daemon.fetch("wsgi.localhost", "/path")).text, "/path");
-  await deploy("asgi", "    concurrency: 10\n", {
-    "main.py":
-      "async def app(scope, receive, send):\n    if scope['type'] != 'http':\n        return\n    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n    await send({'type': 'http.response.body', 'body': b'asgi'})\n",
-  });
   assert.equal((await daemon.fetch("asgi.localhost", "/")).text, "asgi");
-  await deploy("raises", "", {
-    "handler.py": "def handle(event, context):\n    print('before')\n    raise ValueError('no')\n",
-  });
   assert.equal((await daemon.fetch("raises.localhost", "/")).status, 500);
   await eventually("the traceback is in the log", async () => {
     const { stdout } = await daemon.ebb(["logs", "raises"]);
@@ -80,10 +116,6 @@ test("Python serves event handlers, WSGI and ASGI, and its errors show its lines
 });
 
 test("runtime custom serves whatever program listens on $PORT, and its output is its log", async () => {
-  await deploy("program", "    runtime: custom\n    command: [/usr/bin/python3, server.py]\n    concurrency: 5\n", {
-    "server.py":
-      "import os\nfrom http.server import BaseHTTPRequestHandler, ThreadingHTTPServer\n\n\nclass Handler(BaseHTTPRequestHandler):\n    def do_GET(self):\n        body = b'program'\n        self.send_response(200)\n        self.send_header('content-length', str(len(body)))\n        self.end_headers()\n        self.wfile.write(body)\n\n\nThreadingHTTPServer(('0.0.0.0', int(os.environ['PORT'])), Handler).serve_forever()\n",
-  });
   assert.equal((await daemon.fetch("program.localhost", "/")).text, "program");
   await eventually("its access log", async () =>
     (await daemon.ebb(["logs", "program"])).stdout.includes("GET / HTTP/1.1"),
@@ -104,10 +136,6 @@ test("a program that never listens is refused at deploy, in words", async () => 
 });
 
 test("a server that listens by itself is served: what Express, Fastify and Koa do", async () => {
-  const deployed = await deploy("listens", "", {
-    "server.js":
-      "const { createServer } = require('node:http');\ncreateServer((q, s) => s.end(`listening ${q.url}`)).listen(process.env.PORT ?? 3000, () => console.log('up'));\n",
-  });
-  assert.match(deployed, /server/);
+  assert.match(said("listens"), /server/);
   assert.equal((await daemon.fetch("listens.localhost", "/x")).text, "listening /x");
 });
