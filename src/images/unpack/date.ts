@@ -33,6 +33,7 @@ const pieceBytes = 256 * 1024;
 const size = { at: 124, bytes: 12 };
 const time = { at: 136, bytes: 12 };
 const sum = { at: 148, bytes: 8 };
+const sumDigits = 6;
 const noTime = "0".repeat(time.bytes - 1);
 
 async function main(): Promise<DateResult> {
@@ -95,11 +96,15 @@ function tarOf(path: string): AsyncIterable<Uint8Array> {
   return source.pipe(unpacker);
 }
 
+/** How its numbers end is left as it is: archivers differ. */
 function date(head: Buffer, seconds: string): void {
-  head.write(`${seconds}\0`, time.at, "latin1");
-  head.fill(" ", sum.at, sum.at + sum.bytes, "latin1");
+  head.write(seconds, time.at, "latin1");
+  const own = head.subarray(sum.at, sum.at + sum.bytes);
+  const end = Buffer.from(own.subarray(sumDigits));
+  own.fill(" ", "latin1");
   const total = head.reduce((all, byte) => all + byte, 0);
-  head.write(`${total.toString(8).padStart(sum.bytes - 2, "0")}\0 `, sum.at, "latin1");
+  own.write(total.toString(8).padStart(sumDigits, "0"), "latin1");
+  own.set(end, sumDigits);
 }
 
 function sizeOf(head: Buffer): number {
