@@ -89,6 +89,15 @@ test("an end between any two steps leaves what is whole, and no file of the othe
   for (const key of names) assert.equal(await next.take(key), null);
 });
 
+test("a file that is not as long as it was is not taken, and goes", async () => {
+  const { folder, cache, file, keep, files } = await started();
+  await keep(one, "whole");
+  writeFileSync(join(folder, "steps", `${one}.kept`), "who");
+  assert.equal(await cache.of("default", true).take(one, file("taken")), null);
+  assert.ok(!existsSync(file("taken")));
+  assert.deepEqual(files(), []);
+});
+
 test("what nobody has used for long goes, and what is used stays", async () => {
   let now = 1e12;
   const { cache, keep, take, files } = await started(undefined, { clock: { ...systemClock, wallMs: () => now } });

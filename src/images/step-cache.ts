@@ -84,6 +84,12 @@ export class StepCache {
           if (errnoOf(error) === "ENOENT") return null;
           throw error;
         }
+        if ((await stat(path)).size !== step.bytes) {
+          // The disk has lost some of it. What is run again is kept again.
+          await rm(path);
+          await this.#inTurn(() => this.#remove(key));
+          return null;
+        }
         await this.#used(key);
         return step.digest;
       },

@@ -80,9 +80,10 @@ async function main(): Promise<DateResult> {
       write(head);
     }
   }
-  if (given === null) writeFileSync(plan.times, times.join("\n"), { flag: "wx", mode: 0o600 });
+  const lines = times.join("\n");
+  if (given === null) writeFileSync(plan.times, lines, { flag: "wx", mode: 0o600 });
   const [digest, content] = [hash, contentHash].map((one) => `sha256:${one.digest("hex")}`);
-  return { digest: digest!, content: content!, bytes: times.length * time.bytes };
+  return { digest: digest!, content: content!, bytes: lines.length };
 }
 
 function tarOf(path: string): AsyncIterable<Uint8Array> {
