@@ -135,6 +135,7 @@ function suite(): void {
       "ebb.yaml": `containers:
   web: { image: ./image, ${held}, env: { LEVEL: info }, secrets: [KEY], writableMb: 8, probe: { http: /ready }, liveness: { http: /alive }, egress: ${list} }
   burn: { image: ./image, ${settings}, max: 2, idleSeconds: 0, scaling: { cpuPercent: 10 } }
+  holds: { image: ./image, ${held}, scaling: { memoryPercent: 90 } }
   room: { image: ./image, isolation: gvisor, ${room} }
   room-as-container: { image: ./image, ${room} }
   greeter: { image: ./image, ${held}, command: [node, /app/greeter/server.mjs], protocol: h2c, egress: none }
@@ -288,6 +289,24 @@ functions:
     await eventually("it is two", async () => (await row("burn")).instances === 2);
     await burning;
     await gone("burn");
+  });
+
+  test("the memory that is measured is what it holds, and what it gives back is not", async (t) => {
+    const percent = async (what: string, is: (percent: number) => boolean): Promise<number> =>
+      eventually(what, async () => {
+        const { percent: now = null } = (await row("holds")).scaling ?? {};
+        return now !== null && is(now) ? now : null;
+      });
+    await inside("globalThis.held = []; return 1", "holds");
+    const idle = await percent("it is measured", (now) => now > 0);
+    await inside("for (let n = 0; n < 40; n++) held.push(Buffer.alloc(1_048_576, 1)); return 1", "holds");
+    const holding = await percent("it holds more", (now) => now >= idle + 25);
+    await inside(
+      `held.length = 0; require("node:v8").setFlagsFromString("--expose-gc"); require("node:vm").runInNewContext("gc")(); return 1`,
+      "holds",
+    );
+    const after = await percent("it has given it back", (now) => now <= idle + 8);
+    t.diagnostic(`of 128 MiB: idle ${idle}%, with 40 MiB ${holding}%, without ${after}%`);
   });
 
   test("more than its memory ends it, which its log tells, and the next call has another", async () => {

@@ -31,8 +31,16 @@ const app = folderOf({
   hungry: { ${code}, command: [node, -e, "const a = []; for (;;) a.push(Buffer.alloc(1e6, 1))"] }
   flood: { ${code}, command: [sh, -c, "yes >/ebb/result"] }
   large: { ${code}, command: [node, -e, "process.stdout.write(String(Buffer.alloc(80e6, 1).length))"] }
+  crowd: { ${code}, command: [node, crowd.mjs] }
   burns: { ${code}, command: [node, burn.mjs] }
   burns-as-container: { source: ./src, memoryMb: 64, egress: none, command: [node, burn.mjs] }
+`,
+  // One after the other, and each a dozen threads.
+  "src/crowd.mjs": `import { spawn } from "node:child_process";
+for (let n = 0; n < 100; n++) {
+  const child = spawn(process.execPath, ["-e", "console.log(1); setTimeout(() => {}, 60_000)"], { stdio: ["ignore", "pipe", "ignore"] });
+  await new Promise((resolve) => child.stdout.once("data", resolve));
+}
 `,
   "src/burn.mjs": `for (let n = 0; n < 2e9; n++);
 `,
@@ -166,6 +174,12 @@ describe("jobs in class gvisor", { skip: missing === undefined ? false : `no ${m
     assert.deepEqual([asked.reason, asked.exitCode], ["timeout", 0]);
     assert.deepEqual((await linesOf(asked.id)).slice(0, 2), ["waits", "asked"]);
     assert.equal(sandboxes(), 0);
+  });
+
+  test("more processes and threads than a sandbox may have end gVisor's kernel, and that is told", async () => {
+    const run = await runOf("crowd", { memoryMb: 768 });
+    assert.deepEqual([run.state, run.reason], ["failed", "error"]);
+    assert.match(run.message ?? "", /gVisor's kernel ended: it needed more than the 512 processes and threads/);
   });
 
   test("one that fails is tried again, and knows it", async () => {

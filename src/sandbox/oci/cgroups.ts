@@ -49,6 +49,9 @@ export interface Cgroups {
   cpuFile(id: string): string;
   cpuNs(text: string): number | null;
   peakFile(id: string): string;
+  /** How often a process or thread was refused to it. */
+  pidsFile(id: string): string;
+  readonly pidsRefused: (text: string | undefined) => boolean;
   /** Of what is in a sandbox's memory by kind; and of that what it holds: all but files that the kernel gives back first. */
   memoryFile(id: string): string;
   heldBytes(text: string): number | null;
@@ -102,6 +105,7 @@ export function describeCgroups(): string {
 
 class CgroupsV1 implements Cgroups {
   readonly version = 1;
+  readonly pidsRefused = pidsRefused;
   readonly #parent: string;
   readonly #at: ReadonlyMap<string, string>;
   /** The v2 mount of a hybrid machine: no limit stands there, but runc makes its folders in it too. */
@@ -209,6 +213,10 @@ class CgroupsV1 implements Cgroups {
     return this.#path("memory", id, "memory.max_usage_in_bytes");
   }
 
+  pidsFile(id: string): string {
+    return this.#path("pids", id, "pids.events");
+  }
+
   memoryFile(id: string): string {
     return this.#path("memory", id, "memory.stat");
   }
@@ -228,6 +236,7 @@ const slackBytes = 1024 * 1024;
 
 class CgroupsV2 implements Cgroups {
   readonly version = 2;
+  readonly pidsRefused = pidsRefused;
   readonly #root: string;
   readonly #parent: string;
 
@@ -313,6 +322,10 @@ class CgroupsV2 implements Cgroups {
     return this.#path(id, "memory.peak");
   }
 
+  pidsFile(id: string): string {
+    return this.#path(id, "pids.events");
+  }
+
   memoryFile(id: string): string {
     return this.#path(id, "memory.stat");
   }
@@ -335,6 +348,10 @@ function held(parts: ReadonlyArray<number | null>, inactive: number | null): num
     sum += part;
   }
   return Math.max(0, sum - (inactive ?? 0));
+}
+
+function pidsRefused(text: string | undefined): boolean {
+  return (fieldOf(text, "max") ?? 0) > 0;
 }
 
 function numberOf(text: string | undefined): number | null {

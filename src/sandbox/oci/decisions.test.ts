@@ -42,6 +42,8 @@ test("cgroup v2: every limit is written, and what its kernel counted decides abo
   };
   assert.deepEqual(cgroups.memoryReport("s1", files, 100), { peakBytes: 99, killed: true });
   assert.deepEqual(cgroups.memoryReport("s1", {}, 100), { peakBytes: null, killed: false });
+  assert.equal(cgroups.pidsFile("s1"), "/sys/fs/cgroup/ebb-x/s1/pids.events");
+  assert.deepEqual(["max 1\n", "max 0\n", undefined].map(cgroups.pidsRefused), [true, false, false]);
 });
 
 test("cgroup v1: controllers that are mounted together are one folder", () => {
@@ -156,6 +158,12 @@ test("an end is told by whoever brought it about", () => {
   assert.equal(end({ how: { code: 0, signal: null }, sent: "SIGTERM" }).reason, "stopped");
   assert.equal(end({ how: { code: null, signal: null, lost: true } }).reason, "lost");
   assert.equal(end({ how: { code: 3, signal: null }, memory }).message, "It exited with code 3.");
+  // What gVisor's kernel cannot get a thread for ends it, as a program of Go's ends then.
+  const crowded = { how: { code: 2, signal: null }, crowdOf: 512 };
+  assert.match(end(crowded).message, /more than the 512 processes and threads that a sandbox may have/);
+  assert.equal(end({ ...crowded, crowdOf: null }).message, "It exited with code 2.");
+  assert.equal(end({ ...crowded, how: { code: 3, signal: null } }).message, "It exited with code 3.");
+  assert.equal(end({ ...crowded, sent: "SIGTERM" }).reason, "stopped");
 });
 
 test("a runtime's answer is taken field by field", () => {

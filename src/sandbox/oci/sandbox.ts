@@ -5,6 +5,7 @@ import { connect, type Socket } from "node:net";
 import { EbbError } from "#model/errors.ts";
 import { randomHex, type SandboxId } from "#model/ids.ts";
 import type { StartPhases } from "#model/instance.ts";
+import { sandboxLimits } from "#model/limits.ts";
 import type { Link } from "#network/door.ts";
 import type { LaunchSpec, Make, ProcessExit, Spawner } from "#spawner/door.ts";
 import type { Exit, Failed, KeptExit, PoolKey, Ready, SandboxListener, SandboxUsage, SocketReader } from "../door.ts";
@@ -272,7 +273,9 @@ export class OciSandbox {
     const sent = this.#sent ?? (kept?.expired ? "SIGTERM" : null);
     // Nor is one killed for its memory that was killed for its result.
     const forResult = launch.ownPids === true && kept?.resultTooLarge === true;
-    const ended = exitOf({ how, sent, memoryMb, memory: forResult ? null : memory });
+    // Read of class gvisor alone.
+    const crowdOf = cgroups.pidsRefused(how.files?.[cgroups.pidsFile(this.id)]) ? sandboxLimits.pids : null;
+    const ended = exitOf({ how, sent, memoryMb, memory: forResult ? null : memory, crowdOf });
     const cpu = how.files?.[cgroups.cpuFile(this.id)];
     const usage = cpu === undefined ? null : { cpuNs: cgroups.cpuNs(cpu), memoryPeakBytes: memory?.peakBytes ?? null };
     const exit = {

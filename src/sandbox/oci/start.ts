@@ -183,7 +183,12 @@ export function planStart(options: {
       ...(root.kind === "image" ? { endSignal: endSignalOf(root.image.config.stopSignal) } : {}),
       signalPidFile: pidFile,
       ...(runsc === null ? {} : { ownPids: true }),
-      readAtEnd: [engineLog, ...cgroups.reports(id), ...(start.pool.toEnd ? [cgroups.cpuFile(id)] : [])],
+      readAtEnd: [
+        engineLog,
+        ...cgroups.reports(id),
+        ...(start.pool.toEnd ? [cgroups.cpuFile(id)] : []),
+        ...(runsc === null ? [] : [cgroups.pidsFile(id)]),
+      ],
       ...(start.step === undefined ? {} : { atEnd: start.step.keep(changesIn(folder), hostId) }),
       undo: [],
     },
