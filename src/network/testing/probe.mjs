@@ -124,7 +124,18 @@ function burst(step) {
     socket.on("error", () => {});
     socket.on("message", () => (answered++, clearTimeout(timer), (timer = setTimeout(end, step.ms))));
     const bytes = Buffer.from(step.hex ?? "00", "hex");
-    for (let i = 0; i < (step.count ?? 1); i++) socket.send(bytes, step.port ?? 9999, step.host);
+    // A few at a time: whoever answers has a buffer too, which a busy machine would let overflow.
+    let sent = 0;
+    const few = () => {
+      for (const most = Math.min(step.count ?? 1, sent + 8); sent < most; sent++)
+        socket.send(bytes, step.port ?? 9999, step.host);
+      if (sent === step.count) return;
+      const wait = setTimeout(() => go(), 50);
+      const go = () => (clearTimeout(wait), socket.off("message", check), few());
+      const check = () => answered >= sent && go();
+      socket.on("message", check);
+    };
+    few();
   });
 }
 
