@@ -90,6 +90,8 @@ const refused: ReadonlyArray<[name: string, fields: Fields, said?: string]> = [
   ],
   ["extended CONNECT", [...but(":method", "CONNECT"), [":protocol", "websocket"]]],
   ["TRACE", but(":method", "TRACE"), "method_not_allowed"],
+  ["a method that nobody knows", but(":method", "BREW"), "method_not_allowed"],
+  ["a method in lower case", but(":method", "get"), "method_not_allowed"],
   ["a pseudo header behind others", [...get.slice(0, 3), ["x", "y"], [":path", "/"]]],
   ["one that nobody knows", [...get, [":host", "x"]]],
   [":authority and another host", [...get, ["host", "other.localhost"]], "bad_host"],

@@ -1,8 +1,12 @@
 // Step 1: reads the head once, strictly. What llhttp lets through and two servers could read in two ways is refused here.
 
+import { METHODS } from "#lib/http.ts";
 import { EbbError } from "#model/errors.ts";
 import { httpLimits } from "#model/limits.ts";
 import type { Inbound, KnownHeaders } from "../inbound.ts";
+
+/** llhttp knows these alone; HTTP/2 lets any word be one. */
+const methods = new Set(METHODS);
 
 export function readHead(inbound: Inbound): EbbError | null {
   const { request } = inbound;
@@ -11,6 +15,8 @@ export function readHead(inbound: Inbound): EbbError | null {
     return new EbbError("bad_request", `HTTP/${request.versionMajor} is not spoken here in this way.`);
   if (request.method === "TRACE" || request.method === "CONNECT")
     return new EbbError("method_not_allowed", `${request.method} is not allowed here.`);
+  if (request.http2 !== undefined && !methods.has(request.method))
+    return new EbbError("method_not_allowed", "Nobody knows the request's method here; methods are in upper case.");
   if (request.target.length > httpLimits.requestTargetBytes)
     return new EbbError("uri_too_long", `The request target is longer than ${httpLimits.requestTargetBytes} bytes.`);
   if (rawHeaders.length > httpLimits.requestHeaderCount * 2)
