@@ -55,7 +55,7 @@ const functions: readonly (readonly [name: string, settings: string, code: strin
 ];
 
 before(async () => {
-  daemon = await startDaemon();
+  daemon = await startDaemon({ args: ["--pool", "0"] });
   const set = await daemon.ebb(["secrets", "set", "DB_PASSWORD"], { stdin: "hunter2-original" });
   assert.equal(set.code, 0, set.stderr);
   await daemon.client.secrets.set("default", "MODE", "good");
@@ -101,6 +101,15 @@ test("a deployed function has no instance until a request comes, and none again 
   const answer = await daemon.fetch("sleeper.localhost", "/");
   assert.equal(answer.text, "awake");
   await atZero("sleeper");
+});
+
+test("without memory for it there is no pool, and everything starts as it is called", async () => {
+  const platform = async (path: string): Promise<string> =>
+    (await daemon.fetch(null, path, { headers: { authorization: `Bearer ${daemon.token}` } })).text;
+  assert.equal((await daemon.fetch("sleeper.localhost", "/")).text, "awake");
+  assert.equal((JSON.parse(await platform("/api/v1/status")) as { pool: { sandboxes: number } }).pool.sandboxes, 0);
+  const metrics = await platform("/metrics");
+  assert.equal(Number(/^ebb_instances_ahead_total (\d+)/m.exec(metrics)?.[1] ?? 0), 0);
 });
 
 test("the record of an invocation says what it was and what it cost", async () => {

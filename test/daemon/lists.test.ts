@@ -208,8 +208,7 @@ function suite(): void {
     made.push(folder);
     cpSync(join(installation, "examples/notes"), folder, { recursive: true });
     install(folder);
-    const set = await daemon.ebb(["secrets", "set", "DATABASE_URL"], { stdin: database.url() });
-    assert.equal(set.code, 0, set.stderr);
+    await daemon.client.secrets.set("default", "DATABASE_URL", database.url());
     const deployed = await daemon.ebb(["deploy", folder]);
     assert.equal(deployed.code, 0, deployed.stderr + daemon.log());
     const said = ["first", "second"];
@@ -261,12 +260,12 @@ function suite(): void {
     const now = await reach("node", "db.internal:8080", "www.example.com:443");
     assert.deepEqual(now, ["ENOTFOUND", "open"]);
     assert.equal((await daemon.fetch("notes.localhost", "/")).status, 200, "its connection stands");
-    assert.equal((await daemon.ebb(["restart", "notes"])).code, 0);
+    await daemon.client.workloads.restart("default", "notes");
     await eventually(
       "it cannot connect any more",
       async () => (await daemon.fetch("notes.localhost", "/")).status >= 500,
     );
-    await permit("10.0.0.5:5432");
+    await daemon.client.projects.set("default", { egressPermit: ["10.0.0.5:5432"] });
     assert.equal((await daemon.fetch("notes.localhost", "/")).status, 200, "and can again");
     allAre("EHOSTUNREACH", await reach("node", `${world.private}:80`));
     assert.doesNotMatch(daemon.log(), /something in ebb failed/);

@@ -124,9 +124,9 @@ test("a paused instance uses no CPU, its timers stand still, `ls` says so, and a
 
 test("an instance that is paused has its grace when it is stopped", async () => {
   await paused("ticks");
-  assert.equal((await daemon.ebb(["restart", "ticks"])).code, 0);
+  await daemon.client.workloads.restart("default", "ticks");
   await eventually("its end is in the log", async () =>
-    (await daemon.ebb(["logs", "ticks"])).stdout.includes("goodbye"),
+    (await daemon.client.logs("default", { workload: "ticks" })).some(({ message }) => message === "goodbye"),
   );
 });
 
@@ -137,7 +137,7 @@ test("what a handler left to be done is done before its instance is paused, and 
   await paused("later");
   assert.deepEqual(await call("later"), { done: true });
   assert.equal((await rowOf("held")).paused, 0);
-  assert.equal((await daemon.ebb(["rm", "held", "--yes"])).code, 0);
+  await daemon.client.workloads.remove("default", "held");
 });
 
 test("kill -9 of ebb with paused instances: nothing is left within 2 s", async () => {

@@ -1,4 +1,5 @@
-// Sandboxes that are started ahead, in a real ebb: taken by cold starts, replaced, shared by nobody, and gone with their daemon.
+// Sandboxes that are started ahead, in a real ebb: taken by cold starts, replaced, shared by nobody, and gone with their
+// daemon. Without memory for them there are none: life.test.ts.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -112,11 +113,4 @@ test("a daemon that dies leaves none of them to the next, and the next has its o
   const ahead = await aheadSoFar();
   assert.deepEqual(await call("hello"), { calls: 1, name: "hello" });
   assert.equal((await aheadSoFar()) - ahead, 1);
-});
-
-test("without memory for it there is no pool, and everything starts as it is called", async () => {
-  await daemon.stop();
-  daemon = await startDaemon({ directory: daemon.directory, args: ["--pool", "0"] });
-  assert.deepEqual(await call("hello"), { calls: 1, name: "hello" });
-  assert.deepEqual([await pooled(), await aheadSoFar()], [0, 0]);
 });
