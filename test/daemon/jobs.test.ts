@@ -309,7 +309,7 @@ test("kill -9 of ebb and its spawner does not touch a run: the next ebb has it, 
   // logs -f: it goes on.
   const { length } = await daemon.client.logs("default", { run: id });
   await said(id, `line ${length + 5}`);
-  assert.match((await daemon.ebb(["jobs", "stop", id])).stdout, /is stopping/);
+  await daemon.client.runs.stop("default", id);
   const run = await ended(id);
   assert.deepEqual([run.state, run.exitCode], ["stopped", 5]);
   const lines = await daemon.client.logs("default", { run: id });
@@ -341,17 +341,19 @@ test("a supervisor killed by hand ends its run, which the platform is blamed for
   );
 });
 
-/** Of this test's own jobs: no other has these words in its command line. */
+/** Of this test's own jobs: no other has these words in its command line. A child that is about to become another program is its parent. */
 function processesOf(words: string): string[] {
-  const found: string[] = [];
+  const found = new Map<string, { readonly parent: string; readonly line: string }>();
   for (const pid of readdirSync("/proc")) {
     if (!/^\d+$/.test(pid) || !existsSync(`/proc/${pid}/cmdline`)) continue;
     try {
       const line = readFileSync(`/proc/${pid}/cmdline`, "latin1").replaceAll("\0", " ").trim();
-      if (line.includes(words) && !line.includes("--data")) found.push(line);
+      if (!line.includes(words) || line.includes("--data")) continue;
+      const parent = /^PPid:\t(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1] ?? "";
+      found.set(pid, { parent, line });
     } catch {
       // It has just ended.
     }
   }
-  return found;
+  return [...found].filter(([, { parent }]) => !found.has(parent)).map(([pid, { line }]) => `${pid} ${line}`);
 }
