@@ -152,6 +152,21 @@ describe("keeper", () => {
     assert.equal((await ledger.totalHours())?.oldestMs, old);
   });
 
+  it("lets old records go although a client that asks all the time has everything loaded before", async () => {
+    const old = clock.wallMs() - 30 * day;
+    const records = [record("old", { timeMs: old }), record("next", { timeMs: old + day })];
+    const position = { segment: 1, offsetBytes: 0 };
+    await ledger.commit({ blocks: packRecords(records), totals: [], position, state: emptyState, damagedBytes: 0 });
+    for (let n = 0; n < 10; n++) {
+      run(`new-${n}`);
+      await keeper.load();
+      await settle(200_000);
+    }
+    assert.ok(!(await ledger.invocations({ project: "default", limit: 100 })).some(({ id }) => id === "old"));
+    await settle(3_000_000);
+    assert.equal(clock.timers, 0);
+  });
+
   it("lets old totals go in small steps too, a day of them at a time", async () => {
     const old = clock.wallMs() - 1_000 * day;
     const many = recordLimits.deletedPerStep + 5;

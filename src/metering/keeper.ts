@@ -45,6 +45,8 @@ class JournalKeeper implements Keeper {
   #syncFd = -1;
   #syncSegment = 0;
   #loadedUs = 0;
+  /** Something was loaded, by whomever, since old records were looked for. */
+  #unretained = false;
   #working: Promise<unknown> | null = null;
   #stopped = false;
   readonly #failing = new Set<string>();
@@ -69,6 +71,7 @@ class JournalKeeper implements Keeper {
   }
 
   async load(): Promise<LoadResult> {
+    if (this.#loader.behind) this.#unretained = true;
     const loaded = await this.#loader.load();
     this.#attempt("metering: loaded segments", () => this.#removeLoaded());
     return loaded;
@@ -96,12 +99,13 @@ class JournalKeeper implements Keeper {
     const due = nowUs - this.#loadedUs >= journalLimits.loadEveryMs * 1_000;
     // On a full disk each try fills what is left of it for a moment: once a second is often enough.
     if (due || !this.#failing.has(ahead)) this.#attempt(ahead, () => this.#makeAhead());
-    if (this.#loader.behind && due && !this.#working) {
+    const behind = this.#loader.behind || this.#unretained;
+    if (behind && due && !this.#working) {
       this.#loadedUs = nowUs;
       this.#working = this.#loadAndRetain().finally(() => (this.#working = null));
     }
     if (this.#stopped) return;
-    const idle = !this.#loader.behind && !this.#working && this.#failing.size === 0;
+    const idle = !this.#loader.behind && !this.#unretained && !this.#working && this.#failing.size === 0;
     if (idle) {
       this.#shared.sleep();
       // A mark may have come between the look and the sleep; it saw us awake and sent nothing.
@@ -114,6 +118,7 @@ class JournalKeeper implements Keeper {
     try {
       await this.load();
       this.#failing.delete("load");
+      this.#unretained = false;
       await this.#retain();
     } catch (error) {
       if (!this.#failing.has("load")) this.#options.failed("metering: the journal cannot be loaded", error);
