@@ -11,6 +11,8 @@ import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from 
 const canary = "canary-5d1f0c77-of-nobody-else";
 const made: string[] = [];
 let daemon: Daemon;
+/** What nobody has touched since cannot hold it: above all the programs of the machine that sandboxes have, which are large. */
+let beforeSecretMs = 0;
 
 /** Runs what it is sent: the tests are its author. */
 const node = `import { createRequire } from "node:module";
@@ -50,6 +52,7 @@ before(async () => {
   made.push(app);
   const { chmodSync } = await import("node:fs");
   chmodSync(join(app, "program/run.mjs"), 0o755);
+  beforeSecretMs = Date.now() - 100;
   assert.equal((await daemon.ebb(["secrets", "set", "CANARY"], { stdin: canary })).code, 0);
   const deployed = await daemon.ebb(["deploy", app]);
   assert.equal(deployed.code, 0, deployed.stderr);
@@ -130,8 +133,14 @@ test("a secret stands in no file, no argument, no environment and no answer of e
     );
   await daemon.fetch("program.localhost", "/");
   const held: string[] = [];
-  const look = (path: string, bytes: Buffer): void => void (bytes.includes(canary) && held.push(path));
-  filesBelow(daemon.directory, (path) => look(path, readFileSync(path)));
+  const looked: string[] = [];
+  const look = (path: string, bytes: Buffer): void => {
+    looked.push(path);
+    if (bytes.includes(canary)) held.push(path);
+  };
+  const touched = (path: string): boolean =>
+    (statSync(path, { throwIfNoEntry: false })?.ctimeMs ?? 0) >= beforeSecretMs;
+  filesBelow(daemon.directory, (path) => void (touched(path) && look(path, readFileSync(path))));
   const spawner = ownProcesses();
   assert.ok(spawner.length >= 2, "the daemon and its spawner");
   for (const pid of spawner)
@@ -140,10 +149,20 @@ test("a secret stands in no file, no argument, no environment and no answer of e
     for (const entry of entriesAt(folder)) {
       const path = join(folder, entry.name);
       if (entry.isDirectory()) lookBelow(path);
-      else if (entry.isFile()) look(path, readableAt(path));
+      else if (entry.isFile() && touched(path)) look(path, readableAt(path));
     }
   };
   lookBelow("/run/ebb");
+  for (const [place, seen] of [
+    ["the database", /\/ebb\.db/],
+    ["its log", /\/log/],
+    ["a process's environment", /\/environ$/],
+    ["what it keeps while it runs", /^\/run\/ebb\//],
+  ] as const)
+    assert.ok(
+      looked.some((path) => seen.test(path)),
+      `${place} was looked at`,
+    );
   assert.deepEqual(held, []);
   // In JSON: all that the API answers, of which the tables show a part.
   for (const command of [["show", "node"], ["ls"], ["audit"], ["secrets", "ls"], ["revisions", "node"], ["logs"]]) {
@@ -355,9 +374,9 @@ test("the control connection takes no second assignment and no flood; the neighb
   assert.ok(waits.toSorted((a, b) => a - b)[20]! < 200, String(waits));
 });
 
-test("a gigabyte of log becomes a bounded file, and says what it dropped", async () => {
+test("hundreds of megabytes of log become a bounded file, and it says what it dropped", async () => {
   const flood = `const fs = require("node:fs"); const lines = ("x".repeat(1023) + "\\n").repeat(64);
-    const until = Date.now() + 6000; let written = 0; while (written < 1e9 && Date.now() < until) written += fs.writeSync(1, lines); return written;`;
+    const until = Date.now() + 6000; let written = 0; while (written < 3e8 && Date.now() < until) written += fs.writeSync(1, lines); return written;`;
   assert.ok((await inside<number>(flood)) > 5e7);
   await eventually("it says so", async () => (await daemon.ebb(["logs", "node"])).stdout.includes("dropped"));
   let bytes = 0;
