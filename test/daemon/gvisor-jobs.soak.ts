@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { chmod } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { RunOptions, RunRow } from "#client/client.ts";
 import { imageOf, layerOf, writeLayout } from "#images/images.testing.ts";
 import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
@@ -212,6 +213,30 @@ describe("jobs in class gvisor", { skip: missing === undefined ? false : `no ${m
     const run = await ended(id);
     assert.deepEqual([run.state, run.exitCode, await resultOf(id)], ["stopped", 5, "kept\n"]);
     assert.equal(sandboxes(), 0);
+  });
+
+  test("stopped at any moment of its start it is stopped, and nothing of it is left", async () => {
+    const states = new Set<string>();
+    for (let n = 0; n < 24; n++) {
+      const { id } = await daemon.client.runs.start("default", "once");
+      await sleep(n * 40);
+      await daemon.client.runs.stop("default", id);
+      states.add((await ended(id)).state);
+    }
+    assert.deepEqual([...states], ["stopped"]);
+    await eventually("no sandbox is left", async () => sandboxes() === 0);
+  });
+
+  test("kill -9 of ebb at any moment of its start: it is begun once more by the next ebb, or goes on", async () => {
+    for (let n = 0; n < 5; n++) {
+      const { id } = await daemon.client.runs.start("default", "third");
+      await sleep(n * 100);
+      await daemon.kill();
+      await up(daemon.directory);
+      const run = await ended(id);
+      assert.deepEqual([run.state, run.exitCode], ["failed", 3], run.message ?? "");
+    }
+    await eventually("no sandbox is left", async () => sandboxes() === 0);
   });
 
   test("a planned stop interrupts it: the next ebb runs it again, unless it must not be", async () => {
