@@ -2,8 +2,9 @@
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { bootDir, defaultRunRoot, reservedEntries } from "#spawner/allocator.ts";
+import { bootDir, reservedEntries } from "#spawner/allocator.ts";
 import { parseOwner } from "#spawner/owners.ts";
+import { defaultRunRoot } from "#spawner/run-root.ts";
 import { oneAnswer } from "./one-answer.ts";
 import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "../test/daemon/fixture.ts";
 
@@ -103,7 +104,7 @@ export async function createWorld(poolMib = 0, directory?: string): Promise<Worl
 
 /** Its sockets' folder: of the run directory whose `owner` file names the process. */
 function socketFolderOf(pid: number): string {
-  const boot = bootDir(defaultRunRoot);
+  const boot = bootDir(defaultRunRoot());
   for (const name of readdirSync(boot).filter((entry) => !reservedEntries.has(entry))) {
     const owner = join(boot, name, "owner");
     if (existsSync(owner) && parseOwner(readFileSync(owner, "utf8"))?.pid === pid) return join(boot, name, "sockets");

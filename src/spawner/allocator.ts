@@ -23,8 +23,8 @@ import { EbbError } from "#model/errors.ts";
 import { randomHex } from "#model/ids.ts";
 import type { Allocator } from "./door.ts";
 import { formatOwner, ownerOf, parseOwner, type Owner } from "./owners.ts";
+import { defaultRunRoot, openRunRoot } from "./run-root.ts";
 
-export const defaultRunRoot = "/run/ebb";
 /** Entries of a boot directory that are no run directories. */
 export const reservedEntries: ReadonlySet<string> = new Set(["alloc", "cache"]);
 
@@ -59,10 +59,10 @@ export interface AllocatorOptions {
 
 /** Makes this process the owner of a new run directory, or the next owner of an inherited one. */
 export function createAllocator(options: AllocatorOptions = {}): OwnAllocator {
-  const root = options.root ?? defaultRunRoot;
+  const root = options.root ?? defaultRunRoot();
   const boot = bootDir(root);
   if (options.inherited) return inherit(boot, options.inherited);
-  // 0711: an engine that has become a sandbox's own user must still reach the file systems below, and list nothing.
+  openRunRoot(root);
   mkdirSync(join(boot, "alloc"), { recursive: true, mode: 0o711 });
   mkdirSync(join(boot, "cache"), { recursive: true, mode: 0o700 });
   forgetOtherBoots(root, boot);

@@ -10,12 +10,13 @@ import { fileURLToPath } from "node:url";
 import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import { jobLimits } from "#model/limits.ts";
-import { bootDir, defaultRunRoot } from "./allocator.ts";
+import { bootDir } from "./allocator.ts";
 import type { KeptEnd, LaunchSpec, Left, ProcessExit, Spawner, Supervisor } from "./door.ts";
 import { findKeptCgroups } from "./kept-cgroups.ts";
 import { bootId, namesIn, pointerName, readEnd, readNote, writeDurably } from "./kept.ts";
 import { createLineReader, type Hello, type KeptOperation, type Reply } from "./protocol.ts";
 import { isSupervised, letItsSpawnerFinish } from "./reclaim.ts";
+import { defaultRunRoot } from "./run-root.ts";
 import { environmentOf, smallNode } from "./spawner.ts";
 
 export interface SupervisorOptions {
@@ -74,7 +75,7 @@ export class SupervisorClient implements Supervisor {
 
   /** Before anything else of this daemon: the run directory that live processes of an earlier one stand in; null: there are none. */
   async find(): Promise<string | null> {
-    const { directory, root = defaultRunRoot } = this.#options;
+    const { directory, root = defaultRunRoot() } = this.#options;
     const runDir = await readFile(join(directory, pointerName), "utf8").catch(() => "");
     const running = runDir === "" || dirname(runDir) !== bootDir(root) ? null : await this.#meet(runDir);
     for (const { id } of running ?? []) this.#expect(id);

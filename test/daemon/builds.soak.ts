@@ -10,6 +10,7 @@ import { after, before, describe, test } from "node:test";
 import { installation } from "#config.ts";
 import { imageOf, layerOf, startOwnRegistry, type Registry } from "#images/images.testing.ts";
 import { cannotRun, insideMachine, startWorld, stopChild, world } from "#network/testing/machine.ts";
+import { defaultRunRoot } from "#spawner/run-root.ts";
 import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
 import { livesOf, nothingLeftOf, programsOf, type Life } from "./traces.ts";
 
@@ -206,7 +207,7 @@ function suite(): void {
     assert.deepEqual([...new Set(names)].toSorted(), ["FROM_BASE", "HOME", "PATH", "PWD", "SHLVL"]);
     assert.doesNotMatch(printed, /very-secret|ebb_|credentials|\.json/);
     const data = daemon.directory.split("/").at(-1)!;
-    assert.ok(!printed.includes(data) && !printed.includes("/run/ebb"), printed);
+    assert.ok(!printed.includes(data) && !printed.includes(defaultRunRoot()), printed);
     assert.match(printed, /^CapEff:\s+00000000000004eb$/m);
     assert.match(printed, /^NoNewPrivs:\s+1$/m);
     assert.match(printed, /^Seccomp:\s+2$/m);

@@ -3,9 +3,11 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import { bootDir } from "#spawner/allocator.ts";
+import { defaultRunRoot } from "#spawner/run-root.ts";
 import { eventually } from "./fixture.ts";
 
-const boot = join("/run/ebb", readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim());
+const boot = bootDir(defaultRunRoot());
 
 /** One life of a daemon: the names under which its things stand on the machine. */
 export interface Life {
