@@ -129,7 +129,10 @@ export class Attempt {
     const { revision, id } = this.#run;
     const startUs = clock.monotonicUs();
     let result: ResultReader | null = null;
+    let before: SandboxUsage = { cpuNs: null, memoryPeakBytes: null };
     const failure = await this.execution.start((output) => {
+      // Its program has not begun: what it uses until its begin is marked is its own.
+      before = this.execution.usage();
       result = output.kind === "fifo" ? results.read(output.result, revision, id, this.index) : null;
     });
     if (failure !== null) {
@@ -137,15 +140,13 @@ export class Attempt {
       if (this.#asked === null) return { kind: "failed_to_start", failure };
       return this.#ended({ reason: "stopped", code: null, message: "It was stopped as it began." }, null);
     }
+    let begun = false;
     let ended: Exit | null = null;
-    // One that takes no time has ended before its begin is marked.
-    let already: Exit | null = null;
-    void this.execution.over.then((exit) => void (already = exit));
-    await Promise.resolve();
+    void this.execution.over.then((exit) => void (ended = exit));
     const instance = meter.instance({
       id: this.execution.instance,
       revision: withMemory(revision, memoryMbOf(this.#run)),
-      usage: () => usageOf(this.execution, already, ended),
+      usage: () => (begun ? (ended?.usage ?? this.execution.usage()) : before),
     });
     const begin: BeginMark = {
       id: this.id,
@@ -161,7 +162,7 @@ export class Attempt {
         if (problem === null) void this.execution.keep();
       },
     });
-    void this.execution.over.then((exit) => void (ended = exit));
+    begun = true;
     if (!(marked instanceof EbbError)) return this.#follow(instance, marked, result, null);
     // What cannot be metered does not run.
     await this.execution.stop(0);
@@ -219,12 +220,6 @@ export class Attempt {
   #mark(marked: InvocationMeter, ending: Ending, bytesOut: number, atUs: Pick<EndMark, "atUs">): void {
     marked.end({ ...atUs, outcome: outcomeOf(ending), status: null, bytesIn: 0, bytesOut });
   }
-}
-
-/** At its end what its end has told, of which nothing has been counted yet where it came before the begin. */
-function usageOf(execution: Execution, already: Exit | null, ended: Exit | null): SandboxUsage {
-  if (ended?.usage !== undefined) return ended.usage;
-  return already?.usage === undefined ? execution.usage() : { cpuNs: 0, memoryPeakBytes: null };
 }
 
 function memoryMbOf({ overrides, revision }: Run): number {

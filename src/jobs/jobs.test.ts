@@ -285,6 +285,24 @@ test("one that takes no time is metered with what it has used all the same", asy
   assert.deepEqual([cpuAtBegin, cpuAtEnd], [0, 3_000_000]);
 });
 
+test("what a run uses before anybody hears of its beginning is its own too", async () => {
+  const w = await begin({ script: () => lasts });
+  const execute = w.fleet.execute.bind(w.fleet);
+  let cpuNs = 1_000;
+  w.fleet.execute = (spec) => {
+    const execution = execute(spec);
+    const start: typeof execution.start = async (opened) => {
+      const failure = await execution.start(opened);
+      cpuNs = 5_000;
+      return failure;
+    };
+    return { ...execution, start, usage: () => ({ cpuNs, memoryPeakBytes: null }) };
+  };
+  await w.run(jobOf("report"));
+  await w.clock.advance(500);
+  assert.equal(w.marks[0]?.cpuAtBegin, 1_000);
+});
+
 test("a run that is accepted while ebb looks for what is left is begun once", async () => {
   const w = new World({ script: () => lasts });
   world = w;
@@ -300,18 +318,7 @@ test("a run that is accepted while ebb looks for what is left is begun once", as
 
 test("whatever breaks an attempt, its task has ended, or begins again where it may", async () => {
   const w = await begin({ script: () => lasts });
-  let broken = 2;
-  const execute = w.fleet.execute.bind(w.fleet);
-  w.fleet.execute = (spec) => {
-    const execution = execute(spec);
-    return {
-      ...execution,
-      usage: () => {
-        if (broken-- > 0) throw new Error("not today");
-        return execution.usage();
-      },
-    };
-  };
+  w.breaks = 2;
   const once = await w.run(jobOf("once", { rerunOnInterrupt: false }));
   await w.clock.advance(500);
   const again = await w.run(jobOf("again"));

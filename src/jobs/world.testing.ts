@@ -48,6 +48,8 @@ export class World {
   readonly assigned: Assignment[] = [];
   /** Why nothing can be metered; null: it can. */
   noRoom: EbbError | null = null;
+  /** So many begins break in a way that nobody has foreseen. */
+  breaks = 0;
   /** How long a sandbox takes to be made. */
   prepareMs = 0;
   isThere: (job: WorkloadKey) => boolean = () => true;
@@ -110,6 +112,10 @@ export class World {
         instance: ({ revision: { workload, settings }, usage }) => ({
           begin: (begin) => {
             if (this.noRoom !== null) return this.noRoom;
+            if (this.breaks > 0) {
+              this.breaks--;
+              throw new Error("not today");
+            }
             const { memoryMb } = settings;
             const mark: Mark = { workload, memoryMb, begin, end: null, cpuAtBegin: usage().cpuNs, cpuAtEnd: null };
             this.marks.push(mark);
