@@ -499,7 +499,7 @@ export const journalLimits = {
   spanQuantumUs: 1_000,
   segmentBytes: 8 * MiB,
   /** What the main thread makes itself when the worker is late: small, because it waits for it. */
-  lateSegmentBytes: 1 * MiB,
+  lateSegmentBytes: 256 * KiB,
   /** After a segment could not be made: how long until it is tried again. */
   retryAfterMs: 250,
   /** Read, folded and committed at a time: some thousand invocations, 10 to 20 ms of the store's thread, for which a command may wait. */

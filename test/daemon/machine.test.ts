@@ -130,13 +130,13 @@ describe("a full disk", () => {
       assert.equal((error as NodeJS.ErrnoException).code, "ENOSPC");
     }
     try {
-      // Thirteen thousand calls, most of them by a client that costs little; the other hears what it is told.
+      // Three thousand calls, most of them by a client that costs little; the other hears what it is told.
       const load = startLoad({ port: daemon.port, workloads: ["steady"], reuse: true, pauseMs: 10 });
       t.after(() => load.stop());
       const full = (): boolean => load.complete().some((one) => one.status === 503);
       let filled = 0;
       for (const untilMs = performance.now() + 60_000; !full() && performance.now() < untilMs;) {
-        const slice = { connections: 8, durationMs: 500, host: "steady.localhost" };
+        const slice = { connections: 8, durationMs: 250, host: "steady.localhost" };
         const { latenciesMs, failures } = await fill({ port: daemon.port }, slice);
         filled += latenciesMs.length - failures;
       }
