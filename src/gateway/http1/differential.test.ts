@@ -104,9 +104,16 @@ test("a request behind an upgrade that is not taken is read, wherever it is cut,
   }
 });
 
+/** A size of two digits may be more than all that comes: then both wait for it. */
+const waits = /(?:length:[ \t]*|\n)[0-9a-f]{2,}[ \t]*[\r\n;]/i;
+
 test("the same as node:http for 300 damaged requests in random pieces", async () => {
   await fc.assert(
-    fc.asyncProperty(damagedRequests, piecesOf, async (text, cut) => same(cut(text))),
+    fc.asyncProperty(
+      damagedRequests.filter((text) => !waits.test(text)),
+      piecesOf,
+      async (text, cut) => same(cut(text)),
+    ),
     { numRuns: 300 },
   );
 });
