@@ -55,7 +55,9 @@ async function startDaemon(...names: string[]): Promise<{ daemon: ChildProcess; 
   const daemon = fork(fileURLToPath(new URL("fixtures/keeper.ts", import.meta.url)), [root, directory, ...names], {
     execArgv: ["--experimental-ffi", "--disable-warning=ExperimentalWarning"],
   });
-  const [runDir] = await once(daemon, "message");
+  const died = once(daemon, "exit").then(([code]) => assert.fail(`it ended before it was there (${code})`));
+  const [runDir] = (await Promise.race([once(daemon, "message"), died])) as [unknown];
+  died.catch(() => {});
   return { daemon, runDir: String(runDir) };
 }
 
@@ -87,7 +89,7 @@ describe("the supervisor", { skip }, () => {
     process.kill(spawner.pid, "SIGKILL");
     daemon.kill("SIGKILL");
     await until("both are dead", () => !isAlive(spawner) && daemon.signalCode !== null);
-    end("brief");
+    for (const name of ["brief", "flood"]) end(name);
     const ended = (name: string): boolean => existsSync(join(directory, name, "end.json"));
     await until("one has ended by itself, one before it began, one wrote too much", () =>
       ["brief", "untold", "flood"].every((name) => ended(`kept-${name}`)),
