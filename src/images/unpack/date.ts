@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream, openSync, readFileSync, readSync, writeFileSync, writeSync } from "node:fs";
 import { createGunzip } from "node:zlib";
+import { answer } from "./answer.ts";
 
 export interface DatePlan {
   /** Absolute: of the layer, gzipped or not. */
@@ -114,13 +115,4 @@ function sizeOf(head: Buffer): number {
   return Number.parseInt(head.toString("latin1", size.at, size.at + size.bytes), 8) || 0;
 }
 
-function told(error: unknown): DateResult {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  if (code === "ENOSPC" || code === "EDQUOT") return { full: true };
-  throw error;
-}
-
-const result = await main().catch(told);
-const words = Buffer.from(JSON.stringify(result));
-for (let at = 0; at < words.length;) at += writeSync(1, words, at);
-process.exit(0);
+await answer<DateResult>(main);

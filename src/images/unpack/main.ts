@@ -2,8 +2,9 @@
 // stdin, and what came of it goes to stdout, each as one JSON value.
 
 import { createHash } from "node:crypto";
-import { createReadStream, mkdirSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+import { createReadStream, mkdirSync, openSync, readFileSync, readSync } from "node:fs";
 import { createGunzip, createZstdDecompress } from "node:zlib";
+import { answer } from "./answer.ts";
 import { type Allowance, type LayerBounds, unpackLayer, type Unpacked } from "./layer.ts";
 import { LayerRefused, quote } from "./layer-tar.ts";
 import { createSystem } from "./system.ts";
@@ -119,18 +120,15 @@ function isDamage(code: string): boolean {
   );
 }
 
-function told(error: unknown): UnpackResult {
+/** What of an error is the layer's own fault; null: nothing. */
+function refusalOf(error: unknown): UnpackResult | null {
   if (error instanceof LayerRefused) return { refused: error.message };
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  if (code === "ENOSPC" || code === "EDQUOT") return { full: true };
   if (isDamage(code)) return { refused: "a layer cannot be decompressed: it is damaged, or cut short" };
   // Names that this file system does not take.
   if (code === "ENAMETOOLONG" || code === "EINVAL" || code === "ELOOP")
     return { refused: `a layer has a name that cannot be made here (${quote(String(error))})` };
-  throw error;
+  return null;
 }
 
-const result = await main().catch(told);
-const words = Buffer.from(JSON.stringify(result));
-for (let at = 0; at < words.length;) at += writeSync(1, words, at);
-process.exit(0);
+await answer(main, refusalOf);

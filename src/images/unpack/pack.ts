@@ -16,6 +16,7 @@ import {
 } from "node:fs";
 import { once } from "node:events";
 import { type Header, pack, type Pack } from "tar-stream";
+import { answer } from "./answer.ts";
 import { quote } from "./layer-tar.ts";
 import { createSystem } from "./system.ts";
 
@@ -189,14 +190,4 @@ class Changes {
   }
 }
 
-function told(error: unknown): PackResult {
-  if (error instanceof Refused) return { refused: error.message };
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  if (code === "ENOSPC" || code === "EDQUOT") return { full: true };
-  throw error;
-}
-
-const result = await main().catch(told);
-const words = Buffer.from(JSON.stringify(result));
-for (let at = 0; at < words.length;) at += writeSync(1, words, at);
-process.exit(0);
+await answer<PackResult>(main, (error) => (error instanceof Refused ? { refused: error.message } : null));
