@@ -134,6 +134,7 @@ describe("the supervisor", { skip }, () => {
       [],
     );
     await next.close();
+    assert.equal(readOwner(join(runDir, "supervisor")), null);
     await own.stop();
     assert.ok(!existsSync(allocator.runDir));
     assert.deepEqual(findKeptCgroups(runDir).filter(existsSync), []);

@@ -120,6 +120,7 @@ async function perform(request: KeptRequest): Promise<unknown> {
     default:
       leaving = true;
       await launcher.killAll();
+      letGo();
       server.close();
       setImmediate(() => process.exit(0));
       return undefined;
@@ -194,6 +195,11 @@ function problem(words: string): void {
   if (client !== null) send(client, { problem: words });
 }
 
+/** Nothing is kept here any more: whoever sees the channel's end, which comes before the process's, takes the run directory for nobody's. */
+function letGo(): void {
+  rmSync(join(runDir, "supervisor"), { force: true });
+}
+
 /** Nobody is there, and nothing runs: all that the dead daemon has left goes. */
 async function leaveUnneeded(): Promise<void> {
   await Promise.all(pending);
@@ -202,7 +208,10 @@ async function leaveUnneeded(): Promise<void> {
   server.close();
   const owner = readOwner(join(runDir, "owner"));
   // Its daemon lives, and has let go of this process.
-  if (owner !== null && isAlive(owner)) process.exit(0);
+  if (owner !== null && isAlive(owner)) {
+    letGo();
+    process.exit(0);
+  }
   await letItsSpawnerFinish(runDir);
   leaveCgroups(findKeptCgroups(runDir));
   await undoClaimed(runDir, system);
