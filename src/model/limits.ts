@@ -513,7 +513,7 @@ export const linkLimits = {
   /** Links kept ready for each kind of egress when nothing happens, and at most after a burst. */
   spareMin: 4,
   spareMax: 64,
-  /** Made by one process. */
+  /** Opened by one change of the rules. */
   batch: 4,
   batchesAtOnce: 2,
   retryAfterMs: 1_000,

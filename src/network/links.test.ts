@@ -19,6 +19,8 @@ function world(): { links: Links; refused: Set<string>; closing: Map<string, rea
         if (wrong.length > 0) throw new Error(`refused: ${wrong.join()}`);
       },
       owe: async () => undefined,
+      network: async () => undefined,
+      unpin: async () => undefined,
     },
     directory: "/nowhere",
     table: "t",

@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { EbbError } from "#model/errors.ts";
 import type { EgressClass } from "#model/workload.ts";
 import type { Link } from "./door.ts";
-import { runScript, type Effects } from "./machine.ts";
+import { messageOf, type Effects } from "./machine.ts";
 import { openText, shutText } from "./rules.ts";
-import { linkLine, makeLinks, removeLinks } from "./setup.ts";
+import { linkChanges } from "./setup.ts";
 import { Addresses, type Layout } from "./subnet.ts";
 
 export interface OwnLink extends Link {
@@ -67,8 +67,7 @@ export class Links {
   async removeStale(): Promise<void> {
     const { spawner, directory, left } = this.#options;
     const stale = (left?.pins ?? []).filter((pin) => !this.#byId.has(pin));
-    if (stale.length > 0)
-      await runScript(spawner, removeLinks, [directory, ...stale], { purpose: "Links cannot be removed" });
+    if (stale.length > 0) await spawner.unpin(stale.map((pin) => join(directory, pin)));
   }
 
   /** Undefined: it was given back. */
@@ -94,16 +93,16 @@ export class Links {
       if (index !== null) links.push(this.#newLink(egress, index));
     }
     if (links.length === 0) throw new EbbError("capacity", "All addresses for sandboxes are taken.");
-    const { spawner, directory, layout, table } = this.#options;
-    const lines = links.map((link) => linkLine({ pin: link.id, device: link.device, address: link.address }));
+    const { spawner, directory, table } = this.#options;
+    const router = join(directory, "router");
+    const changes = linkChanges(links.map((link) => ({ ...link, namespace: link.namespacePath, router })));
     for (const link of links) {
       this.#byId.set(link.id, link);
       this.#byAddress.set(link.address, link);
     }
     try {
-      await runScript(spawner, makeLinks, [directory, layout.gateway], {
-        purpose: "Links for sandboxes cannot be made",
-        stdin: lines.join(""),
+      await spawner.network(changes).catch((cause: unknown) => {
+        throw new EbbError("internal", `Links for sandboxes cannot be made: ${messageOf(cause)}`, { cause });
       });
       await spawner.nft(openText(table, links));
       return links;
@@ -151,12 +150,11 @@ export class Links {
     await Promise.resolve(); // those given back in the same turn go together
     while (this.#toRemove.length > 0) {
       const removals = this.#toRemove.splice(0, 64);
-      const { spawner, directory, failed } = this.#options;
+      const { spawner, failed } = this.#options;
       try {
         const open = await this.#shut(removals);
         const links = removals.flatMap((one) => (open.has(one) ? [] : [one.link]));
-        const ids = links.map((link) => link.id);
-        await runScript(spawner, removeLinks, [directory, ...ids], { purpose: "Links cannot be removed" });
+        await spawner.unpin(links.map((link) => link.namespacePath));
         // an address whose link may still be there is not given to another one
         for (const link of links) this.#addresses.giveBack(link.index);
         if (open.size === 0) continue;

@@ -309,7 +309,7 @@ function suite(): void {
 
   void test("links that cannot be made are an error for who waits, and are made later", async (context) => {
     const { network, spawner, facts } = await started(context, { spare: { internet: 0, none: 0 } });
-    spawner.failing = "link add name eth0";
+    spawner.failing = '"eth0"';
     await assert.rejects(network.take("internet"), /Links for sandboxes cannot be made: made to fail/);
     spawner.failing = null;
     const link = await network.take("internet");
@@ -346,7 +346,7 @@ function suite(): void {
   void test("a start that fails half-way leaves nothing", async () => {
     const before = await machineState();
     const { network, spawner, folder } = make();
-    for (const failing of ["nsenter", "nft -f", "forwarding"]) {
+    for (const failing of ['"pair"', "nsenter", "nft -f", "forwarding"]) {
       spawner.failing = failing;
       await assert.rejects(network.start(), /made to fail/, failing);
       spawner.failing = null;

@@ -5,7 +5,7 @@
 // of sandboxes (udev, NetworkManager and firewalls are not stirred by each start); switches of the kernel are set in a
 // namespace of ours instead of the host; and it ends as a whole with one unmount.
 
-import { readdir } from "node:fs/promises";
+import { mkdir, readdir } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { formatCidr } from "#model/address.ts";
@@ -22,13 +22,13 @@ import type { Rules } from "./decide.ts";
 import type { Admission, LeftLink, Link, Network, NetworkProblem } from "./door.ts";
 import { readAnswered, readStillOpen, replacedTable } from "./inherited.ts";
 import { Links, type OwnLink } from "./links.ts";
-import { routeText, runCommand, runScript, type Effects } from "./machine.ts";
+import { messageOf, routeText, runCommand, runScript, type Effects } from "./machine.ts";
 import { elementOf, Openings, type Answered } from "./openings.ts";
 import { Pool } from "./pool.ts";
 import { gatherProblems } from "./problems.ts";
 import { Resolver } from "./resolver.ts";
 import { hostTable, namePrefix, routerTable } from "./rules.ts";
-import { hardwareAddress, makeRouter, removeAll, startForwarding } from "./setup.ts";
+import { removeAll, routerChanges, startForwarding, uplink } from "./setup.ts";
 import { layoutOf, refuseSubnet, routesInUse, subnetCount, subnetOf, type Layout } from "./subnet.ts";
 import { Uplinks } from "./uplinks.ts";
 import { createUpstream } from "./upstream.ts";
@@ -228,17 +228,18 @@ class MachineNetwork implements Network {
 
   async #makeRouter(layout: Layout): Promise<void> {
     const { spawner } = this.#options;
-    const { gateway, router } = layout;
     const argv = ["/bin/sh", "-c", removeAll, "ebb", this.#directory, this.#name];
     await spawner.owe([{ kind: "command", argv }], "ground");
-    const hardware = [hardwareAddress(0x02, gateway), hardwareAddress(0x02, router)];
-    const network = formatCidr(layout.subnet);
-    await runScript(spawner, makeRouter, [this.#directory, this.#name, gateway, router, network, ...hardware], {
-      purpose:
-        "The router of the sandboxes cannot be made (it needs root, and the kernel's network namespaces and veth)",
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    const { gateway, router: address } = layout;
+    const subnet = formatCidr(layout.subnet);
+    const namespace = join(this.#directory, "router");
+    const changes = routerChanges({ namespace, device: this.#name, gateway, address, subnet });
+    await spawner.network(changes).catch((cause: unknown) => {
+      throw new EbbError("internal", `${needsRoot}: ${messageOf(cause)}`, { cause });
     });
-    const enter = ["nsenter", `--net=${join(this.#directory, "router")}`, "nft", "-f", "-"];
-    await runCommand(spawner, enter, { purpose: needsNft, stdin: routerTable("uplink") });
+    const enter = ["nsenter", `--net=${namespace}`, "nft", "-f", "-"];
+    await runCommand(spawner, enter, { purpose: needsNft, stdin: routerTable(uplink) });
   }
 
   async #loadRules(layout: Layout, resolverPort: number, internalPort: number): Promise<void> {
@@ -335,6 +336,8 @@ class MachineNetwork implements Network {
   }
 }
 
+const needsRoot =
+  "The router of the sandboxes cannot be made (it needs root, and the kernel's network namespaces and veth)";
 const needsNft =
   "The firewall of the sandboxes cannot be loaded (it needs root, and nftables with inet, fib, ct, nat and, since Linux 5.6, sets of ranges)";
 

@@ -1,86 +1,15 @@
-// What `sh` and `ip` are told: making the router and links in few processes, and getting rid of them.
-// The scripts are constants; what varies comes as arguments or as lines on stdin, never as program text.
+// What the machine is told: how the router and links are made, and the scripts that get rid of them, whoever runs them.
+// The scripts are constants; what varies comes as arguments, never as program text.
+
+import type { NetworkChange, NetworkThing } from "#spawner/door.ts";
+
+/** The router's device towards the host. */
+export const uplink = "uplink";
+const withoutIpv6: NetworkThing = { kind: "switch", name: "ipv6/conf/all/disable_ipv6", value: "1" };
 
 /** Undone by whoever comes later, with whatever environment that has. */
 const path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH\n";
 const deleteAttempts = 20;
-
-/**
- * $1 directory (pins of namespaces), $2 name of the host's interface, $3 gateway, $4 router address, $5 subnet,
- * $6 and $7 hardware addresses of the host's and of the router's end.
- * Hardware addresses are given, so that udev does not change them later, and neighbours are static: a link that has to
- * ask who is there costs a second when the first question is lost.
- */
-export const makeRouter = `${path}set -e
-umask 077
-mkdir -p "$1"
-: > "$1/router"
-unshare --net="$1/router" sh -c '
-  if [ -e /proc/sys/net/ipv6 ]; then echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; fi
-  echo 1 > /proc/sys/net/ipv4/ip_forward
-  echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter
-  echo 0 > /proc/sys/net/ipv4/conf/default/rp_filter
-  echo 0 > /proc/sys/net/ipv4/conf/all/send_redirects
-  echo 0 > /proc/sys/net/ipv4/conf/default/send_redirects
-'
-ip link add name "$2" address "$6" type veth peer name uplink address "$7" netns "$1/router"
-ip -batch - <<EOF
-link set dev $2 addrgenmode none
-address add $3/32 dev $2
-link set dev $2 up
-route add $4/32 dev $2 scope link
-route add $5 via $4 dev $2 src $3
-neighbour replace $4 lladdr $7 dev $2 nud permanent
-EOF
-nsenter --net="$1/router" ip -batch - <<EOF
-link set dev lo up
-address add $4/32 dev uplink
-link set dev uplink up
-route add $3/32 dev uplink scope link
-route add default via $3 dev uplink
-neighbour replace $3 lladdr $6 dev uplink nud permanent
-EOF
-`;
-
-/**
- * $1 directory, $2 gateway; on stdin a line a link: pin, router's interface, address, hardware address inside, and outside.
- * Each namespace configures itself from within (one process), the router's ends are set in one more for all.
- * Low ports are open to unprivileged users inside: the namespace is the sandbox's own, and it has no capability in it.
- */
-export const makeLinks = `${path}set -e
-umask 077
-dir=$1 gateway=$2 batch=
-while read -r pin name address inside outside; do
-  : > "$dir/$pin"
-  unshare --net="$dir/$pin" sh -c '
-    if [ -e /proc/sys/net/ipv6 ]; then echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; fi
-    echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start
-    exec ip -batch -
-  ' <<EOF
-link set dev lo up
-link add name eth0 address $inside type veth peer name $name address $outside netns $dir/router
-address add $address/32 dev eth0
-link set dev eth0 up
-route add default via $gateway dev eth0 onlink
-neighbour replace $gateway lladdr $outside dev eth0 nud permanent
-EOF
-  batch="$batch
-link set dev $name up
-route replace $address/32 dev $name
-neighbour replace $address lladdr $inside dev $name nud permanent"
-done
-nsenter --net="$dir/router" ip -batch - <<EOF
-$batch
-EOF
-`;
-
-/** $1 directory, then pins, all in two processes: the stop waits for it. A namespace whose processes are gone dies with its pin, and its link with it. */
-export const removeLinks = `${path}cd "$1" || exit 0
-shift
-umount -l "$@" 2>/dev/null
-rm -f "$@"
-exit 0
-`;
 
 /**
  * $1 directory, $2 name of table and interface: everything of one network, in any state. Harmless twice. A table that cannot be
@@ -118,14 +47,102 @@ exit 0
 export const startForwarding = `for name do echo 1 > "/proc/sys/net/ipv4/conf/$name/forwarding" || exit 1; done
 `;
 
-export interface LinkLine {
-  readonly pin: string;
+/** Where a link's two ends are, and what it is. */
+export interface LinkEnds {
+  /** Pins of the sandbox's namespace and of the router's. */
+  readonly namespace: string;
+  readonly router: string;
+  /** Of its device in the router. */
   readonly device: string;
   readonly address: string;
+  readonly gateway: string;
 }
 
-export function linkLine(link: LinkLine): string {
-  return `${link.pin} ${link.device} ${link.address} ${hardwareAddress(0x02, link.address)} ${hardwareAddress(0x06, link.address)}\n`;
+/**
+ * The router: a namespace of its own with one link to the host. Hardware addresses are given, so that udev does not change them later,
+ * and neighbours are static: a link that has to ask who is there costs a second when the first question is lost.
+ */
+export function routerChanges(router: {
+  readonly namespace: string;
+  readonly device: string;
+  readonly gateway: string;
+  readonly address: string;
+  readonly subnet: string;
+}): readonly NetworkChange[] {
+  const { namespace, device, gateway, address, subnet } = router;
+  const [outside, inside] = [hardwareAddress(0x02, gateway), hardwareAddress(0x02, address)];
+  const off = (name: string): NetworkThing => ({ kind: "switch", name, value: "0" });
+  return [
+    {
+      namespace,
+      fresh: true,
+      things: [
+        withoutIpv6,
+        { kind: "switch", name: "ipv4/ip_forward", value: "1" },
+        ...["all", "default"].flatMap((one) => [
+          off(`ipv4/conf/${one}/rp_filter`),
+          off(`ipv4/conf/${one}/send_redirects`),
+        ]),
+      ],
+    },
+    {
+      namespace: null,
+      things: [
+        { kind: "pair", device, hardware: outside, peer: { device: uplink, hardware: inside, namespace } },
+        // No address of IPv6 that the kernel makes up.
+        { kind: "switch", name: `ipv6/conf/${device}/addr_gen_mode`, value: "1" },
+        { kind: "address", device, address: gateway },
+        { kind: "up", device },
+        { kind: "route", device, to: address },
+        { kind: "route", device, to: subnet, via: address, source: gateway },
+        { kind: "neighbour", device, address, hardware: inside },
+      ],
+    },
+    {
+      namespace,
+      things: [
+        { kind: "up", device: "lo" },
+        { kind: "address", device: uplink, address },
+        { kind: "up", device: uplink },
+        { kind: "route", device: uplink, to: gateway },
+        { kind: "route", device: uplink, to: null, via: gateway },
+        { kind: "neighbour", device: uplink, address: gateway, hardware: outside },
+      ],
+    },
+  ];
+}
+
+/**
+ * Links between sandboxes' namespaces, which are made, and the router. Low ports are open to unprivileged users inside: the
+ * namespace is the sandbox's own, and it has no capability in it.
+ */
+export function linkChanges(links: readonly LinkEnds[]): readonly NetworkChange[] {
+  return links.flatMap(({ namespace, router, device, address, gateway }) => {
+    const [inside, outside] = [hardwareAddress(0x02, address), hardwareAddress(0x06, address)];
+    const own: NetworkChange = {
+      namespace,
+      fresh: true,
+      things: [
+        withoutIpv6,
+        { kind: "switch", name: "ipv4/ip_unprivileged_port_start", value: "0" },
+        { kind: "up", device: "lo" },
+        { kind: "pair", device: "eth0", hardware: inside, peer: { device, hardware: outside, namespace: router } },
+        { kind: "address", device: "eth0", address },
+        { kind: "up", device: "eth0" },
+        { kind: "route", device: "eth0", to: null, via: gateway },
+        { kind: "neighbour", device: "eth0", address: gateway, hardware: outside },
+      ],
+    };
+    const routers: NetworkChange = {
+      namespace: router,
+      things: [
+        { kind: "up", device },
+        { kind: "route", device, to: address },
+        { kind: "neighbour", device, address, hardware: inside },
+      ],
+    };
+    return [own, routers];
+  });
 }
 
 /** Locally administered (the bit 2 of the first byte), made from the IPv4 address: unique where the address is. */

@@ -160,6 +160,38 @@ export type Undo =
   /** Succeeds also where there is nothing to undo; one that fails is owed still. */
   | { readonly kind: "command"; readonly argv: readonly string[] };
 
+/** Changes in one network namespace, in this order. */
+export interface NetworkChange {
+  /** The file that it is pinned on; null: the host's own. */
+  readonly namespace: string | null;
+  /** It is made, and pinned there, first. */
+  readonly fresh?: true;
+  readonly things: readonly NetworkThing[];
+}
+
+/** One thing to set in a network namespace. Devices go by their names there; addresses are IPv4 (`10.0.0.1`), hardware addresses `02:eb:…`. */
+export type NetworkThing =
+  /** Two devices that are one link: one here, and one in the namespace that is pinned on a file. */
+  | {
+      readonly kind: "pair";
+      readonly device: string;
+      readonly hardware: string;
+      readonly peer: { readonly device: string; readonly hardware: string; readonly namespace: string };
+    }
+  | { readonly kind: "up"; readonly device: string }
+  | { readonly kind: "address"; readonly device: string; readonly address: string }
+  /** `to`: an address, or `10.0.0.0/8`; null: everywhere. Without `via` it is at the other end of the link. */
+  | {
+      readonly kind: "route";
+      readonly device: string;
+      readonly to: string | null;
+      readonly via?: string;
+      readonly source?: string;
+    }
+  | { readonly kind: "neighbour"; readonly device: string; readonly address: string; readonly hardware: string }
+  /** A file below /proc/sys/net; one of IPv6 is passed over where the kernel has none. */
+  | { readonly kind: "switch"; readonly name: string; readonly value: string };
+
 export interface ExecResult {
   readonly code: number;
   readonly stdout: string;
@@ -220,6 +252,10 @@ export interface Spawner {
     readonly limits: ReadonlyArray<{ readonly path: string; readonly value: string }>;
     readonly owner: string;
   }): Promise<void>;
+  /** Makes and sets up network namespaces; rejects at the first thing that cannot be, and leaves what was made. */
+  network(changes: readonly NetworkChange[]): Promise<void>;
+  /** Takes away pins of network namespaces; one that is not there is passed over. */
+  unpin(paths: readonly string[]): Promise<void>;
   /** Feeds lines to one long-lived `nft -i`; rejects with nft's own words. Undo of the table belongs to the ledger. */
   nft(script: string): Promise<void>;
   /**

@@ -10,6 +10,7 @@ import { giveBack } from "#lib/give-back.ts";
 import type { ExecResult, LaunchSpec, ProcessExit, Undo } from "./door.ts";
 import { Launcher, writeExisting } from "./launch.ts";
 import { daemonOwner, groundOwner, Ledger } from "./ledger.ts";
+import { changeNetworks, unpin } from "./network-namespaces.ts";
 import { NftSession } from "./nft.ts";
 import { formatOwner, ownerOf } from "./owners.ts";
 import { createLineReader, type Reply, type Request } from "./protocol.ts";
@@ -138,6 +139,10 @@ async function perform(request: Request): Promise<unknown> {
       for (const path of request.paths) mkdirSync(path, { recursive: true });
       for (const limit of request.limits) writeExisting(limit.path, limit.value);
       return undefined;
+    case "network":
+      return changeNetworks(request.changes, system);
+    case "unpin":
+      return unpin(request.paths, system);
     case "nft":
       return nft.run(request.script);
     case "owe":

@@ -1,6 +1,6 @@
 // What the main thread and the spawner process say to each other: one JSON value a line over a socket pair.
 
-import type { LaunchSpec, Make, ProcessExit, Undo } from "./door.ts";
+import type { LaunchSpec, Make, NetworkChange, ProcessExit, Undo } from "./door.ts";
 
 export type Operation =
   | { readonly op: "ready" }
@@ -39,6 +39,8 @@ export type Operation =
       readonly limits: ReadonlyArray<{ readonly path: string; readonly value: string }>;
       readonly owner: string;
     }
+  | { readonly op: "network"; readonly changes: readonly NetworkChange[] }
+  | { readonly op: "unpin"; readonly paths: readonly string[] }
   | { readonly op: "nft"; readonly script: string }
   | { readonly op: "owe"; readonly undo: readonly Undo[]; readonly owner: "spawner" | "ground" }
   | { readonly op: "rest" }

@@ -288,6 +288,14 @@ class SpawnerClient implements Spawner {
     await this.#ask({ op: "cgroup", ...options });
   }
 
+  async network(changes: Parameters<Spawner["network"]>[0]): Promise<void> {
+    await this.#ask({ op: "network", changes });
+  }
+
+  async unpin(paths: readonly string[]): Promise<void> {
+    await this.#ask({ op: "unpin", paths });
+  }
+
   async nft(script: string): Promise<void> {
     await this.#ask({ op: "nft", script });
   }

@@ -4,6 +4,7 @@
 import { spawnSync } from "node:child_process";
 import { closeSync, readFileSync, readdirSync } from "node:fs";
 import { createServer } from "node:net";
+import { errorIn } from "./netlink.ts";
 
 /** mount(2), umount(2): <linux/mount.h>. */
 const mountFlags = {
@@ -22,6 +23,14 @@ const moveMount = { number: 429n, fromDescriptor: 4n } as const;
 const mountSetattr = { number: 442n, emptyPath: 0x1000n, idmap: 0x100000n } as const;
 /** struct mount_attr: what is set, what is cleared, propagation, the user namespace. */
 const mountAttr = { bytes: 32, userNamespaceAt: 24, readOnly: 1n, noSetuid: 2n, noDevices: 4n } as const;
+/** unshare(2), setns(2): <linux/sched.h>. */
+const networkNamespace = 0x40000000;
+/** socket(2): AF_NETLINK and NETLINK_ROUTE, SOCK_RAW. */
+const netlinkSocket = { family: 16, protocol: 0, type: 3 } as const;
+const closeOnExecFlag = 0o2000000;
+/** recv(2): what the kernel has to say to a request is there when it has been sent. */
+const withoutWaiting = 0x40;
+const netlinkAnswerBytes = 8 * 1024;
 const workingDirectory = -100n;
 const detach = 2;
 const noFollow = 8;
@@ -31,6 +40,13 @@ export interface WritableLayers {
   readonly lower: readonly string[];
   readonly upper: string;
   readonly work: string;
+}
+
+/** A netlink socket of the namespace in which it was opened. */
+export interface Netlink {
+  /** Throws with the kernel's refusal. */
+  send(message: Buffer): void;
+  close(): void;
 }
 
 /** A listening socket, to be handed to a process and then closed here. */
@@ -57,6 +73,15 @@ export interface Syscalls {
   makePrivate(path: string): void;
   /** Lazily, never through a link. False: nothing was mounted there. */
   unmount(path: string): boolean;
+  /** This thread goes into a network namespace that nobody else is in. */
+  newNetwork(): void;
+  /** This thread goes into the network namespace behind a descriptor. */
+  joinNetwork(fd: number): void;
+  /** Where this thread is now stays for as long as it is mounted on this file. */
+  pinNetwork(path: string): void;
+  /** Of a device where this thread is. */
+  deviceIndex(name: string): number;
+  netlink(): Netlink;
   /** Listens on a Unix socket, close-on-exec; `path` is at most 107 bytes. */
   listen(path: string): Promise<Listening>;
   /** What this process inherited beyond its standard streams does not go on to its children (an engine closes them as well). */
@@ -73,7 +98,12 @@ class SyscallError extends Error {
 const errnoNames: Readonly<Record<number, string>> = {
   1: "EPERM", 2: "ENOENT", 9: "EBADF", 12: "ENOMEM", 13: "EACCES", 16: "EBUSY", 17: "EEXIST", 19: "ENODEV", 20: "ENOTDIR", 22: "EINVAL",
   28: "ENOSPC", 30: "EROFS", 36: "ENAMETOOLONG", 38: "ENOSYS", 40: "ELOOP", 95: "EOPNOTSUPP", 98: "EADDRINUSE",
+  100: "ENETDOWN", 101: "ENETUNREACH",
 }; // prettier-ignore
+
+function errnoName(code: number): string {
+  return errnoNames[code] ?? `errno ${code}`;
+}
 
 export function createSyscalls(options: { ffi?: boolean } = {}): Syscalls {
   if (options.ffi !== false) {
@@ -96,6 +126,11 @@ function throughFfi(ffi: typeof import("node:ffi")): Syscalls {
     bind: { arguments: ["i32", "buffer", "u32"], return: "i32" },
     listen: { arguments: ["i32", "i32"], return: "i32" },
     fcntl: { arguments: ["i32", "i32", "i32"], return: "i32" },
+    send: { arguments: ["i32", "buffer", "u64", "i32"], return: "i64" },
+    recv: { arguments: ["i32", "buffer", "u64", "i32"], return: "i64" },
+    unshare: { arguments: ["i32"], return: "i32" },
+    setns: { arguments: ["i32", "i32"], return: "i32" },
+    if_nametoindex: { arguments: ["string"], return: "u32" },
     // Younger than the C libraries of many machines: by number.
     syscall: { arguments: ["i64", "i64", "buffer", "i64", "buffer", "i64"], return: "i64" },
     __errno_location: { arguments: [], return: "pointer" },
@@ -103,8 +138,7 @@ function throughFfi(ffi: typeof import("node:ffi")): Syscalls {
   const errno = (): number => ffi.getInt32(libc.__errno_location());
   const check = (what: string, result: number): number => {
     if (result >= 0) return result;
-    const code = errno();
-    throw new SyscallError(what, errnoNames[code] ?? `errno ${code}`);
+    throw new SyscallError(what, errnoName(errno()));
   };
   const mount = (source: string, target: string, type: string, flags: number, data: string): void => {
     check(`mount ${target}`, libc.mount(source, target, type, BigInt(flags), data));
@@ -175,7 +209,29 @@ function throughFfi(ffi: typeof import("node:ffi")): Syscalls {
       if (libc.umount2(path, detach | noFollow) === 0) return true;
       const code = errno();
       if (code === 22 || code === 2) return false;
-      throw new SyscallError(`umount ${path}`, errnoNames[code] ?? `errno ${code}`);
+      throw new SyscallError(`umount ${path}`, errnoName(code));
+    },
+    newNetwork: () => void check("unshare", libc.unshare(networkNamespace)),
+    joinNetwork: (fd) => void check("setns", libc.setns(fd, networkNamespace)),
+    pinNetwork: (path) => mount("/proc/thread-self/ns/net", path, "", mountFlags.bind, ""),
+    deviceIndex: (name) => {
+      const index = libc.if_nametoindex(name);
+      if (index === 0) throw new SyscallError(`if_nametoindex ${name}`, errnoName(errno()));
+      return index;
+    },
+    netlink: () => {
+      const { family, type, protocol } = netlinkSocket;
+      const fd = check("socket", libc.socket(family, type | closeOnExecFlag, protocol));
+      const answer = Buffer.alloc(netlinkAnswerBytes);
+      return {
+        send: (message) => {
+          check("netlink", Number(libc.send(fd, message, BigInt(message.length), 0)));
+          const bytes = check("netlink", Number(libc.recv(fd, answer, BigInt(answer.length), withoutWaiting)));
+          const code = errorIn(answer.subarray(0, bytes));
+          if (code !== 0) throw new SyscallError("netlink", code === null ? "no answer" : errnoName(code));
+        },
+        close: () => closeSync(fd),
+      };
     },
     listen: async (path) => {
       const address = Buffer.alloc(110);
@@ -183,7 +239,7 @@ function throughFfi(ffi: typeof import("node:ffi")): Syscalls {
       if (bytes.length > 107) throw new SyscallError(`listen ${path}`, "ENAMETOOLONG");
       address.writeUInt16LE(1); // AF_UNIX; both architectures that ebb runs on are little-endian
       bytes.copy(address, 2);
-      const fd = check("socket", libc.socket(1, 1 | 0o2000000, 0)); // SOCK_STREAM | SOCK_CLOEXEC
+      const fd = check("socket", libc.socket(1, 1 | closeOnExecFlag, 0)); // SOCK_STREAM | SOCK_CLOEXEC
       try {
         check(`bind ${path}`, libc.bind(fd, address, bytes.length + 3));
         check(`listen ${path}`, libc.listen(fd, 4096));
@@ -211,6 +267,10 @@ function mountProgram(...args: string[]): void {
   run("/bin/mount", args);
 }
 
+function needsFfi(call: string): never {
+  throw new SyscallError(call, "needs node:ffi");
+}
+
 function throughPrograms(): Syscalls {
   return {
     by: "programs",
@@ -232,9 +292,12 @@ function throughPrograms(): Syscalls {
       const options = `nosuid,nodev,lowerdir=${lower.join(":")},upperdir=${upper},workdir=${work}`;
       run("/bin/mount", ["-t", "overlay", "-o", options, "ebb", target], base);
     },
-    idmapped: (source) => {
-      throw new SyscallError(`open_tree ${source}`, "needs node:ffi");
-    },
+    idmapped: (source) => needsFfi(`open_tree ${source}`),
+    newNetwork: () => needsFfi("unshare"),
+    joinNetwork: () => needsFfi("setns"),
+    pinNetwork: () => needsFfi("mount"),
+    deviceIndex: () => needsFfi("if_nametoindex"),
+    netlink: () => needsFfi("netlink"),
     makePrivate: (path) => mountProgram("--make-private", path),
     unmount: (path) => {
       if (!isMountPoint(path)) return false;

@@ -6,10 +6,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Allocator, ExecResult, Undo } from "#spawner/door.ts";
+import type { Allocator, ExecResult, NetworkChange, Undo } from "#spawner/door.ts";
+import { changeNetworks, unpin } from "#spawner/network-namespaces.ts";
+import { createSyscalls } from "#spawner/syscalls.ts";
 import type { Effects } from "../machine.ts";
 
 const marker = "EBB_TEST_MACHINE";
+const system = createSyscalls();
 /** The world beyond the machine: public, private and metadata addresses, all of which answer if they are reached. */
 export const world = {
   public: "20.0.0.10",
@@ -189,6 +192,15 @@ export class PlainSpawner implements Effects {
       const run = await execute("nft", ["-f", "-"], line);
       if (run.code !== 0) throw new Error(run.stderr);
     }
+  }
+
+  async network(changes: readonly NetworkChange[]): Promise<void> {
+    if (this.failing !== null && JSON.stringify(changes).includes(this.failing)) throw new Error("made to fail");
+    await changeNetworks(changes, system);
+  }
+
+  async unpin(paths: readonly string[]): Promise<void> {
+    unpin(paths, system);
   }
 
   async owe(undo: readonly Undo[]): Promise<void> {
