@@ -40,7 +40,14 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal
 writeFileSync(join(runDir, "spawner"), formatOwner(ownerOf(process.pid)!), { mode: 0o600 });
 const channel = new Socket({ fd: 3, readable: true, writable: true });
 const ledger = new Ledger(runDir);
-const commandEnv = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", [markName]: markValue(runDir, "command") };
+const cache = process.env["NODE_COMPILE_CACHE"];
+const commandEnv = {
+  PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
+  LC_ALL: "C",
+  [markName]: markValue(runDir, "command"),
+  // Programs of ebb's own are compiled once: 0.1 instead of 0.25 CPU-seconds each.
+  ...(cache === undefined ? {} : { NODE_COMPILE_CACHE: cache }),
+};
 const nft = new NftSession(commandEnv);
 const launcher = new Launcher({
   ledger,
