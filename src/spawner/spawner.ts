@@ -49,7 +49,6 @@ export const smallNode = [
   "--experimental-ffi",
   "--disable-warning=ExperimentalWarning",
   "--max-semi-space-size=1",
-  "--expose-gc",
   "--v8-pool-size=1",
 ];
 

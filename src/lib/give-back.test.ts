@@ -1,0 +1,31 @@
+// Memory that is given back, in every thread, with V8's flags as they were.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { test } from "node:test";
+import { cachedDataVersionTag } from "node:v8";
+import { Worker } from "node:worker_threads";
+import { giveBack } from "./give-back.ts";
+
+const here = import.meta.resolve("./give-back.ts");
+
+test("what nobody holds is collected at once, in the main thread and in a worker, and compiled code still fits", async () => {
+  const tag = cachedDataVersionTag();
+  const lives = new WeakRef({ held: "by nobody" });
+  await new Promise(setImmediate);
+  giveBack({ thoroughly: true });
+  assert.equal(lives.deref(), undefined);
+  const worker = new Worker(
+    `const { parentPort } = require("node:worker_threads");
+    import(${JSON.stringify(here)}).then(async ({ giveBack }) => {
+      const lives = new WeakRef({});
+      await new Promise(setImmediate);
+      giveBack();
+      parentPort.postMessage(lives.deref() === undefined);
+    });`,
+    { eval: true },
+  );
+  assert.deepEqual(await once(worker, "message"), [true]);
+  await worker.terminate();
+  assert.equal(cachedDataVersionTag(), tag);
+});
