@@ -131,6 +131,10 @@ void test("a decision makes just what is missing, removes only without demand, a
       const target = Math.min(32, 4 + state.takenRecently);
       assert.ok(have >= target + state.waiting || make === 0);
       assert.ok(make === 0 || have === target + state.waiting);
+      assert.ok(
+        make > 0 || have >= Math.max(target / 2, state.waiting),
+        "half of them are there, and who waits gets his",
+      );
       assert.ok(make === 0 || remove === 0);
       assert.ok(remove <= state.spare && (remove === 0 || (state.takenRecently === 0 && state.waiting === 0)));
       assert.ok(state.spare - remove >= Math.min(state.spare, target));

@@ -241,7 +241,7 @@ async function end(): Promise<void> {
     // A supervisor that has outlived the daemon removes the rest behind its last process.
     if (!isSupervised(runDir)) {
       problems.push(...(await undoAll(ledger.undoOf(groundOwner), system)));
-      if (problems.length === 0) problems.push(...(await removeRunDir(runDir, system)));
+      if (problems.length === 0) problems.push(...removeRunDir(runDir, system));
     }
     for (const words of problems) problem(words);
   } catch (error) {

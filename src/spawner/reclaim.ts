@@ -78,7 +78,7 @@ export async function undoClaimed(path: string, system: Syscalls): Promise<strin
     ...(await undoLaunches(null, ground, system)),
   ];
   // What is left the next start tries again, for which it needs this ledger: without it nobody ever would.
-  const failed = left.length > 0 ? left.map(({ id, words }) => `${id}: ${words}`) : await removeRunDir(path, system);
+  const failed = left.length > 0 ? left.map(({ id, words }) => `${id}: ${words}`) : removeRunDir(path, system);
   if (failed.length > 0) rmSync(join(path, claimName), { force: true });
   return failed;
 }
@@ -150,9 +150,9 @@ export async function undoLaunches(
   return (await Promise.all(undone)).flat();
 }
 
-export async function removeRunDir(runDir: string, system: Syscalls): Promise<string[]> {
+export function removeRunDir(runDir: string, system: Syscalls): string[] {
   try {
-    await removeTree(runDir, system);
+    removeTree(runDir, system);
     freeNumbersOf(dirname(runDir), basename(runDir));
     return [];
   } catch (error) {

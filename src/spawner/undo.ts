@@ -1,26 +1,29 @@
 // Undoing: each step is harmless when there is nothing to undo, and is tried again until it holds or its time is up.
 
 import { execFile } from "node:child_process";
-import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { readdir, rm, rmdir } from "node:fs/promises";
+import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { readdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Undo } from "./door.ts";
-import { mountsBelow, type Syscalls } from "./syscalls.ts";
+import { mountsBelow, mountTable, type Syscalls } from "./syscalls.ts";
 
 const cgroupMs = 5_000;
 const commandMs = 10_000;
 /** Mounts can be stacked on one point; more of them than this is a defect. */
 const stackedMounts = 16;
 
-/** Undoes in order. One step that fails does not keep the others; the words of what failed are returned. */
 const commandEnv = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" };
 
+/** Undoes in order. One step that fails does not keep the others; the words of what failed are returned. */
 export async function undoAll(steps: readonly Undo[], system: Syscalls): Promise<string[]> {
   const failed: string[] = [];
+  /** As it was before the first of several that are removed one after the other: nobody mounts anything there any more. */
+  let table: string | undefined;
   for (const step of steps) {
+    table = step.kind === "remove" ? (table ?? mountTable()) : undefined;
     try {
-      await undoOne(step, system);
+      await undoOne(step, system, table);
     } catch (error) {
       failed.push(`${step.kind}: ${error instanceof Error ? error.message : String(error)}`);
     }
@@ -28,13 +31,13 @@ export async function undoAll(steps: readonly Undo[], system: Syscalls): Promise
   return failed;
 }
 
-async function undoOne(step: Undo, system: Syscalls): Promise<void> {
+async function undoOne(step: Undo, system: Syscalls, table: string | undefined): Promise<void> {
   switch (step.kind) {
     case "unmount":
       unmountAll(step.path, system);
       return;
     case "remove":
-      await removeTree(step.path, system);
+      removeTree(step.path, system, table);
       return;
     case "cgroup":
       await removeCgroups(step.paths);
@@ -49,23 +52,25 @@ function unmountAll(path: string, system: Syscalls): void {
 }
 
 /** Never deletes through a mount: what is mounted below (tenants' code!) is taken off first, or nothing is removed. */
-export async function removeTree(path: string, system: Syscalls): Promise<void> {
-  const mounted = mountsBelow(path);
+export function removeTree(path: string, system: Syscalls, table?: string): void {
+  const mounted = mountsBelow(path, table);
   for (const point of mounted) system.unmount(point);
   const left = mounted.length > 0 ? mountsBelow(path) : [];
   if (left.length > 0) throw new Error(`${left.join(", ")} is still mounted`);
-  await rm(path, { recursive: true, force: true });
+  // A sandbox's own are some twenty small files: by a pool of threads each would take longer to ask for than to remove.
+  rmSync(path, { recursive: true, force: true });
 }
 
 /** The same cgroup under several controllers (cgroup v1), or its one folder (v2). */
 async function removeCgroups(paths: readonly string[]): Promise<void> {
   const deadline = Date.now() + cgroupMs;
   for (let waitMs = 1; ; waitMs = Math.min(waitMs * 2, 50)) {
-    for (const path of paths) killTree(path);
     const left: string[] = [];
     // One after the other: the kernel serialises them, and a spawner's other work goes between.
     for (const path of paths) if (!(await removeCgroupTree(path))) left.push(path);
+    // Mostly there was nobody in it any more, which is known when it is gone.
     if (left.length === 0) return;
+    for (const path of left) killTree(path);
     if (Date.now() > deadline) throw new Error(`${left.join(", ")} is still in use`);
     await sleep(waitMs);
   }
