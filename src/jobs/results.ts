@@ -1,5 +1,6 @@
 // What tasks leave at /ebb/result: read from a pipe up to its bound, kept as a file, and the oldest dropped when a project has too many.
 
+import { existsSync } from "node:fs";
 import { mkdir, open, readdir, rename, rm, rmdir, stat, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Readable } from "node:stream";
@@ -148,8 +149,8 @@ export class Results {
   }
 
   async #drop(project: string, path: string): Promise<void> {
-    await rm(path + unfinished, { force: true });
-    await rm(path, { force: true });
+    // Mostly there was none.
+    for (const one of [path + unfinished, path]) if (existsSync(one)) await rm(one, { force: true });
     const kept = await this.#kept.get(project);
     if (kept) count(kept, path, 0);
   }
