@@ -42,21 +42,32 @@ export async function readElf(path: string): Promise<Elf | null> {
   }
 }
 
-/** Absolute paths of what `path` (a trusted program or library of this machine) loads, the loader included. */
-export async function librariesOf(path: string, loader: string, run: Run): Promise<string[]> {
-  const { code, stdout } = await run([loader, "--list", path]);
-  if (code !== 0) {
+/** One after the other, each with its exit code behind it: a process of the spawner's for all of them, and not for each. */
+const listAll = 'loader=$1; shift; for one do "$loader" --list "$one"; echo "= $?"; done';
+
+/** Absolute paths of what `paths` (trusted programs or libraries of this machine) load, the loader included. */
+export async function librariesOf(paths: readonly string[], loader: string, run: Run): Promise<string[]> {
+  const { code, stdout } = await run(["/bin/sh", "-c", listAll, "sh", loader, ...paths]);
+  // What it said of one, and its exit code, in turn.
+  const said = stdout.split(/^= (\d+)\n/m);
+  if (code !== 0 || said.length !== 2 * paths.length + 1)
+    throw new EbbError("internal", `The libraries of ${paths[0]} cannot be found (/bin/sh failed).`);
+  const found = new Set<string>();
+  for (const [n, path] of paths.entries()) {
+    const lines = said[2 * n]!.split("\n");
+    if (said[2 * n + 1] === "0") for (const library of [loader, ...listed(path, lines)]) found.add(library);
     // "statically linked" is an answer as well.
-    if ((await readElf(path))?.interpreter === null) return [];
-    throw new EbbError("internal", `The libraries of ${path} cannot be found (${loader} --list failed).`);
+    else if ((await readElf(path))?.interpreter !== null)
+      throw new EbbError("internal", `The libraries of ${path} cannot be found (${loader} --list failed).`);
   }
-  const found = [loader];
-  for (const line of stdout.split("\n")) {
+  return [...found];
+}
+
+function listed(path: string, lines: readonly string[]): string[] {
+  return lines.flatMap((line) => {
     const missing = /^\s*(\S+) => not found/.exec(line);
     if (missing)
       throw new EbbError("internal", `${path} needs the library ${missing[1]}, which this machine does not have.`);
-    const match = /^\s*\S+ => (\/\S+) \(0x/.exec(line);
-    if (match) found.push(match[1]!);
-  }
-  return found;
+    return /^\s*\S+ => (\/\S+) \(0x/.exec(line)?.[1] ?? [];
+  });
 }

@@ -1,7 +1,7 @@
 // What goes into a root: each runtime with just what it needs, as a list of files before anything is written.
 
 import { readdir, readFile, realpath, stat } from "node:fs/promises";
-import { join, relative } from "node:path";
+import { join } from "node:path";
 import type { RuntimeName } from "#model/workload.ts";
 import { librariesOf, readElf, type Run } from "./closure.ts";
 import { python, requirePython } from "../python.ts";
@@ -50,30 +50,35 @@ const pythonLeftOut = new Set([
   "site-packages",
 ]);
 
+/** What is in the plan and may need libraries, by the loader that finds them. */
+type Needs = Map<string, string[]>;
+
 export async function planOf(runtime: RuntimeName, sources: PlanSources): Promise<Plan> {
   const plan = base();
+  const needs: Needs = new Map();
   await addTree(plan, "/usr/share/zoneinfo", "usr/share/zoneinfo", (name) => name !== "right" && name !== "posix");
   await addCertificates(plan);
   await addShims(plan, sources.shims);
   if (runtime === "node22" || runtime === "node24" || runtime === "node26") {
-    await addProgram(plan, await sources.node(runtime), "usr/bin/node", sources.run);
+    await addProgram(plan, needs, await sources.node(runtime), "usr/bin/node");
+    await addLibraries(plan, needs, sources.run);
   } else if (runtime === "python3") {
     await requirePython();
-    await addPython(plan, sources.run);
+    await addPython(plan, needs, sources.run);
     // Wheels link to them, and glibc itself opens libgcc_s at a thread's pthread_exit.
-    await addCommonLibraries(plan, "usr/bin/python3", sources.run);
+    await addCommonLibraries(plan, needs, "usr/bin/python3", sources.run);
   } else {
     // A mount point, for what is run to its end.
     plan.set(resultPath.slice(1), text(""));
     // Any program: the shell and its tools, and the two languages that the machine has anyway.
-    await addProgram(plan, await sources.node("node26"), "usr/bin/node", sources.run);
-    if (await exists(python)) await addPython(plan, sources.run);
+    await addProgram(plan, needs, await sources.node("node26"), "usr/bin/node");
+    if (await exists(python)) await addPython(plan, needs, sources.run);
     for (const tool of tools) {
       const source = await firstOf([`/usr/bin/${tool}`, `/bin/${tool}`]);
-      if (source) await addProgram(plan, source, `usr/bin/${tool}`, sources.run);
+      if (source) await addProgram(plan, needs, source, `usr/bin/${tool}`);
     }
     await addPerl(plan);
-    await addCommonLibraries(plan, "usr/bin/node", sources.run);
+    await addCommonLibraries(plan, needs, "usr/bin/node", sources.run);
   }
   return plan;
 }
@@ -125,26 +130,26 @@ async function addCertificates(plan: Plan): Promise<void> {
 
 /** The shims are taken by content: a developer edits them in place, and a root that stands must not change. */
 async function addShims(plan: Plan, folder: string): Promise<void> {
-  for (const path of await filesBelow(
+  for (const [path, real] of await filesBelow(
     folder,
     (name) => name !== "suite" && name !== "node_modules" && !name.startsWith("."),
   )) {
     if (!/\.(mjs|cjs|js|py|json|sh)$/.test(path) || /[.-]test\.|(^|\/)test_/.test(path)) continue;
-    const content = await readFile(join(folder, path), "utf8");
+    const content = await readFile(real, "utf8");
     plan.set(`runtime/${path}`, { kind: "text", text: content, executable: path.endsWith(".sh") });
   }
 }
 
-async function addPython(plan: Plan, run: Run): Promise<void> {
+async function addPython(plan: Plan, needs: Needs, run: Run): Promise<void> {
   const program = await realpath(python);
   const { stdout } = await run([python, "-I", "-S", "-c", "import sysconfig; print(sysconfig.get_path('stdlib'))"]);
   const library = stdout.trim();
-  await addProgram(plan, program, "usr/bin/python3", run);
+  await addProgram(plan, needs, program, "usr/bin/python3");
   plan.set(`usr/bin/${program.slice(program.lastIndexOf("/") + 1)}`, plan.get("usr/bin/python3")!);
   await addTree(plan, library, library.slice(1), (name) => !pythonLeftOut.has(name) && !name.startsWith("config-"));
   const loader = await loaderOf(program);
-  for (const path of await filesBelow(join(library, "lib-dynload")).catch(() => []))
-    if (path.endsWith(".so")) await addLibraries(plan, join(library, "lib-dynload", path), loader, run);
+  for (const [path, real] of await filesBelow(join(library, "lib-dynload")).catch(() => []))
+    if (path.endsWith(".so")) need(needs, loader, real);
 }
 
 /** Debian's perl-base: enough of Perl for scripts, in folders named after its version. */
@@ -156,8 +161,9 @@ async function addPerl(plan: Plan): Promise<void> {
   }
 }
 
-/** Those that the machine has, found by the loader of `program`. */
-async function addCommonLibraries(plan: Plan, program: string, run: Run): Promise<void> {
+/** Those that the machine has, found by the loader of `program`, in the folders where what is there so far needs libraries from. */
+async function addCommonLibraries(plan: Plan, needs: Needs, program: string, run: Run): Promise<void> {
+  await addLibraries(plan, needs, run);
   const entry = plan.get(program);
   if (entry?.kind !== "file") return;
   const loader = await loaderOf(entry.source);
@@ -169,28 +175,37 @@ async function addCommonLibraries(plan: Plan, program: string, run: Run): Promis
       const source = await firstOf([`/${folder}/${name}`]);
       if (!source) continue;
       plan.set(`${folder}/${name}`, { kind: "file", source, executable: false });
-      await addLibraries(plan, `/${folder}/${name}`, loader, run);
+      need(needs, loader, `/${folder}/${name}`);
     }
   }
+  await addLibraries(plan, needs, run);
 }
 
-async function addProgram(plan: Plan, source: string, target: string, run: Run): Promise<void> {
+async function addProgram(plan: Plan, needs: Needs, source: string, target: string): Promise<void> {
   const real = await realpath(source);
   plan.set(target, { kind: "file", source: real, executable: true });
   const elf = await readElf(real);
   // A script: what it needs is named in its first line, and is another tool.
-  if (elf?.interpreter) await addLibraries(plan, real, elf.interpreter, run);
+  if (elf?.interpreter) need(needs, elf.interpreter, real);
 }
 
 async function loaderOf(program: string): Promise<string> {
   return (await readElf(program))?.interpreter ?? "/lib64/ld-linux-x86-64.so.2";
 }
 
-async function addLibraries(plan: Plan, path: string, loader: string, run: Run): Promise<void> {
-  for (const library of await librariesOf(path, loader, run)) {
-    const target = merged(library);
-    if (!plan.has(target)) plan.set(target, { kind: "file", source: await realpath(library), executable: true });
-  }
+function need(needs: Needs, loader: string, path: string): void {
+  const paths = needs.get(loader) ?? [];
+  needs.set(loader, [...paths, path]);
+}
+
+/** What is needed so far; asked for together. */
+async function addLibraries(plan: Plan, needs: Needs, run: Run): Promise<void> {
+  for (const [loader, paths] of needs)
+    for (const library of await librariesOf(paths, loader, run)) {
+      const target = merged(library);
+      if (!plan.has(target)) plan.set(target, { kind: "file", source: await realpath(library), executable: true });
+    }
+  needs.clear();
 }
 
 /** /lib/x is /usr/lib/x in a root, whichever way the machine has it. */
@@ -205,27 +220,33 @@ async function addTree(
   wanted: (name: string) => boolean = () => true,
 ): Promise<void> {
   if (!(await exists(source))) return;
-  for (const path of await filesBelow(source, wanted)) {
-    // Links are followed: what they lead to (/etc/python3.11/sitecustomize.py) is not inside.
-    const real = await realpath(join(source, path)).catch(() => null);
-    if (real !== null) plan.set(join(target, path), { kind: "file", source: real, executable: path.includes(".so") });
-  }
+  // Links are followed: what they lead to (/etc/python3.11/sitecustomize.py) is not inside.
+  for (const [path, real] of await filesBelow(source, wanted))
+    plan.set(join(target, path), { kind: "file", source: real, executable: path.includes(".so") });
 }
 
-/** Regular files (through links) below a folder, by relative path; `wanted` filters names of files and folders. */
-async function filesBelow(folder: string, wanted: (name: string) => boolean = () => true): Promise<string[]> {
-  const found: string[] = [];
-  const visit = async (at: string): Promise<void> => {
-    for (const entry of await readdir(at, { withFileTypes: true })) {
+/**
+ * Regular files (through links) below a folder, by relative path, each with its real one; `wanted` filters names of files and
+ * folders. Links to folders are not followed, so that only a link's own path has to be looked up.
+ */
+async function filesBelow(
+  folder: string,
+  wanted: (name: string) => boolean = () => true,
+): Promise<(readonly [path: string, real: string])[]> {
+  const found: (readonly [string, string])[] = [];
+  const visit = async (at: string, real: string): Promise<void> => {
+    for (const entry of await readdir(real, { withFileTypes: true })) {
       if (!wanted(entry.name)) continue;
-      const path = join(at, entry.name);
-      if (entry.isDirectory()) await visit(path);
-      else if (entry.isFile()) found.push(relative(folder, path));
-      else if (entry.isSymbolicLink() && (await stat(path).catch(() => null))?.isFile())
-        found.push(relative(folder, path));
+      const [path, place] = [join(at, entry.name), join(real, entry.name)];
+      if (entry.isDirectory()) await visit(path, place);
+      else if (entry.isFile()) found.push([path, place]);
+      else if (entry.isSymbolicLink()) {
+        const target = await firstOf([place]);
+        if (target !== null) found.push([path, target]);
+      }
     }
   };
-  await visit(folder);
+  await visit("", await realpath(folder));
   return found;
 }
 

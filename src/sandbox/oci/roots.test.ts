@@ -1,12 +1,43 @@
-// What is kept of the read-only roots from one start of ebb to the next.
+// Read-only roots: the libraries that go into them, and what is kept of them from one start of ebb to the next.
 
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { promisify } from "node:util";
 import { sandboxLimits } from "#model/limits.ts";
+import { librariesOf, readElf } from "./closure.ts";
 import { Roots } from "./roots.ts";
+
+const exec = promisify(execFile);
+
+test("the libraries of many programs are asked for in one go: each once, and one that is no program is named", async (t) => {
+  if (process.platform !== "linux") return t.skip("not Linux");
+  const loader = (await readElf(process.execPath))!.interpreter!;
+  let asked = 0;
+  const run = async ([program, ...args]: readonly string[]) => {
+    asked += 1;
+    return { code: 0, stdout: (await exec(program!, args)).stdout };
+  };
+  const [ofNode, ofShell] = [
+    await librariesOf([process.execPath], loader, run),
+    await librariesOf(["/bin/sh"], loader, run),
+  ];
+  asked = 0;
+  const ofBoth = await librariesOf(["/bin/sh", process.execPath], loader, run);
+  assert.equal(asked, 1);
+  assert.ok(ofNode.some((path) => path.includes("/libstdc++.so")));
+  assert.deepEqual(ofBoth.toSorted(), [...new Set([...ofNode, ...ofShell])].toSorted());
+  const folder = mkdtempSync(join(tmpdir(), "ebb-libraries-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const none = join(folder, "it's none");
+  writeFileSync(none, "#!/bin/sh\n");
+  await assert.rejects(librariesOf(["/bin/sh", none], loader, run), {
+    message: new RegExp(`libraries of ${none} cannot`),
+  });
+});
 
 test("a root that nothing was started from for long goes, and none that is used, or that something alive stands in", async (t) => {
   const place = mkdtempSync(join(tmpdir(), "ebb-roots-"));

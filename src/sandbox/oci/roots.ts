@@ -70,9 +70,9 @@ export class Roots {
   async #make(runtime: RuntimeName, node: PlanSources["node"]): Promise<string> {
     const { spawner, shims, folder } = this.#options;
     const plan = await planOf(runtime, { node, shims, run: (argv) => spawner.exec(argv) });
-    const digest = await digestOf(plan);
+    const { digest, modes } = await digestOf(plan);
     if (await isFolder(join(folder, digest))) await usedNow(join(folder, digest));
-    else await build(plan, folder, digest);
+    else await build(plan, modes, folder, digest);
     const known = this.#byDigest.get(digest);
     if (known) return known;
     const mounted = this.#mount(digest);
@@ -101,19 +101,24 @@ async function usedNow(root: string): Promise<void> {
   await utimes(root, seconds, seconds);
 }
 
+/** Of the machine's files, by their path. */
+type Modes = ReadonlyMap<string, number>;
+
 /** Files of the machine count by identity (a package upgrade replaces them), our own texts by content. */
-async function digestOf(plan: Plan): Promise<string> {
+async function digestOf(plan: Plan): Promise<{ digest: string; modes: Modes }> {
   const hash = createHash("sha256");
+  const modes = new Map<string, number>();
   const stats = await inBatches([...plan].toSorted(byPath), async ([path, entry]) => {
     if (entry.kind !== "file") return `${path}\0${JSON.stringify(entry)}\n`;
-    const { size, mtimeMs, ino } = await stat(entry.source);
+    const { size, mtimeMs, ino, mode } = await stat(entry.source);
+    modes.set(entry.source, mode);
     return `${path}\0${entry.source}\0${size} ${mtimeMs} ${ino} ${entry.executable}\n`;
   });
   for (const line of stats) hash.update(line);
-  return hash.digest("hex").slice(0, 24);
+  return { digest: hash.digest("hex").slice(0, 24), modes };
 }
 
-async function build(plan: Plan, folder: string, digest: string): Promise<void> {
+async function build(plan: Plan, modes: Modes, folder: string, digest: string): Promise<void> {
   const unfinished = join(folder, `.${digest}.${randomHex(4)}`);
   await mkdir(unfinished, { recursive: true, mode: 0o755 });
   // The umask of whoever started ebb is not a property of a root.
@@ -129,7 +134,7 @@ async function build(plan: Plan, folder: string, digest: string): Promise<void> 
     await mkdir(join(unfinished, path), { recursive: true });
     await chmod(join(unfinished, path), entry?.kind === "folder" ? entry.mode : 0o755);
   }
-  await inBatches(entries, ([path, entry]) => place(entry, join(unfinished, path)));
+  await inBatches(entries, ([path, entry]) => place(entry, modes, join(unfinished, path)));
   try {
     await rename(unfinished, join(folder, digest));
   } catch (error) {
@@ -139,7 +144,7 @@ async function build(plan: Plan, folder: string, digest: string): Promise<void> 
   }
 }
 
-async function place(entry: Entry, target: string): Promise<void> {
+async function place(entry: Entry, modes: Modes, target: string): Promise<void> {
   switch (entry.kind) {
     case "folder":
       return;
@@ -151,13 +156,12 @@ async function place(entry: Entry, target: string): Promise<void> {
       await chmod(target, entry.executable ? 0o755 : 0o644);
       return;
     case "file":
-      await linkOrCopy(entry, target);
+      await linkOrCopy(entry, modes.get(entry.source)!, target);
   }
 }
 
 /** A hard link shares the page cache with the machine's own copy; across file systems, or where its mode would not do, a copy. */
-async function linkOrCopy(entry: Extract<Entry, { kind: "file" }>, target: string): Promise<void> {
-  const { mode } = await stat(entry.source);
+async function linkOrCopy(entry: Extract<Entry, { kind: "file" }>, mode: number, target: string): Promise<void> {
   const wanted = entry.executable ? 0o555 : 0o444;
   if ((mode & wanted) === wanted && (mode & 0o7000) === 0) {
     try {

@@ -33,7 +33,7 @@ async function findOrMake(folder: string, run: Run): Promise<Waiter> {
     interpreter === null
       ? []
       : await Promise.all(
-          (await librariesOf(shell, interpreter, run)).map((path) =>
+          (await librariesOf([shell], interpreter, run)).map((path) =>
             realpath(path).then((real) => ({ name: basename(path), real })),
           ),
         );
