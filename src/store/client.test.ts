@@ -1,8 +1,8 @@
 // The store's worker may die at any moment, the disk may be full, the directory may be somebody else's: one clear answer each.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -225,6 +225,8 @@ describe("store client", () => {
   it("says that a database is broken", async () => {
     writeFileSync(join(directory, "ebb.db"), "this was a database once".repeat(500));
     await assert.rejects(create().store.start(), failsWith("data_directory", /is broken.*ebb\.db is damaged/));
+    writeFileSync(join(directory, "lock.db"), "and so was this".repeat(500));
+    await assert.rejects(create().store.start(), failsWith("data_directory", /lock\.db .* is damaged.*: remove it/));
   });
 
   it("says that a table is broken", async () => {
@@ -299,10 +301,17 @@ describe("store client", () => {
     writeFileSync(file, "");
     await assert.rejects(create(file).store.start(), failsWith("data_directory", /not a directory/));
     await assert.rejects(create(join(file, "in")).store.start(), failsWith("data_directory", /not a directory/));
-    if (process.getuid?.() === 0) return;
-    chmodSync(directory, 0o500);
-    await assert.rejects(create().store.start(), failsWith("data_directory", /may not write/));
-    chmodSync(directory, 0o700);
+    const closed = join(directory, "closed");
+    mkdirSync(closed, { mode: 0o500 });
+    // Root writes where it likes, but there.
+    if (process.platform === "linux" && process.getuid?.() === 0) {
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m,ro", "tmpfs", closed]);
+      try {
+        await assert.rejects(create(closed).store.start(), failsWith("data_directory", /may not write.*EROFS/));
+      } finally {
+        execFileSync("umount", [closed]);
+      }
+    } else await assert.rejects(create(closed).store.start(), failsWith("data_directory", /may not write.*EACCES/));
   });
 });
 

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import {
+  existsSync,
   mkdirSync,
   readFileSync,
   readdirSync,
@@ -12,7 +13,7 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, describe, test, type TestContext } from "node:test";
 import { installation } from "#config.ts";
@@ -37,12 +38,30 @@ const code = folderOf({
   "src/index.mjs": "let calls = 0; export default () => new Response(String(++calls));",
 });
 
-/** What `used` copies: made once, since an ebb that starts, deploys and ends is most of what a test here costs. */
-const template = temporaryDirectory();
+/**
+ * What `used` copies: made once, since an ebb that starts, deploys and ends is most of what a test here costs. Below folders that only
+ * root may enter, with blanks and what is not ASCII; and the installation too.
+ */
+const closed = join(temporaryDirectory(), "closed");
+const odd = join(closed, "ein Ordner, größer: \\ 'x'");
+const template = join(odd, "data");
 
-before(() => firstUsed(template));
+after(() => [code, dirname(closed)].forEach(removeDirectory));
 
-after(() => [code, template].forEach(removeDirectory));
+before(async () => {
+  const inside = join(closed, "ebb");
+  mkdirSync(closed, { mode: 0o700 });
+  mkdirSync(odd, { mode: 0o700 });
+  mkdirSync(inside);
+  execFileSync("mount", ["--bind", installation, inside]);
+  try {
+    // What is compiled for this path alone is not kept.
+    const env = { NODE_COMPILE_CACHE: "", XDG_CACHE_HOME: "", HOME: "" };
+    await firstUsed(template, { launcher: join(inside, "ebb"), env });
+  } finally {
+    execFileSync("umount", [inside]);
+  }
+});
 
 /** A temporary directory that is gone after the test, also when something is mounted in it. */
 function place(t: TestContext): string {
@@ -73,7 +92,12 @@ async function refusal(data: string, args: readonly string[] = ["--listen", "127
 
 /** A data directory with something deployed and called, of a daemon that has ended. */
 function used(directory: string): string {
-  execFileSync("cp", ["-a", `${template}/.`, directory]);
+  mkdirSync(directory, { recursive: true });
+  const there = (name: string): string => join(template, name);
+  const small = readdirSync(template).filter((name) => name !== "roots");
+  execFileSync("cp", ["-a", ...small.map(there), directory]);
+  // Most of it all, and never written again.
+  if (!existsSync(join(directory, "roots"))) execFileSync("cp", ["-al", there("roots"), directory]);
   return directory;
 }
 
@@ -90,15 +114,6 @@ async function firstUsed(directory: string, options: Parameters<typeof startDaem
   return directory;
 }
 
-async function serves(directory: string): Promise<void> {
-  const daemon = await startDaemon({ directory });
-  try {
-    assert.equal((await daemon.fetch("steady.localhost", "/")).status, 200, daemon.log());
-  } finally {
-    await daemon.stop();
-  }
-}
-
 /** Up to the last byte that is not zero. */
 function usedBytes(file: string): number {
   return readFileSync(file).findLastIndex((byte) => byte !== 0) + 1;
@@ -107,8 +122,10 @@ function usedBytes(file: string): number {
 describe("a full disk", () => {
   test("refuses to start in one sentence; one that fills refuses before the hand-over and refuses deploys in a clear sentence, and all goes on by itself when there is room", async (t) => {
     const disk = place(t);
-    mount(disk, ["-t", "tmpfs", "-o", "size=400m", "tmpfs"], disk);
+    mount(disk, ["-t", "tmpfs", "-o", "size=40m", "tmpfs"], disk);
     const directory = join(disk, "data");
+    mkdirSync(join(directory, "roots"), { recursive: true });
+    mount(disk, ["--bind", join(template, "roots")], join(directory, "roots"));
     used(directory);
     const free = (): number => statfsSync(disk).bavail * statfsSync(disk).bsize;
     const ballast = join(disk, "ballast");
@@ -178,59 +195,10 @@ describe("a full disk", () => {
   });
 });
 
-describe("what the data directory may be", () => {
-  test("a file; below one: src/daemon/prepare.test.ts", async (t) => {
-    const file = join(place(t), "file");
-    writeFileSync(file, "x");
-    assert.match(await refusal(file), /not a directory/);
-  });
-
-  test("on a read-only file system; to be made there: src/daemon/prepare.test.ts", async (t) => {
-    const disk = place(t);
-    mount(disk, ["-t", "tmpfs", "-o", "size=1m", "tmpfs"], disk);
-    mkdirSync(join(disk, "data"));
-    execFileSync("mount", ["-o", "remount,ro", disk]);
-    assert.match(await refusal(join(disk, "data")), /may not write.*EROFS/);
-  });
-
-  test("broken, or of a newer ebb: it is said, nothing is overwritten, and it serves when that is mended", async (t) => {
-    const directory = used(place(t));
-    for (const file of ["ebb.db", "lock.db", "secrets.key"]) {
-      const path = join(directory, file);
-      const whole = execFileSync("cat", [path]);
-      for (const name of ["ebb.db-wal", "ebb.db-shm"]) rmSync(join(directory, name), { force: true });
-      writeFileSync(path, Buffer.alloc(whole.length + 4096, "garbage "));
-      const words = await refusal(directory);
-      assert.ok(words.includes(file), `${file}: ${words}`);
-      assert.match(words, /broken|damaged|restore it/i);
-      assert.equal(execFileSync("head", ["-c", "8", path], { encoding: "utf8" }), "garbage ");
-      writeFileSync(path, whole);
-    }
-    const database = new DatabaseSync(join(directory, "ebb.db"));
-    database.exec("insert into schema_migrations (number, name, applied_ms) values (999, 'later', 1)");
-    assert.match(await refusal(directory), /written by a newer ebb \(schema 999/);
-    database.exec("delete from schema_migrations where number = 999");
-    database.close();
-    await serves(directory);
-  });
-
-  test("below folders that only root may enter, with blanks and what is not ASCII; and the installation too, which isolates as well", async (t) => {
-    const root = place(t);
-    const closed = join(root, "closed");
-    const odd = join(closed, "ein Ordner, größer: \\ 'x'");
-    const inside = join(closed, "ebb");
-    mkdirSync(closed, { mode: 0o700 });
-    mkdirSync(odd, { mode: 0o700 });
-    mkdirSync(inside);
-    mount(root, ["--bind", installation], inside);
-    // Compiled for this path alone, and gone with it.
-    const env = { NODE_COMPILE_CACHE: join(closed, "cache") };
-    await firstUsed(join(odd, "data"), { launcher: join(inside, "ebb"), env });
-  });
-});
-
 describe("beside another ebb", () => {
-  const aged = temporaryDirectory();
+  const root = temporaryDirectory();
+  const aged = join(root, "aged");
+  const mended = join(root, "mended");
   let first: Daemon;
   const inItsDatabase = (statement: string): void => {
     const database = new DatabaseSync(join(aged, "ebb.db"), { timeout: 5_000 });
@@ -246,6 +214,7 @@ describe("beside another ebb", () => {
     return days?.["count"];
   };
   before(async () => {
+    used(mended);
     used(aged);
     // Twenty days pass for all that ran.
     for (const time of [
@@ -258,7 +227,7 @@ describe("beside another ebb", () => {
   });
   after(async () => {
     await first.stop();
-    removeDirectory(aged);
+    removeDirectory(root);
   });
 
   test("hourly totals survive the retention of records", async () => {
@@ -294,14 +263,26 @@ describe("beside another ebb", () => {
     assert.match(words, new RegExp(`${first.port}.*(taken|in use)`));
   });
 
-  test("two with different data directories touch nothing of each other's, whichever dies; damage that costs nothing lets the second serve, and a link leads to it", async (t) => {
-    const root = place(t);
-    const directory = used(join(root, "data"));
+  test("broken data is said, and nothing is overwritten; of a newer ebb, or foreign: src/store/client.test.ts, src/daemon/prepare.test.ts", async () => {
+    for (const file of ["ebb.db", "secrets.key"]) {
+      const path = join(mended, file);
+      const whole = readFileSync(path);
+      for (const name of ["ebb.db-wal", "ebb.db-shm"]) rmSync(join(mended, name), { force: true });
+      writeFileSync(path, Buffer.alloc(whole.length + 4096, "garbage "));
+      const words = await refusal(mended);
+      assert.ok(words.includes(file), `${file}: ${words}`);
+      assert.match(words, /broken|damaged|restore it/i);
+      assert.equal(readFileSync(path).toString("latin1", 0, 8), "garbage ");
+      writeFileSync(path, whole);
+    }
+  });
+
+  test("two with different data directories touch nothing of each other's, whichever dies; the second serves what was broken and is mended, with damage that costs nothing, and a link leads to it", async () => {
+    const directory = mended;
     for (const file of ["credentials.json", "isolation.json", "pid"]) writeFileSync(join(directory, file), "garbage");
     for (const name of readdirSync(join(directory, "journal")))
       writeFileSync(join(directory, "journal", name), Buffer.alloc(20_000, "garbage "));
-    const load = startLoad({ port: first.port, workloads: ["steady", "steady"], pauseMs: 20 });
-    t.after(() => load.stop());
+    const load = startLoad({ port: first.port, workloads: ["steady", "steady"], pauseMs: 50 });
     let second = await startDaemon({ directory });
     const lives = livesOf(second.process.pid ?? 0);
     try {
@@ -316,6 +297,7 @@ describe("beside another ebb", () => {
       await load.stop();
       for (const one of load.seen) assert.equal(one.status, 200, `${one.text} ${one.error}`);
     } finally {
+      await load.stop();
       await second.stop();
     }
   });
