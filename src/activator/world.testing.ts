@@ -1,7 +1,7 @@
 // A fleet, an autoscaler and a meter for tests of the activator: instances are node:http servers on real Unix sockets.
 
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type RequestListener, type Server } from "node:http";
+import type { RequestListener, Server } from "node:http";
 import { createServer as createHttp2Server, type Http2Server } from "node:http2";
 import { connect, createServer as createNetServer, type Server as NetServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import type { Autoscaler, Load } from "#autoscaler/door.ts";
 import type { Fleet, Instance } from "#fleet/door.ts";
+import { createServer } from "#lib/http.ts";
 import type { BeginMark, EndMark, Marked, Meter } from "#metering/door.ts";
 import { systemClock, type Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";

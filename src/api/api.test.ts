@@ -2,10 +2,11 @@
 
 /* oxlint-disable typescript/no-explicit-any, typescript/no-unsafe-type-assertion -- answers are JSON of any shape: what counts is asserted */
 import assert from "node:assert/strict";
-import { createServer, type Server } from "node:http";
+import type { Server } from "node:http";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
+import { createServer } from "#lib/http.ts";
 import { newInvocationId } from "#model/ids.ts";
 import { recordLimits, storeLimits } from "#model/limits.ts";
 import { createApiWorld, type ApiWorld } from "./world.testing.ts";

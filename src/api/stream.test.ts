@@ -2,9 +2,10 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { createServer, request, type IncomingMessage } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import test, { type TestContext } from "node:test";
+import { createServer, request } from "#lib/http.ts";
 import { rowsATurn, streamArray } from "./stream.ts";
 
 interface Listed {

@@ -4,11 +4,11 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { ApiWorld } from "#api/world.testing.ts";
+import { createServer } from "#lib/http.ts";
 import { deployLimits } from "#model/limits.ts";
 import { createStage, jobCommands, nightly, type Stage } from "./stage.testing.ts";
 import { commands } from "./table.ts";

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { createServer as createHttpServer } from "node:http";
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { afterEach, test } from "node:test";
+import { createServer as createHttpServer } from "#lib/http.ts";
 import { Startup } from "./probe.ts";
 
 const servers: Server[] = [];

@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { closeSync, constants, openSync, readSync } from "node:fs";
-import { request } from "node:http";
 import { after, before, test } from "node:test";
+import { request } from "#lib/http.ts";
 import { newInstanceId, newInvocationId, randomHex, type InvocationId, type SandboxId } from "#model/ids.ts";
 import type { RuntimeName } from "#model/workload.ts";
 import type { Assignment, Exit, PoolKey, RuntimePool, SandboxDriver } from "./door.ts";

@@ -3,7 +3,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync, mkdirSync } from "node:fs";
-import { request as httpRequest, type IncomingHttpHeaders } from "node:http";
+import type { IncomingHttpHeaders } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -11,6 +11,7 @@ import { runInProcess, type CommandResult } from "#cli/in-process.testing.ts";
 import { send } from "#cli/send.ts";
 import { createClient, type Client } from "#client/client.ts";
 import { installation } from "#config.ts";
+import { request as httpRequest } from "#lib/http.ts";
 
 export type { CommandResult };
 

@@ -31,8 +31,8 @@ def handle(event, context):
 `;
 /** A program of its own, which also listens where a sibling would look for it. */
 const program = `#!/usr/bin/node
-import { createServer } from "node:http";
 import { networkInterfaces } from "node:os";
+const { createServer } = process.getBuiltinModule("node:http");
 createServer((_request, response) => response.end(JSON.stringify(networkInterfaces().eth0[0].address))).listen(process.env.PORT);
 `;
 

@@ -1,6 +1,7 @@
 // Clients that ask until they are told to stop, and remember of each request what they saw: for tests of deaths.
 
-import { Agent, request as httpRequest } from "node:http";
+import type { Agent as HttpAgent } from "node:http";
+import { Agent, request as httpRequest } from "#lib/http.ts";
 
 /** complete: the answer's last byte came. cut: its head came, its end did not. */
 export type Ending = "complete" | "cut" | "aborted" | "unanswered";
@@ -84,7 +85,7 @@ export function startLoad(options: LoadOptions): Load {
   };
 }
 
-function ask(port: number, agent: Agent | null, one: Seen, abortAfterMs: number | null): Promise<void> {
+function ask(port: number, agent: HttpAgent | null, one: Seen, abortAfterMs: number | null): Promise<void> {
   return new Promise((resolve) => {
     const request = httpRequest({
       host: "127.0.0.1",

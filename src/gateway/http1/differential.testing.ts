@@ -1,7 +1,8 @@
 // The same bytes to this server and to node:http's: which requests each one reads out of them, and how it ends.
 
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { connect, type AddressInfo, type Socket } from "node:net";
+import { createServer } from "#lib/http.ts";
 import { systemClock } from "#model/clock.ts";
 import { httpLimits } from "#model/limits.ts";
 import { parserError } from "../problem.ts";

@@ -1,7 +1,8 @@
 // An in-memory driver on any clock, for tests and simulations: sandboxes that start, serve, fail, stall and die as they are told.
 
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { duplexPair, type Duplex } from "node:stream";
+import { createServer } from "#lib/http.ts";
 import type { Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import { newSandboxId, type InvocationId, type SandboxId } from "#model/ids.ts";

@@ -1,9 +1,9 @@
 // The program of tests' images: a server that evaluates what it is sent.
 
 const server = `
-import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import fs from "node:fs";
+import { createServer } from "#lib/http.ts";
 const require = createRequire("/srv/");
 const code = (run) => { try { run(); return null; } catch (error) { return error.code; } };
 globalThis.asked = 0;
