@@ -7,7 +7,7 @@ import { readAnswer } from "../runtime-link.ts";
 import { assignmentOf } from "../suite.ts";
 import { findCgroups, oneCpu } from "./cgroups.ts";
 import { firstHostId, idRanges, idRangeSize, ociConfig } from "./config.ts";
-import { engineError } from "./engine.ts";
+import { engineError, isEngineName } from "./engine.ts";
 import { programOrder } from "./program.ts";
 import { refuse, refuseGvisor } from "./proof.ts";
 import { seccompProfile } from "./seccomp.ts";
@@ -208,4 +208,9 @@ test("an engine's log gives its last error", () => {
   assert.equal(engineError('{"msg":"a","level":"warning"}\n{"msg":"b","level":"error"}\n'), "b");
   assert.equal(engineError(""), null);
   assert.equal(engineError("not json"), "not json");
+});
+
+test("an engine's processes are known by their names, and programs that are called much alike are none", () => {
+  assert.deepEqual(["crun", "runc", "runc:[0:PARENT]", "runc:[2:INIT]"].filter(isEngineName).length, 4);
+  assert.deepEqual(["crunch", "runc-exporter", "my-crun", "sh", "node"].filter(isEngineName), []);
 });

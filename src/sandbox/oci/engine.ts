@@ -65,7 +65,12 @@ export function engineArgv(engine: Engine, options: RunOptions): string[] {
 }
 
 /** How often one that is waited for is looked at, and one that nobody waits for. */
-export const settledPauseMs = { waitedFor: 2, ahead: 20 } as const;
+export const settledPauseMs = { waitedFor: 1, ahead: 20 } as const;
+
+/** The name of a process until it becomes the program. A program may have an engine's very name; no other is taken for it. */
+export function isEngineName(name: string): boolean {
+  return /^(crun|runc(:\[.*)?)$/.test(name);
+}
 
 /**
  * Resolves when the engine has finished and its process has become the program. An engine tells nobody, so this looks, at a
@@ -75,8 +80,8 @@ export async function becameProgram(pidFile: string, pauseMs: number, signal: Ab
   let pid: string | null = null;
   for (; ; await pause(pauseMs, signal)) {
     pid ??= readPid(pidFile);
-    const name = pid === null ? "" : readSmall(`/proc/${pid}/comm`);
-    if (name !== "" && !/^(crun|runc)/.test(name)) return;
+    const name = pid === null ? "" : readSmall(`/proc/${pid}/comm`).trim();
+    if (name !== "" && !isEngineName(name)) return;
   }
 }
 

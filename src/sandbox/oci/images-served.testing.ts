@@ -3,7 +3,7 @@
 const server = `
 import { createRequire } from "node:module";
 import fs from "node:fs";
-import { createServer } from "#lib/http.ts";
+const { createServer } = process.getBuiltinModule("node:http");
 const require = createRequire("/srv/");
 const code = (run) => { try { run(); return null; } catch (error) { return error.code; } };
 globalThis.asked = 0;

@@ -361,9 +361,13 @@ export class OciDriver implements SandboxDriver {
     const { port, probe } = assignment;
     const { image } = sandbox;
     const order = image === null ? programOrder(assignment, codeFolder) : imageOrder(assignment, image);
-    if (probe === null) {
+    const begin = async (): Promise<void> => {
       await writeOrder(sandbox.orderPath!, order, giving);
-      await sandbox.isProgram(signal).catch(() => {});
+      // Until the engine is through nobody listens either, and to look at that costs a twentieth of a connection.
+      await sandbox.isProgram(signal);
+    };
+    if (probe === null) {
+      await begin();
       return begun;
     }
     const startup = new Startup({ address: sandbox.link!.address, port, probe });
@@ -373,7 +377,7 @@ export class OciDriver implements SandboxDriver {
         late: (withinMs) => startup.words(withinMs),
         exited: (code) => wordsOfExit(code, assignment, image),
       };
-    await writeOrder(sandbox.orderPath!, order, giving);
+    await begin();
     if (!(await startup.serves(signal))) return null;
     return begun;
   }

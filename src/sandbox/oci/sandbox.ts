@@ -29,6 +29,8 @@ const MiB = 1024 * 1024;
 const counterBytes = 4_096;
 /** The call that an instance was started for comes at once. */
 const earlyMs = 1_000;
+/** Longer is not waited for an engine's end to be seen. */
+const engineMs = 1_000;
 
 /** What its program can be said to have done wrong at its start. */
 export interface ProgramWords {
@@ -199,13 +201,15 @@ export class OciSandbox {
     await spawner.make({ owner: this.id, things, undo: [] });
   }
 
-  /** Resolves when it runs what it was started for, and not the engine any more. */
-  isProgram(signal: AbortSignal): Promise<void> {
-    return this.#becameProgram(settledPauseMs.waitedFor, signal);
+  /** Resolves when it runs what it was started for, and not the engine any more, or when that cannot be seen: a program may have an engine's name. */
+  async isProgram(signal: AbortSignal): Promise<void> {
+    const soon = AbortSignal.any([signal, AbortSignal.timeout(engineMs)]);
+    await this.#becameProgram(settledPauseMs.waitedFor, soon).catch(() => {});
   }
 
   /** While an engine sets up, its copy of the slot hears of no new mount: it must have become the program first. */
   async #becameProgram(pauseMs: number, signal: AbortSignal): Promise<void> {
+    if (this.#program) return;
     const { pidFile, launch } = this.#options.plan;
     await (launch.ownPids ? engineMade : becameProgram)(pidFile, pauseMs, signal);
     this.#program = true;
