@@ -2,58 +2,31 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { chmodSync, readFileSync } from "node:fs";
-import { connect } from "node:net";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { after, afterEach, before, beforeEach, test } from "node:test";
-import { lifecycle, logLimits } from "#model/limits.ts";
+import type { WorkloadRow } from "#client/client.ts";
+import { logLimits } from "#model/limits.ts";
 import { balance, BookReader } from "./books.ts";
+import { appOfDeaths, drains, endsByDeathsOf, loadOf, platform, startMortal, type Mortal } from "./deaths.ts";
 import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
-import { startLoad, type Load } from "./load.ts";
+import type { Load } from "./load.ts";
 import { livesOf, nothingLeftOf, spawnerOf, tracesOf, type Life } from "./traces.ts";
 
-const code = folderOf({
-  "ebb.yaml": `functions:
-  steady: { source: ./steady, public: true, memoryMb: 64, max: 3 }
-  logging: { source: ./steady, public: true, memoryMb: 64, max: 1 }
-  cold: { source: ./steady, public: true, memoryMb: 64, idleSeconds: 0 }
-  endless: { source: ./endless, public: true, memoryMb: 64, timeoutSeconds: 60 }
-  deaf: { source: ./deaf, runtime: custom, command: [./deaf], public: true, memoryMb: 64, timeoutSeconds: 60 }
-`,
-  "steady/index.mjs":
-    "export default async (r) => { console.log('at', r.url); await new Promise(f => setTimeout(f, 20)); return new Response('ok'); };",
-  "endless/index.mjs": "export default () => new Promise(() => {});",
-  // As endless, and a tenth of the CPU time to start: where there are many.
-  "deaf/deaf": `#!/usr/bin/perl
-use IO::Socket::INET;
-$SIG{TERM} = "IGNORE";
-my $server = IO::Socket::INET->new(Listen => 9, LocalAddr => "0.0.0.0", LocalPort => $ENV{PORT}) or die $@;
-my @open;
-while (my $one = $server->accept) { push @open, $one }
-`,
-});
-chmodSync(join(code, "deaf/deaf"), 0o755);
+const code = appOfDeaths();
 const control = folderOf({});
-const socket = join(control, "control");
 
 let directory: string;
+let mortal: Mortal;
 let daemon: Daemon;
 let life: Life;
 let books: BookReader;
 
 async function up(): Promise<void> {
-  daemon = await startDaemon({
-    ...(directory ? { directory } : {}),
-    env: {
-      EBB_TEST_CONTROL: socket,
-      NODE_OPTIONS: `${process.env["NODE_OPTIONS"] ?? ""} --import ${new URL("./worker-control.mjs", import.meta.url).href}`,
-    },
-  });
+  mortal = await startMortal(control, directory ? { directory } : {});
+  ({ daemon, life } = mortal);
   directory = daemon.directory;
-  const [only] = livesOf(daemon.process.pid ?? 0);
-  assert.ok(only, "a daemon has a run directory");
-  life = only;
 }
 
 before(async () => {
@@ -85,10 +58,9 @@ afterEach(async () => {
   await Promise.all(loads.splice(0).map((load) => load.stop()));
 });
 
-async function loaded(workloads: readonly string[], pauseMs = 20): Promise<Load> {
-  const load = startLoad({ port: daemon.port, workloads, pauseMs });
+async function loaded(workloads: readonly string[], pauseMs?: number): Promise<Load> {
+  const load = await loadOf(daemon, workloads, pauseMs);
   loads.push(load);
-  await eventually("the load runs", async () => load.complete().filter((one) => one.status === 200).length > 20);
   return load;
 }
 
@@ -98,15 +70,15 @@ async function balanced(load: Load, atRisk: number): Promise<void> {
   balance(load.seen, books.read(), atRisk);
 }
 
-/** See worker-control.mjs. */
-async function tellWorkers(line: string): Promise<void> {
-  const connection = connect(socket);
-  connection.write(`${line}\n`);
-  connection.resume();
-  await once(connection, "close");
+/** There is an instance that is held still. */
+async function paused(): Promise<void> {
+  assert.equal((await daemon.fetch("logging.localhost", "/")).status, 200, daemon.log());
+  await eventually("an instance is paused", async () => (await rowOf("logging")).paused === 1);
 }
 
-const endWorker = (name: "store" | "telemetry"): Promise<void> => tellWorkers(name);
+async function rowOf(workload: string): Promise<WorkloadRow> {
+  return (await daemon.client.workloads.list("default")).find(({ name }) => name === workload)!;
+}
 
 function statusesOf(load: Load): Set<number | null> {
   return new Set(load.seen.map((one) => one.status));
@@ -124,11 +96,7 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-function platform(path: string): ReturnType<Daemon["fetch"]> {
-  return daemon.fetch(null, path, { headers: { authorization: `Bearer ${daemon.token}` } });
-}
-
-test("kill -9 of ebb: nothing is left within 2 s, the next one serves, every answered invocation is recorded once, and what functions have logged is kept, but for what is not written yet", async () => {
+test("kill -9 of ebb, with an instance that is paused: nothing is left within 2 s, the next one serves, every answered invocation is recorded once, and what functions have logged is kept, but for what is not written yet", async () => {
   const answeredAt: number[] = [];
   const began = performance.now();
   // A flush is due every 100 ms: ten of them, so that a machine that is slow has written too.
@@ -137,7 +105,9 @@ test("kill -9 of ebb: nothing is left within 2 s, the next one serves, every ans
     const { status, text } = await daemon.fetch("logging.localhost", `/kept-${answeredAt.length}`);
     assert.equal(status, 200, text);
     answeredAt.push(performance.now());
+    await pause(20);
   }
+  await paused();
   const load = await loaded(["steady", "steady", "steady", "cold"]);
   await daemon.kill();
   const killed = performance.now();
@@ -155,7 +125,8 @@ test("kill -9 of ebb: nothing is left within 2 s, the next one serves, every ans
   for (let n = 0; n < written; n++) assert.match(stdout, new RegExp(`/kept-${n}\\b`));
 });
 
-test("kill -9 of ebb and its spawner at once: the next one takes all of it away before it serves", async () => {
+test("kill -9 of ebb and its spawner at once, with an instance that is paused: the next one takes all of it away before it serves", async () => {
+  await paused();
   const load = await loaded(["steady", "steady", "cold"]);
   const dead = life;
   process.kill(spawnerOf(dead) ?? 0, "SIGKILL");
@@ -164,10 +135,12 @@ test("kill -9 of ebb and its spawner at once: the next one takes all of it away 
   assert.notDeepEqual(tracesOf([dead]), [], "there was nothing to clean: the test tests nothing");
   await up();
   assert.deepEqual(tracesOf([dead]), []);
+  assert.equal((await rowOf("logging")).instances, 0);
   assert.equal((await daemon.fetch("steady.localhost", "/")).status, 200, daemon.log());
 });
 
-test("the death of the spawner costs those in flight a 502, and the next request is served", async () => {
+test("the death of the spawner costs those in flight a 502, and the next request is served, also of what was paused", async () => {
+  await paused();
   const load = await loaded(["steady", "steady", "steady"]);
   const spawner = spawnerOf(life);
   assert.ok(spawner, "no spawner process was found");
@@ -179,6 +152,8 @@ test("the death of the spawner costs those in flight a 502, and the next request
   await eventually("another serves", async () => ![before, undefined].includes(await instanceNow()));
   assert.equal((await daemon.fetch("steady.localhost", "/")).status, 200);
   await load.stop();
+  await eventually("what was paused is gone", async () => (await rowOf("logging")).instances === 0);
+  assert.equal((await daemon.fetch("logging.localhost", "/")).status, 200);
   for (const status of statusesOf(load))
     assert.ok(status === 200 || status === 502 || status === 503, `a caller saw ${status}`);
   const paid = load.seen.filter((one) => one.status !== 200).length;
@@ -192,12 +167,12 @@ test("the death of the store's worker: warm and cold starts go on, control says 
   let asking = true;
   const client = (async () => {
     while (asking) {
-      const { status, text } = await platform("/api/v1/usage");
+      const { status, text } = await platform(daemon, "/api/v1/usage");
       asked.push({ status, text });
       await pause(5);
     }
   })();
-  await endWorker("store");
+  await mortal.tellWorkers("store");
   const diedMs = performance.now();
   const count = asked.length;
   // "Within a second" is one start of a thread and nothing that is waited for before it: src/store/client.test.ts, without a clock.
@@ -219,7 +194,7 @@ test("the death of the store's worker: warm and cold starts go on, control says 
 
 test("the death of the telemetry worker: requests go on, and so do logs", async () => {
   const load = await loaded(["steady", "steady", "cold"]);
-  await endWorker("telemetry");
+  await mortal.tellWorkers("telemetry");
   const diedMs = performance.now();
   await eventually("the load goes on", async () => load.complete().at(-1)!.startedMs > diedMs + 500);
   await load.stop();
@@ -240,9 +215,9 @@ test("a neighbour that syncs the disk, cold starts and commits do not hold up th
   const load = await loaded(["steady", "steady", "cold"], 100);
   let going = true;
   const commits = (async () => {
-    for (; going; await pause(20)) await platform("/api/v1/usage");
+    for (; going; await pause(50)) await platform(daemon, "/api/v1/usage");
   })();
-  const delay = JSON.parse((await platform("/api/v1/status/loop-delay?seconds=3")).text) as {
+  const delay = JSON.parse((await platform(daemon, "/api/v1/status/loop-delay?seconds=3")).text) as {
     p50Ms: number;
     p99Ms: number;
     samples: number;
@@ -261,64 +236,31 @@ test("a neighbour that syncs the disk, cold starts and commits do not hold up th
   allServed(load);
 });
 
-for (const worker of ["store", "telemetry"] as const)
-  test(`three deaths of the ${worker} worker in a minute end ebb with exit 1, and leave nothing`, async () => {
-    const ended = once(daemon.process, "exit");
-    const question = worker === "store" ? "/api/v1/usage" : "/api/v1/projects/default/logs";
-    // The deaths of earlier tests count as well, so it may be sooner.
-    const dead = (): boolean => daemon.process.exitCode !== null;
-    for (let deaths = 0; deaths < 3 && !dead(); deaths++) {
-      await endWorker(worker).catch(() => undefined);
-      await eventually(
-        "it is replaced, or that was the last",
-        async () => dead() || (await platform(question).catch(() => null))?.status === 200,
-      );
-    }
-    const [exit] = (await ended) as [number | null];
-    assert.equal(exit, 1, daemon.log());
-    assert.match(daemon.log(), new RegExp(`^ebb: the ${worker}.*worker died 3 times within a minute`, "m"));
-    await nothingLeftOf([life], 2_500);
-  });
+test("three deaths of a worker in a minute end ebb with exit 1, and leave nothing", () =>
+  endsByDeathsOf("store", mortal));
 
-test("SIGTERM drains, cuts off what is open after 8 s, be it in twenty instances, and leaves nothing: no process, mount, link, rule or cgroup", async () => {
-  const open = { endless: 3, deaf: 17 };
-  const workloads = Object.entries(open).flatMap(([name, count]) => Array.from({ length: count }, () => name));
-  const neverEnding = startLoad({ port: daemon.port, workloads, once: true });
-  await eventually("all are open", async () => {
-    const listed = new Map((await daemon.client.workloads.list("default")).map((row) => [row.name, row.instances]));
-    return listed.get("endless") === open.endless && listed.get("deaf") === open.deaf;
-  });
-  const load = await loaded(["steady", "steady", "cold"]);
-  const startedMs = performance.now();
-  const ending = daemon.stop();
-  await eventually("it lets nobody in", async () =>
-    load.seen.some(({ status, ending: how }) => status === 503 || how === "unanswered"),
-  );
-  await load.stop();
-  const exit = await ending;
-  const tookMs = performance.now() - startedMs;
-  await neverEnding.stop();
-  assert.equal(exit, 0, daemon.log());
-  assert.ok(tookMs >= lifecycle.drainMs && tookMs < 10_000, `it took ${tookMs} ms`);
-  assert.deepEqual(tracesOf([life]), []);
-  // Nobody who was let in was cut off, but for those that never end.
-  for (const one of load.seen)
-    assert.ok(one.status === 200 || one.status === 503 || one.ending === "unanswered", JSON.stringify(one));
+test("SIGTERM drains, cuts off what is open after 8 s, and leaves nothing, of what is paused neither: no process, mount, link, rule or cgroup", async () => {
+  const open = { endless: 1, deaf: 3 };
+  await paused();
+  const load = await drains(mortal, open);
   await up();
   await daemon.client.usage("default");
   const entries = books.read();
-  balance(load.seen, entries, workloads.length);
+  const interrupted = Object.entries(open).flatMap(([name, count]) =>
+    Array.from({ length: count }, () => `${name} interrupted`),
+  );
+  balance(load.seen, entries, interrupted.length);
   assert.deepEqual(
     entries
       .filter(({ workload }) => workload in open)
       .map(({ workload, outcome }) => `${workload} ${outcome}`)
       .toSorted(),
-    workloads.map((workload) => `${workload} interrupted`).toSorted(),
+    interrupted.toSorted(),
   );
 });
 
 test("a worker that waits for the disk and does not come back does not keep ebb from ending, which it says", async () => {
-  await tellWorkers("stall store");
+  await mortal.tellWorkers("stall store");
   const startedMs = performance.now();
   await daemon.stop();
   const tookMs = performance.now() - startedMs;

@@ -1,11 +1,11 @@
-// Instances that are held still between calls, in a real ebb: they use no CPU, `ls` says so, a call finds them as they were, and a
-// daemon that stops or dies leaves none of them.
+// Instances that are held still between calls, in a real ebb: they use no CPU, `ls` says so, and a call finds them as they were. That
+// a daemon which stops or dies leaves none of them: deaths.test.ts.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
-import { livesOf, nothingLeftOf, pids, spawnerOf, type Life } from "./traces.ts";
+import { livesOf, pids, type Life } from "./traces.ts";
 
 const ticking = `let ticks = 0, longestMs = 0, last = performance.now();
 setInterval(() => {
@@ -43,19 +43,17 @@ interface Row {
 let daemon: Daemon;
 let life: Life;
 
-async function up(): Promise<void> {
-  daemon = await startDaemon({ ...(daemon ? { directory: daemon.directory } : {}), args: ["--pause", "1"] });
-  const [only] = livesOf(daemon.process.pid ?? 0);
-  assert.ok(only);
-  life = only;
-}
-
 async function deploy(folder: string): Promise<void> {
   const { code, stderr } = await daemon.ebb(["deploy", folder]);
   assert.equal(code, 0, stderr);
 }
 
-before(up);
+before(async () => {
+  daemon = await startDaemon({ args: ["--pause", "1"] });
+  const [only] = livesOf(daemon.process.pid ?? 0);
+  assert.ok(only);
+  life = only;
+});
 after(async () => {
   await daemon.stop();
   for (const folder of [daemon.directory, ticks, others]) removeDirectory(folder);
@@ -138,38 +136,4 @@ test("what a handler left to be done is done before its instance is paused, and 
   assert.deepEqual(await call("later"), { done: true });
   assert.equal((await rowOf("held")).paused, 0);
   await daemon.client.workloads.remove("default", "held");
-});
-
-test("kill -9 of ebb with paused instances: nothing is left within 2 s", async () => {
-  await call("ticks");
-  await paused("ticks");
-  await daemon.kill();
-  await nothingLeftOf([life], 2_500);
-  await up();
-});
-
-test("kill -9 of ebb and its spawner with paused instances: the next one takes all of it away", async () => {
-  await call("ticks");
-  await paused("ticks");
-  const dead = life;
-  process.kill(spawnerOf(dead) ?? 0, "SIGKILL");
-  await daemon.kill();
-  await up();
-  await nothingLeftOf([dead]).catch((error: unknown) => assert.fail(`${String(error)}\n${daemon.log()}`));
-  assert.equal((await rowOf("ticks")).instances, 0);
-});
-
-test("kill -9 of the spawner with paused instances: they are gone, and called again", async () => {
-  await call("ticks");
-  await paused("ticks");
-  process.kill(spawnerOf(life) ?? 0, "SIGKILL");
-  await eventually("it is gone", async () => (await rowOf("ticks")).instances === 0);
-  await call("ticks");
-});
-
-test("SIGTERM with paused instances ends them in their own way, and leaves nothing", async () => {
-  await call("ticks");
-  await paused("ticks");
-  assert.equal(await daemon.stop(), 0, daemon.log());
-  await nothingLeftOf([life], 2_500);
 });
