@@ -319,18 +319,24 @@ test("wrong usage exits 2, a refusal 1, each with one clear line", async () => {
   failsWith(await daemon.ebb(["projects", "rm", "default"]), 1, /add --yes/);
 });
 
-test("deploy --prune asks first, and needs --yes where nobody can be asked", async () => {
-  const path = folder({
-    "ebb.yaml": "project: pruned\nfunctions:\n  a: { source: ./src }\n  b: { source: ./src }\n",
-    "src/index.mjs": "export default () => new Response('x');",
-  });
+test("what was removed from the app file is kept and named; deploy --prune removes it, asks first, and needs --yes where nobody can be asked", async () => {
+  const app = (...names: string[]): string =>
+    `project: pruned\nfunctions:\n${names.map((name) => `  ${name}: { source: ./src, public: true }\n`).join("")}`;
+  const path = folder({ "ebb.yaml": app("a", "b"), "src/index.mjs": "export default () => new Response('x');" });
   assert.equal((await daemon.ebb(["projects", "create", "pruned"])).code, 0);
   assert.equal((await daemon.ebb(["deploy", path])).code, 0);
-  writeFileSync(join(path, "ebb.yaml"), "project: pruned\nfunctions:\n  a: { source: ./src }\n");
+  writeFileSync(join(path, "ebb.yaml"), app("a"));
+  const kept = await daemon.ebb(["deploy", path]);
+  assert.match(kept.stdout + kept.stderr, /\bb\b/);
+  assert.equal((await daemon.fetch("b--pruned.localhost", "/")).text, "x");
   failsWith(await daemon.ebb(["deploy", path, "--prune"]), 1, /--prune removes b from project pruned\..*add --yes/);
   assert.equal((await daemon.ebb(["show", "b", "--project", "pruned"])).code, 0);
   assert.match((await daemon.ebb(["deploy", path, "--prune", "--yes"])).stdout, /removed: b/);
   assert.equal((await daemon.ebb(["show", "b", "--project", "pruned"])).code, 1);
+  // A stranger is not told which private names there are; who may ask is told that it is gone.
+  assert.equal((await daemon.fetch("b--pruned.localhost", "/")).status, 401);
+  const { token } = await daemon.json<{ token: string }>(["token", "--project", "pruned"]);
+  assert.equal((await daemon.fetch("b--pruned.localhost", "/", { headers: { "ebb-token": token } })).status, 404);
   assert.equal((await daemon.ebb(["show", "echo"])).code, 0, "other projects are left alone");
 });
 

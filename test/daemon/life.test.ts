@@ -8,26 +8,15 @@ import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from 
 let daemon: Daemon;
 const folders: string[] = [];
 
-/** Deployed together, since a deploy is a process: name, settings, code. */
+/** Deployed together, and as few as show it, since each is loaded for it: name, settings, code. */
 const functions: readonly (readonly [name: string, settings: string, code: string, file?: string])[] = [
   // What the broken ones are deployed over.
   ["unbroken", "", "export default () => new Response('still here');"],
-  ["sleeper", "idleSeconds: 0", "export default () => new Response('awake');"],
-  [
-    "recorded",
-    "",
-    "export default async () => { await new Promise(r => setTimeout(r, 30)); return new Response('x'.repeat(1000)); };",
-  ],
-  [
-    "typed",
-    "",
-    "enum Level { Low, High }\ninterface Q { level: Level }\n\nexport default (_request: Request): Response => {\n  const q: Q = { level: Level.High };\n  throw new Error(`level ${q.level}`);\n};\n",
-    "index.ts",
-  ],
   [
     "burst",
     "max: 4, memoryMb: 64",
-    "export default async () => { await new Promise(r => setTimeout(r, 20)); return new Response(String(process.pid)); };",
+    "enum Level { Low, High }\ninterface Q { level: Level }\n\nexport default async (request: Request): Promise<Response> => {\n  const q: Q = { level: Level.High };\n  if (request.url.endsWith('/throw')) throw new Error(`level ${q.level}`);\n  await new Promise(r => setTimeout(r, 20));\n  return new Response(String(process.pid));\n};\n",
+    "index.ts",
   ],
   [
     "slow",
@@ -35,7 +24,6 @@ const functions: readonly (readonly [name: string, settings: string, code: strin
     "export default (r) => new URL(r.url).pathname === '/hang' ? new Promise(() => {}) : new Response('fine');",
   ],
   ["hungry", "memoryMb: 64", "export default () => { const all = []; for (;;) all.push(Buffer.alloc(8e6, 1)); };"],
-  ["vault", "secrets: [DB_PASSWORD]", "export default () => new Response(process.env.DB_PASSWORD);"],
   [
     "moody",
     "secrets: [MODE], idleSeconds: 0",
@@ -43,8 +31,18 @@ const functions: readonly (readonly [name: string, settings: string, code: strin
   ],
   [
     "chatty",
-    "concurrency: 10",
-    "export default async (r) => { const n = new URL(r.url).searchParams.get('n'); console.log(`first ${n}`); await new Promise(f => setTimeout(f, 50)); console.error(`second ${n}`); return new Response(n); };",
+    "concurrency: 10, secrets: [DB_PASSWORD]",
+    `const later = (ms) => new Promise((over) => setTimeout(over, ms));
+export default async (r) => {
+  const { pathname, searchParams } = new URL(r.url);
+  if (pathname === '/secret') return new Response(process.env.DB_PASSWORD);
+  if (pathname === '/recorded') return await later(30), new Response('x'.repeat(1000));
+  const n = searchParams.get('n');
+  console.log(\`first \${n}\`);
+  await later(50);
+  console.error(\`second \${n}\`);
+  return new Response(n);
+};`,
   ],
   [
     "plain",
@@ -97,25 +95,25 @@ async function atZero(name: string): Promise<void> {
 }
 
 test("a deployed function has no instance until a request comes, and none again after its idle time", async () => {
-  assert.equal((await row("sleeper")).instances, 0);
-  const answer = await daemon.fetch("sleeper.localhost", "/");
-  assert.equal(answer.text, "awake");
-  await atZero("sleeper");
+  assert.equal((await row("moody")).instances, 0);
+  const answer = await daemon.fetch("moody.localhost", "/");
+  assert.equal(answer.text, "well");
+  await atZero("moody");
 });
 
 test("without memory for it there is no pool, and everything starts as it is called", async () => {
   const platform = async (path: string): Promise<string> =>
     (await daemon.fetch(null, path, { headers: { authorization: `Bearer ${daemon.token}` } })).text;
-  assert.equal((await daemon.fetch("sleeper.localhost", "/")).text, "awake");
+  assert.equal((await daemon.fetch("moody.localhost", "/")).text, "well");
   assert.equal((JSON.parse(await platform("/api/v1/status")) as { pool: { sandboxes: number } }).pool.sandboxes, 0);
   const metrics = await platform("/metrics");
   assert.equal(Number(/^ebb_instances_ahead_total (\d+)/m.exec(metrics)?.[1] ?? 0), 0);
 });
 
 test("the record of an invocation says what it was and what it cost", async () => {
-  const answer = await daemon.fetch("recorded.localhost", "/", { method: "POST", body: "12345" });
+  const answer = await daemon.fetch("chatty.localhost", "/recorded", { method: "POST", body: "12345" });
   const id = String(answer.headers["ebb-invocation-id"]);
-  const [record] = await daemon.json<Array<Record<string, unknown>>>(["invocations", "recorded", "--limit", "1"]);
+  const [record] = await daemon.json<Array<Record<string, unknown>>>(["invocations", "chatty", "--limit", "1"]);
   assert.ok(record);
   assert.equal(record["id"], id);
   assert.equal(record["outcome"], "ok");
@@ -129,20 +127,6 @@ test("the record of an invocation says what it was and what it cost", async () =
   );
   assert.ok(Number(record["startMs"]) > 1);
   assert.ok(Number(record["cpuMs"]) > 0);
-});
-
-test("deploying the same twice changes nothing, something else makes a new revision, and rollback brings the old one back", async () => {
-  const first = { "index.js": "exports.handle = async () => ({ statusCode: 200, body: 'one' });" };
-  assert.match(await deploy("versions", first), /r1/);
-  assert.match(await deploy("versions", first), /r1.*unchanged/);
-  assert.match(
-    await deploy("versions", { "index.js": "exports.handle = async () => ({ statusCode: 200, body: 'two' });" }),
-    /r2 \(was r1\)/,
-  );
-  assert.equal((await daemon.fetch("versions.localhost", "/")).text, "two");
-  const rolled = await daemon.ebb(["rollback", "versions"]);
-  assert.equal(rolled.code, 0, rolled.stderr);
-  assert.equal((await daemon.fetch("versions.localhost", "/")).text, "one");
 });
 
 /** Name of the function to what is wrong, its files, and what is told of it. */
@@ -182,15 +166,6 @@ test("what is broken refuses the deploy with the user's own error and line each,
   for (const [name] of broken.slice(1)) assert.ok(!rows.some((one) => one.name === name), `${name} is there`);
 });
 
-test("a TypeScript error at run time shows the user's own line", async () => {
-  const answer = await daemon.fetch("typed.localhost", "/");
-  assert.equal(answer.status, 500);
-  assert.equal((JSON.parse(answer.text) as { code: string }).code, "function_error");
-  await eventually("the stack is in the log", async () =>
-    (await daemon.client.logs("default", { workload: "typed" })).some(({ message }) => message.includes("index.ts:6")),
-  );
-});
-
 test("a hundred requests at once to a function at zero are all answered, by not more instances than allowed", async () => {
   const answers = await Promise.all(Array.from({ length: 100 }, () => daemon.fetch("burst.localhost", "/")));
   assert.deepEqual(
@@ -201,11 +176,21 @@ test("a hundred requests at once to a function at zero are all answered, by not 
   assert.ok(instances >= 1 && instances <= 4, `${instances} instances`);
 });
 
-test("requests that are under way while a new revision is deployed finish on the old one, and none is lost", async () => {
+test("a TypeScript error at run time shows the user's own line", async () => {
+  const answer = await daemon.fetch("burst.localhost", "/throw");
+  assert.equal(answer.status, 500);
+  assert.equal((JSON.parse(answer.text) as { code: string }).code, "function_error");
+  await eventually("the stack is in the log", async () =>
+    (await daemon.client.logs("default", { workload: "burst" })).some(({ message }) => message.includes("index.ts:6")),
+  );
+});
+
+test("deploying the same twice changes nothing, something else makes a new revision: what is under way finishes on the old one, and none is lost; rollback brings it back", async () => {
   const code = (word: string): Record<string, string> => ({
-    "index.mjs": `export default async () => { await new Promise(r => setTimeout(r, 100)); return new Response('${word}'); };`,
+    "index.js": `exports.handle = async () => { await new Promise(r => setTimeout(r, 100)); return { statusCode: 200, body: '${word}' }; };`,
   });
-  await deploy("switching", code("old"));
+  assert.match(await deploy("switching", code("old")), /r1/);
+  assert.match(await deploy("switching", code("old")), /r1.*unchanged/);
   await daemon.fetch("switching.localhost", "/");
   let running = true;
   const seen = new Set<string>();
@@ -217,12 +202,15 @@ test("requests that are under way while a new revision is deployed finish on the
     }
   };
   const clients = [client(), client()];
-  await deploy("switching", code("new"));
+  assert.match(await deploy("switching", code("new")), /r2 \(was r1\)/);
   await eventually("the new revision answers", async () => seen.has("new"));
   running = false;
   await Promise.all(clients);
   assert.deepEqual([...seen].toSorted(), ["new", "old"]);
   assert.equal((await daemon.fetch("switching.localhost", "/")).text, "new");
+  const rolled = await daemon.ebb(["rollback", "switching"]);
+  assert.equal(rolled.code, 0, rolled.stderr);
+  assert.equal((await daemon.fetch("switching.localhost", "/")).text, "old");
 });
 
 test("a handler that does not answer in time gets its caller a 504, and the next call a new instance", async () => {
@@ -249,14 +237,14 @@ test("a function that eats its memory is named in the answer, and its neighbour 
 });
 
 test("a secret reaches the function and nothing else, and a new value replaces the instances", async () => {
-  assert.equal((await daemon.fetch("vault.localhost", "/")).text, "hunter2-original");
+  assert.equal((await daemon.fetch("chatty.localhost", "/secret")).text, "hunter2-original");
   const listed = await daemon.ebb(["secrets", "ls", "--json"]);
   assert.match(listed.stdout, /DB_PASSWORD/);
   assert.doesNotMatch(listed.stdout, /hunter2/);
   await daemon.ebb(["secrets", "set", "DB_PASSWORD"], { stdin: "hunter2-rotated" });
   await eventually(
     "the new value serves",
-    async () => (await daemon.fetch("vault.localhost", "/")).text === "hunter2-rotated",
+    async () => (await daemon.fetch("chatty.localhost", "/secret")).text === "hunter2-rotated",
   );
   assert.doesNotMatch(daemon.log(), /hunter2/);
 });
@@ -302,7 +290,7 @@ test("each line of a log carries its invocation, above concurrency 1 too", async
 test("usage adds up what ran", async () => {
   const usage = await daemon.ebb(["usage"]);
   assert.equal(usage.code, 0, usage.stderr);
-  assert.match(usage.stdout, /recorded/);
+  assert.match(usage.stdout, /chatty/);
 });
 
 test("a server that listens by itself answers HEAD without a body and GET with it", async () => {
@@ -310,21 +298,4 @@ test("a server that listens by itself answers HEAD without a body and GET with i
   assert.equal(head.status, 200);
   assert.equal(head.text, "");
   assert.equal((await daemon.fetch("plain.localhost", "/")).text, "body");
-});
-
-test("what was removed from the app file is kept and named, and --prune removes it", async () => {
-  const files = (names: string[]): Record<string, string> => ({
-    "ebb.yaml": `project: pruned\nfunctions:\n${names.map((name) => `  ${name}: { source: ./src, public: true }\n`).join("")}`,
-    "src/index.mjs": "export default () => new Response('ok');",
-  });
-  await daemon.client.projects.create("pruned");
-  assert.equal((await daemon.ebb(["deploy", folder(files(["one", "two"]))])).code, 0);
-  const kept = await daemon.ebb(["deploy", folder(files(["one"]))]);
-  assert.match(kept.stdout + kept.stderr, /two/);
-  assert.equal((await daemon.fetch("two--pruned.localhost", "/")).text, "ok");
-  assert.equal((await daemon.ebb(["deploy", folder(files(["one"])), "--prune", "--yes"])).code, 0);
-  // A stranger is not told which private names there are; who may ask is told that it is gone.
-  assert.equal((await daemon.fetch("two--pruned.localhost", "/")).status, 401);
-  const { token } = await daemon.json<{ token: string }>(["token", "--project", "pruned"]);
-  assert.equal((await daemon.fetch("two--pruned.localhost", "/", { headers: { "ebb-token": token } })).status, 404);
 });
