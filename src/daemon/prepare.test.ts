@@ -28,6 +28,17 @@ test("a file, or below one", () => {
     assert.throws(preparing(path), { code: "conflict", message: /cannot be used: it is not a directory; choose/ });
 });
 
+test("without root it names both ways on, and makes nothing", (t) => {
+  t.mock.method(process as { getuid(): number }, "getuid", () => 65_534);
+  const dataDirectory = join(root, "isolated");
+  const config = { dataDirectory, isolation: "container" } satisfies Partial<DaemonConfig> as DaemonConfig;
+  assert.throws(() => prepare(config), {
+    code: "forbidden",
+    message: /^[^\n]*needs root: sudo \.\/ebb up; [^\n]*\.\/ebb up --isolation none$/,
+  });
+  assert.equal(existsSync(dataDirectory), false);
+});
+
 const mayMount = process.platform === "linux" && process.getuid?.() === 0;
 test("on a read-only file system", { skip: !mayMount && "needs root, to mount one" }, (t) => {
   const disk = mkdtempSync(join(root, "disk-"));
