@@ -78,7 +78,7 @@ before(async () => {
   daemon = await startDaemon();
   const made = folderOf({
     "ebb.yaml":
-      "functions:\n  evil: { source: ./evil, public: true, timeoutSeconds: 2, memoryMb: 128 }\n  calm: { source: ./evil, public: true, memoryMb: 64 }\n",
+      "functions:\n  evil: { source: ./evil, public: true, timeoutSeconds: 5, memoryMb: 128 }\n  calm: { source: ./evil, public: true, memoryMb: 64 }\n",
     "evil/index.mjs": evil["index.mjs"],
   });
   folders.push(made);
