@@ -211,9 +211,9 @@ const delay = require("node:perf_hooks").monitorEventLoopDelay({ resolution: 1 }
 delay.enable();
 parentPort.once("message", () => parentPort.postMessage(delay.percentile(99) / 1e6));`;
 
-test("3,000 files are received and stored without holding up the loop", async (t) => {
+test("1,000 files are received and stored without holding up the loop", async (t) => {
   const files = Object.fromEntries(
-    Array.from({ length: 3_000 }, (_, i) => [`node_modules/p${i % 100}/f${i}.js`, `${i}`.repeat(400)]),
+    Array.from({ length: 1_000 }, (_, i) => [`node_modules/p${i % 100}/f${i}.js`, `${i}`.repeat(400)]),
   );
   const source = packed(files);
   await new Promise((resolve) => setImmediate(resolve));
@@ -233,7 +233,7 @@ test("3,000 files are received and stored without holding up the loop", async (t
   idle.postMessage("how late were you?");
   const [noiseMs] = (await noise) as [number];
   await upload.discard();
-  assert.equal(code.files, 3_000);
+  assert.equal(code.files, 1_000);
   t.diagnostic(
     `received ${(received - begun).toFixed(0)} ms, stored ${(stored - received).toFixed(0)} ms, loop p50 ${(delay.percentile(50) / 1e6).toFixed(1)} p99 ${(delay.percentile(99) / 1e6).toFixed(1)} max ${(delay.max / 1e6).toFixed(1)} ms, a loop that does nothing meanwhile p99 ${noiseMs.toFixed(1)}`,
   );
