@@ -15,12 +15,14 @@ const longMs = 50;
 export function pauseTests(
   it: (behaviour: string, run: () => Promise<void>) => void,
   driverOf: () => SandboxDriver,
+  /** One for several, which are to leave it as it was. */
+  serving: () => Promise<Started>,
   started: () => Promise<Started>,
 ): void {
   it("a paused sandbox answers nothing until it is resumed", async () => {
     const driver = driverOf();
     if (!driver.capabilities().pause) return;
-    const { id } = await started();
+    const { id } = await serving();
     await driver.pause(id);
     const asking = new Asking(driver.connect(id));
     const answer = asking.ask();
@@ -29,13 +31,12 @@ export function pauseTests(
     await driver.resume(id);
     await answer;
     asking.close();
-    await driver.stopSandbox(id, 0);
   });
 
   it("a connection from before a pause carries the next request after it", async () => {
     const driver = driverOf();
     if (!driver.capabilities().pause) return;
-    const { id } = await started();
+    const { id } = await serving();
     const asking = new Asking(driver.connect(id));
     await asking.ask();
     for (let i = 0; i < 20; i++) {
@@ -50,7 +51,6 @@ export function pauseTests(
     await driver.resume(id);
     await answer;
     asking.close();
-    await driver.stopSandbox(id, 0);
   });
 
   it("a paused sandbox can be stopped, and has its grace", async () => {

@@ -1,5 +1,5 @@
 // The long form of oci.test.ts: the whole suite by the engine that has only what depends on it there.
 
-import { runEngineSuite } from "./engines.testing.ts";
+import { engineGround, runEngineSuite } from "./engines.testing.ts";
 
-runEngineSuite("runc");
+runEngineSuite("runc", engineGround());
