@@ -18,12 +18,18 @@ const manifest = JSON.parse(fs.readFileSync(path.join(runtimesFolder, "runtimes.
 
 /** The runtimes that this machine can run: Node 22 and 24 where EBB_NODE22 and EBB_NODE24 say where they are. */
 export function availableRuntimes(): Array<{ name: string; language: string; launcher: Launcher }> {
-  const interpreters: Record<string, string | undefined> = {
+  return runtimesBy({
     node22: process.env["EBB_NODE22"],
     node24: process.env["EBB_NODE24"],
     node26: process.execPath,
     python3: fs.existsSync("/usr/bin/python3") ? "/usr/bin/python3" : undefined,
-  };
+  });
+}
+
+/** Those of which there is an interpreter. */
+export function runtimesBy(
+  interpreters: Readonly<Record<string, string | undefined>>,
+): Array<{ name: string; language: string; launcher: Launcher }> {
   return Object.entries(manifest.runtimes).flatMap(([name, { language, argv }]) => {
     const interpreter = interpreters[name];
     if (interpreter === undefined || argv === null || language === null) return [];

@@ -63,13 +63,16 @@ export function lifecycleSuite(runtime: Runtime): void {
   describe(`${runtime.name}: one assignment`, { concurrency: 1 }, () => {
     const plain = shared(runtime, code);
 
-    it("says what it recognised, and means the same when it is given that back", async (t) => {
+    it("says what it recognised, means the same when it is given that back, and ends idle with 0 at SIGTERM, connections or not", async (t) => {
       const { ready } = await plain();
       assert.ok(ready.phases.bootMs > 0 && ready.phases.importMs > 0);
       const { entry, handler, signature } = ready;
       const again = await serving(t, runtime, code, { entry, handler, signature });
       assert.deepEqual({ ...again.ready, phases: null }, { ...ready, phases: null });
-      assert.equal((await again.request({ target: "/none" })).status, 204);
+      const connection = await again.connect();
+      assert.equal((await connection.request({ target: "/none" })).status, 204);
+      again.launched.signal("SIGTERM");
+      assert.deepEqual(await again.launched.exited, { code: 0, signal: null });
     });
 
     it("happens once: a second gets 410, and a client's request to that path reaches the function", async () => {
@@ -113,9 +116,9 @@ export function lifecycleSuite(runtime: Runtime): void {
       assert.deepEqual(await instance.launched.exited, { code: 0, signal: null });
     });
 
-    it("tells what a check compiled, after its answer, and then ends", async (t) => {
+    it("as a check answers, tells what it compiled, and exits 0", async (t) => {
       const checked = await serving(t, runtime, code, { check: true, cache: "make" });
-      assert.equal((await checked.launched.exited).code, 0);
+      assert.deepEqual(await checked.launched.exited, { code: 0, signal: null });
       const packed = Buffer.concat((await checked.cache()).map((piece) => Buffer.from(piece, "base64")));
       const names = namesIn(gunzipSync(packed));
       const shape =
@@ -123,9 +126,7 @@ export function lifecycleSuite(runtime: Runtime): void {
       assert.ok(names.length > 0 && names.every((name) => shape.test(name)), names.join(" "));
     });
 
-    it("as a check answers and exits 0; what fails exits 1", async (t) => {
-      const checked = await serving(t, runtime, code, { check: true });
-      assert.deepEqual(await checked.launched.exited, { code: 0, signal: null });
+    it("as a check of what fails exits 1", async (t) => {
       const failed = await failing(t, runtime, code, { handler: "nobody", check: true });
       assert.match(failed.failed.message, /no .*function "nobody"/);
       assert.deepEqual(await failed.launched.exited, { code: 1, signal: null });
@@ -153,14 +154,6 @@ export function lifecycleSuite(runtime: Runtime): void {
       // Its first answer shows that it is up.
       instance.control?.write("GET / HTTP/1.1\r\n\r\n");
       await new Promise((resolve) => instance.control?.once("data", resolve));
-      instance.launched.signal("SIGTERM");
-      assert.deepEqual(await instance.launched.exited, { code: 0, signal: null });
-    });
-
-    it("ends an idle instance with 0, connections or not", async (t) => {
-      const instance = await serving(t, runtime, code);
-      const connection = await instance.connect();
-      await connection.request({ target: "/none" });
       instance.launched.signal("SIGTERM");
       assert.deepEqual(await instance.launched.exited, { code: 0, signal: null });
     });

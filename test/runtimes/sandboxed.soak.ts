@@ -2,7 +2,7 @@
 
 import { after, describe, test } from "node:test";
 import { behaviourSuite } from "../../runtimes/suite/behaviour.ts";
-import { nodeShapesSuite } from "../../runtimes/suite/node-web-objects.ts";
+import { nodeSuite } from "../../runtimes/suite/node-web-objects.ts";
 import { everyPart, inSandboxes, runRuntimeSuite } from "../../runtimes/suite/suite.ts";
 import { openSandboxes, whyNoSandbox } from "./sandboxed.ts";
 
@@ -17,12 +17,14 @@ if (whyNot === null) {
     ["python3", "python"],
   ] as const)
     runRuntimeSuite({ name, language, launcher: sandboxes.launcherOf(name) }, others, true);
-  const missing = await sandboxes.fetch("node24");
-  if (missing === null)
-    describe("node24", () => {
-      const runtime = { name: "node24", language: "node", launcher: sandboxes.launcherOf("node24") };
-      behaviourSuite(runtime);
-      nodeShapesSuite(runtime);
-    });
-  else test("node24 in a sandbox", { skip: missing }, () => {});
+  for (const name of ["node22", "node24"] as const) {
+    const found = await sandboxes.fetch(name);
+    if ("path" in found)
+      describe(name, () => {
+        const runtime = { name, language: "node", launcher: sandboxes.launcherOf(name) };
+        behaviourSuite(runtime);
+        nodeSuite(runtime);
+      });
+    else test(`${name} in a sandbox`, { skip: found.missing }, () => {});
+  }
 } else test("the runtimes' suite in real sandboxes", { skip: whyNot }, () => {});

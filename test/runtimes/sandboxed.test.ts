@@ -5,6 +5,7 @@ import { after, describe, test } from "node:test";
 import { behaviourSuite } from "../../runtimes/suite/behaviour.ts";
 import { handlerFilesSuite } from "../../runtimes/suite/handler-files.ts";
 import { nodeShapesSuite, webObjectsSuite } from "../../runtimes/suite/node-web-objects.ts";
+import { runtimesBy } from "../../runtimes/suite/launch.ts";
 import { inSandboxes as partsHere, runRuntimeSuite } from "../../runtimes/suite/suite.ts";
 import { codeOf, serving, type Runtime } from "../../runtimes/suite/support.ts";
 import { openSandboxes, whyNoSandbox, type Sandboxes } from "./sandboxed.ts";
@@ -49,17 +50,18 @@ async function inSandboxes(sandboxes: Sandboxes): Promise<void> {
   });
 
   // What differs between versions of Node is its own objects; the rest of the suite is the shim's, which is the same file: the oldest
-  // Node has it here, the others in the soak.
+  // Node has it here. The sandbox has no part in it: over plain processes, and in sandboxes in test/daemon/runtimes.test.ts and the soak.
   for (const name of ["node22", "node24"] as const) {
-    const missing = await sandboxes.fetch(name);
-    if (missing === null)
-      describe(`in a sandbox, ${name}`, { concurrency: 2 }, () => {
-        const runtime: Runtime = { name, language: "node", launcher: sandboxes.launcherOf(name) };
+    const found = await sandboxes.fetch(name);
+    if ("path" in found)
+      describe(`${name}, fetched`, { concurrency: 2 }, () => {
+        const [runtime] = runtimesBy({ [name]: found.path });
+        assert.ok(runtime);
         webObjectsSuite(runtime);
         if (name === "node24") return;
         behaviourSuite(runtime);
         nodeShapesSuite(runtime);
       });
-    else test(`${name} in a sandbox`, { skip: missing }, () => {});
+    else test(`${name}, fetched`, { skip: found.missing }, () => {});
   }
 }

@@ -26,8 +26,8 @@ const memoryMb = 256;
 export interface Sandboxes {
   readonly ground: Ground;
   readonly driver: OciDriver;
-  /** Gets its interpreter, kept for the next time; answers why it cannot be had here. */
-  fetch(runtime: NodeRuntime): Promise<string | null>;
+  /** Gets its interpreter, kept for the next time; or answers why it cannot be had here. */
+  fetch(runtime: NodeRuntime): Promise<{ readonly path: string } | { readonly missing: string }>;
   launcherOf(runtime: Exclude<RuntimeName, "custom">): Launcher;
   close(): Promise<void>;
 }
@@ -56,9 +56,9 @@ export async function openSandboxes(over: Partial<Parameters<typeof ociOn>[1]> =
     driver,
     fetch: (runtime) =>
       node(runtime).then(
-        () => null,
+        (path) => ({ path }),
         (error: unknown) => {
-          if (error instanceof EbbError) return error.message;
+          if (error instanceof EbbError) return { missing: error.message };
           throw error;
         },
       ),
