@@ -1,12 +1,15 @@
-// Interpreters that come from outside: who is told, and what is shared. The fetch itself is tried by the runtimes' own suite.
+// Interpreters that come from outside: who is told, what is shared, and what of a package is taken. npm's part in it is tried by the
+// runtimes' own tests, where none was fetched before.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { once, EventEmitter } from "node:events";
-import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import type { ExecResult } from "#spawner/door.ts";
+import { packed } from "./archives.testing.ts";
 import { createInterpreters } from "./interpreters.ts";
 
 const absent: ExecResult = { code: 1, stdout: "", stderr: "npm error 404" };
@@ -63,4 +66,42 @@ test("everybody who waits for a fetch is told of it; one that fails leaves nothi
   const again = assert.rejects(fetch());
   (await second)(absent);
   await again;
+});
+
+test("of the package that is pinned its binary is kept, and of any other nothing", async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), "ebb-interpreters-"));
+  t.after(() => rm(folder, { recursive: true }));
+  await mkdir(join(folder, "bin"));
+  await writeFile(join(folder, "bin", "npm-cli.js"), "");
+  await symlink("npm-cli.js", join(folder, "bin", "npm"));
+  const archive = packed({ "package/package.json": "{}", "package/bin/node": "a binary", "package/bin/npm": "x" });
+  const bytes = Buffer.concat(await archive.toArray());
+  const integrity = `sha512-${createHash("sha512").update(bytes).digest("base64")}`;
+  const asked: string[] = [];
+  const directory = join(folder, "kept");
+  const { node } = createInterpreters({
+    directory,
+    node: "/the/pinned/node",
+    path: join(folder, "bin"),
+    npmEnvironment: {},
+    spawner: {
+      exec: async (argv) => {
+        const at = argv.indexOf("pack");
+        asked.push(argv[at + 1]!);
+        await writeFile(join(argv[at + 3]!, "node.tgz"), bytes);
+        return { code: 0, stdout: "", stderr: "" };
+      },
+    },
+    packages: {
+      node22: { version: "22.0.1", integrity: { [process.arch]: integrity } },
+      node24: { version: "24.0.1", integrity: { [process.arch]: integrity.replace("sha512-", "sha512-x") } },
+    },
+  });
+  const path = await node("node22");
+  assert.equal(path, join(directory, "node-22.0.1"));
+  assert.equal(await readFile(path, "utf8"), "a binary");
+  assert.equal((await stat(path)).mode & 0o777, 0o755);
+  await assert.rejects(node("node24"), /the package of Node 24\.0\.1 is not the one that is pinned \(sha512-/);
+  assert.deepEqual(asked, [`node-linux-${process.arch}@22.0.1`, `node-linux-${process.arch}@24.0.1`]);
+  assert.deepEqual(await readdir(directory), ["node-22.0.1"]);
 });

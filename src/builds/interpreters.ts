@@ -15,7 +15,7 @@ import type { Interpreters } from "./door.ts";
 export type NodeRuntime = "node22" | "node24" | "node26";
 type FetchedRuntime = Exclude<NodeRuntime, "node26">;
 
-interface Pinned {
+export interface Pinned {
   readonly version: string;
   /** Subresource integrity of the package, by architecture. */
   readonly integrity: Readonly<Record<string, string>>;
@@ -58,6 +58,8 @@ export interface InterpretersOptions {
   /** What npm is told of the operator's set-up (HOME, its registry and certificates); never a secret, since arguments can be seen. */
   readonly npmEnvironment: Readonly<Record<string, string>>;
   readonly spawner: Pick<Spawner, "exec">;
+  /** Left out: those that this ebb was made with. */
+  readonly packages?: Readonly<Record<FetchedRuntime, Pinned>>;
   /** Told when a version is fetched, which takes a while. */
   readonly progress?: (what: string) => void;
 }
@@ -98,7 +100,7 @@ export function createInterpreters(options: InterpretersOptions): NodeInterprete
 }
 
 function obtain(options: InterpretersOptions, runtime: FetchedRuntime): Obtaining {
-  const { version } = pinned[runtime];
+  const { version } = (options.packages ?? pinned)[runtime];
   const target = join(options.directory, `node-${version}`);
   const there = exists(target);
   return {
@@ -108,7 +110,7 @@ function obtain(options: InterpretersOptions, runtime: FetchedRuntime): Obtainin
 }
 
 async function fetchTo(target: string, options: InterpretersOptions, runtime: FetchedRuntime): Promise<string> {
-  const { version, integrity } = pinned[runtime];
+  const { version, integrity } = (options.packages ?? pinned)[runtime];
   const expected = integrity[process.arch];
   if (expected === undefined) throw unavailable(runtime, `there is no package of Node ${version} for ${process.arch}`);
   await mkdir(options.directory, { recursive: true, mode: 0o711 });
