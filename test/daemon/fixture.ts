@@ -198,21 +198,24 @@ export function fetchFrom(
 
 /**
  * Asks until `check` answers something; the bound is generous, since machines are slow: what is tested is that it comes. Asking may
- * be dear (a process, all of /proc): it takes a third of the time at most, and leaves the rest to what is waited for.
+ * be dear (a process, all of /proc): it takes a third of the time at most, and leaves the rest to what is waited for. What has not come
+ * for long is asked for less often.
  */
 export async function eventually<T>(
   what: string,
   check: () => Promise<T | null | undefined | false>,
   withinMs = 20_000,
 ): Promise<T> {
-  const until = performance.now() + withinMs;
+  const startedMs = performance.now();
+  const until = startedMs + withinMs;
   for (;;) {
     const askedMs = performance.now();
     const found = await check();
     if (found) return found;
     const nowMs = performance.now();
     if (nowMs > until) throw new Error(`did not happen within ${withinMs} ms: ${what}`);
-    const pauseMs = Math.max(20, Math.min(2 * (nowMs - askedMs), until - nowMs));
+    const waitedMs = nowMs - startedMs;
+    const pauseMs = Math.max(20, Math.min(waitedMs / 10, 100), Math.min(2 * (nowMs - askedMs), until - nowMs));
     await new Promise((resolve) => setTimeout(resolve, pauseMs));
   }
 }
