@@ -244,7 +244,6 @@ FROM nowhere.invalid/unread
   test("what cannot be had or run is refused in words, and changes nothing", async () => {
     const silent = push(await image("refused", { Entrypoint: [], Cmd: [] }), "team/silent:1");
     const dying = push(await image("refused", { Env: ["MODE=die"] }), "team/dying:1");
-    const strange = push(await image("refused", { User: "nobody-known" }), "team/strange:1");
     const refusals = async (container: string): Promise<string> => {
       const { code, stderr } = await daemon.ebb(["deploy", appOf(`  web: ${container}\n`)]);
       assert.equal(code, 1);
@@ -255,7 +254,7 @@ FROM nowhere.invalid/unread
     const died = await refusals(`{ image: "${dying}" }`);
     assert.match(died, /web: It ended before it could serve\. It exited with code 3\./);
     assert.match(died, /no mood/);
-    assert.match(await refusals(`{ image: "${strange}" }`), /user "nobody-known", who is not in its \/etc\/passwd/);
+    // A user whom the image does not know: jobs.test.ts.
     assert.match(
       await refusals(`{ image: "${dying}", command: [/no/such] }`),
       /"\/no\/such", or .* is not in the image/,

@@ -2,4 +2,4 @@
 
 import { givesBack } from "./leaks.ts";
 
-givesBack(4, 1);
+givesBack(2, 1);
