@@ -3,9 +3,9 @@
 
 import { execFile, type ChildProcess } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { flushCompileCache } from "node:module";
+import { flushCompileCache, getCompileCacheDir } from "node:module";
 import { Socket } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { giveBack } from "#lib/give-back.ts";
 import type { ExecResult, LaunchSpec, ProcessExit, Undo } from "./door.ts";
 import { Launcher, writeExisting } from "./launch.ts";
@@ -40,13 +40,13 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal
 writeFileSync(join(runDir, "spawner"), formatOwner(ownerOf(process.pid)!), { mode: 0o600 });
 const channel = new Socket({ fd: 3, readable: true, writable: true });
 const ledger = new Ledger(runDir);
-const cache = process.env["NODE_COMPILE_CACHE"];
+const cache = getCompileCacheDir();
 const commandEnv = {
   PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
   LC_ALL: "C",
   [markName]: markValue(runDir, "command"),
   // Programs of ebb's own are compiled once: 0.1 instead of 0.25 CPU-seconds each.
-  ...(cache === undefined ? {} : { NODE_COMPILE_CACHE: cache }),
+  ...(cache === undefined ? {} : { NODE_COMPILE_CACHE: dirname(cache) }),
 };
 const nft = new NftSession(commandEnv);
 const launcher = new Launcher({
