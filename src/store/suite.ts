@@ -1,7 +1,7 @@
 // What every driver of the store must do, whatever it stores in.
 
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { afterEach, beforeEach, describe, it as behaviour } from "node:test";
 import { EbbError } from "#model/errors.ts";
 import type { InvocationRecord } from "#model/invocation.ts";
 import { jobLimits, storeLimits } from "#model/limits.ts";
@@ -32,25 +32,33 @@ export interface StoreUnderTest {
   close(): Promise<void>;
 }
 
+type It = (name: string, run: () => Promise<void>) => void;
+
 const failsWith = (code: string) => (error: unknown) => error instanceof EbbError && error.code === code;
 const day = 86_400_000;
 
-export function storeSuite(name: string, open: () => Promise<StoreUnderTest>): void {
+/** `only`: these behaviours; all of them where it is left out. */
+export function storeSuite(name: string, open: () => Promise<StoreUnderTest>, only?: readonly string[]): void {
   describe(`store: ${name}`, () => {
     let under: StoreUnderTest;
+    const unknown = new Set(only);
+    const it: It = (name, run) => {
+      if (only === undefined || unknown.delete(name)) void behaviour(name, run);
+    };
     beforeEach(async () => {
       under = await open();
     });
     afterEach(() => under.close());
-    existing(() => under);
-    following(() => under);
-    auditing(() => under);
-    ledger(() => under);
-    retention(() => under);
+    existing(it, () => under);
+    following(it, () => under);
+    auditing(it, () => under);
+    ledger(it, () => under);
+    retention(it, () => under);
+    assert.deepEqual([...unknown], [], "is no behaviour of the suite");
   });
 }
 
-function existing(under: () => StoreUnderTest): void {
+function existing(it: It, under: () => StoreUnderTest): void {
   it("is empty at first", async () => {
     const { store, mirror } = under();
     const empty = { projects: [], workloads: [], revisions: [], tokens: [], secrets: [] };
@@ -174,7 +182,7 @@ function existing(under: () => StoreUnderTest): void {
   });
 }
 
-function following(under: () => StoreUnderTest): void {
+function following(it: It, under: () => StoreUnderTest): void {
   const put = (body: Run): Mutation => ({ kind: "put_run", run: body });
   const jobs = [...deploy("p", "job"), ...deploy("p", "other")];
 
@@ -247,7 +255,7 @@ function following(under: () => StoreUnderTest): void {
   });
 }
 
-function auditing(under: () => StoreUnderTest): void {
+function auditing(it: It, under: () => StoreUnderTest): void {
   it("answers audits newest first, by project and time, also those without a change", async () => {
     const { store } = under();
     await store.audit(audit("one", "p", 10));
@@ -262,7 +270,7 @@ function auditing(under: () => StoreUnderTest): void {
   });
 }
 
-function ledger(under: () => StoreUnderTest): void {
+function ledger(it: It, under: () => StoreUnderTest): void {
   const commit = (records: InvocationRecord[], totals: UsageTotal[] = [], offsetBytes = 1): Promise<void> =>
     under().ledger.commit({
       blocks: packRecords(records),
@@ -354,7 +362,7 @@ function ledger(under: () => StoreUnderTest): void {
   });
 }
 
-function retention(under: () => StoreUnderTest): void {
+function retention(it: It, under: () => StoreUnderTest): void {
   it("counts records by project and day, and deletes the oldest of one of them", async () => {
     const { ledger, store } = under();
     assert.equal((await store.retention()).oldestRecordMs, null);

@@ -1,32 +1,17 @@
-// The embedded store, in its real worker thread, passes the suite.
+// The embedded store passes the suite; and in its real worker thread what shows each call that goes there. The soak has all of it there.
 
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { systemClock } from "#model/clock.ts";
-import { createStore } from "../client.ts";
 import { storeSuite } from "../suite.ts";
-import { createSqliteDriver } from "./driver.ts";
+import { inItsWorker, onThisThread } from "./stores.testing.ts";
 
-const fatal = (reason: string): never => {
-  throw new Error(reason);
-};
-
-storeSuite("sqlite in its worker", async () => {
-  const directory = mkdtempSync(join(tmpdir(), "ebb-store-"));
-  const { store, mirror } = createStore({ directory, clock: systemClock, tell: () => {}, fatal });
-  await store.start();
-  // A second connection to the same file, as the loader's side: WAL lets both.
-  const ledger = createSqliteDriver({ directory, nowMs: Date.now });
-  await ledger.open();
-  return {
-    store,
-    mirror,
-    ledger,
-    async close() {
-      await ledger.close();
-      await store.stop();
-      rmSync(directory, { recursive: true });
-    },
-  };
-});
+storeSuite("sqlite", onThisThread);
+storeSuite("sqlite in its worker", inItsWorker, [
+  "shows a change in the mirror when apply resolves, and in load",
+  "rolls back to a revision that only the store still has",
+  "applies all of a change or nothing of it",
+  "keeps a run with the command that asks for it, and where it is now",
+  "names the code of runs that have not ended, though its revision is gone",
+  "answers audits newest first, by project and time, also those without a change",
+  "answers records as they were given, newest first",
+  "adds up totals by hour, project and workload",
+  "counts records by project and day, and deletes the oldest of one of them",
+]);
