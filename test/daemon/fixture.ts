@@ -2,7 +2,16 @@
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync, mkdirSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import type { IncomingHttpHeaders } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -79,11 +88,30 @@ exec unshare --mount sh -c 'mount --bind "$0" /etc/resolv.conf; exec "$@"' "$(di
   return join(folder, "up");
 }
 
+/** That the engine isolates here is proved by the first of the daemons; ebb itself looks whether it is still true. */
+const proof = { name: "isolation.json", kept: join(installation, "node_modules/.cache/ebb-isolation.json") };
+
+function giveProof(directory: string): void {
+  if (existsSync(proof.kept)) writeFileSync(join(directory, proof.name), readFileSync(proof.kept), { mode: 0o600 });
+}
+
+function keepProof(directory: string): void {
+  const [made, kept] = [join(directory, proof.name), proof.kept].map((path) =>
+    existsSync(path) ? readFileSync(path, "latin1") : "",
+  );
+  if (made === kept || made === "") return;
+  mkdirSync(dirname(proof.kept), { recursive: true });
+  const unfinished = `${proof.kept}.${process.pid}`;
+  writeFileSync(unfinished, made!);
+  renameSync(unfinished, proof.kept);
+}
+
 /** Starts `ebb up`; throws with what it said when it does not become ready. */
 export async function startDaemon(
   options: { directory?: string; args?: readonly string[]; env?: Record<string, string>; launcher?: string } = {},
 ): Promise<Daemon> {
   const directory = options.directory ?? temporaryDirectory();
+  if (options.directory === undefined) giveProof(directory);
   const child = spawn(
     options.launcher ?? launcher,
     ["up", "--data", directory, "--listen", "127.0.0.1:0", ...(options.args ?? [])],
@@ -103,6 +131,7 @@ export async function startDaemon(
     child.once("exit", (code, signal) => reject(new Error(`ebb up ended (${code ?? signal}):\n${said.join("")}`)));
     child.once("error", reject);
   });
+  if (options.directory === undefined) keepProof(directory);
   const credentials = JSON.parse(readFileSync(join(directory, "credentials.json"), "utf8")) as {
     url: string;
     token: string;

@@ -104,8 +104,9 @@ export async function proveIsolation(
   options: { cacheFile: string; cgroups: string; seccomp: Seccomp },
 ): Promise<string | null> {
   const { size, mtimeMs } = await stat(engine.path);
+  const { cgroups, seccomp } = options;
   const under = createHash("sha256")
-    .update(JSON.stringify([proofVersion, probe, engine, size, mtimeMs, release(), options]))
+    .update(JSON.stringify([proofVersion, probe, engine, size, mtimeMs, release(), { cgroups, seccomp }]))
     .digest("hex");
   const known = await readFile(options.cacheFile, "utf8").catch(() => "");
   if (known.trim() === under) return null;
