@@ -217,7 +217,7 @@ test("a neighbour that syncs the disk, cold starts and commits do not hold up th
   const commits = (async () => {
     for (; going; await pause(50)) await platform(daemon, "/api/v1/usage");
   })();
-  const delay = JSON.parse((await platform(daemon, "/api/v1/status/loop-delay?seconds=3")).text) as {
+  const delay = JSON.parse((await platform(daemon, "/api/v1/status/loop-delay?seconds=2")).text) as {
     p50Ms: number;
     p99Ms: number;
     samples: number;

@@ -14,7 +14,7 @@ import { livesOf, nothingLeftOf, tracesOf, type Life } from "./traces.ts";
 export function appOfDeaths(): string {
   const code = folderOf({
     "ebb.yaml": `functions:
-  steady: { source: ./steady, public: true, memoryMb: 64, max: 3, concurrency: 2 }
+  steady: { source: ./steady, public: true, memoryMb: 64, max: 3, concurrency: 3 }
   logging: { source: ./steady, public: true, memoryMb: 64, max: 1 }
   cold: { source: ./steady, public: true, memoryMb: 64, idleSeconds: 0 }
   endless: { source: ./endless, public: true, memoryMb: 64, timeoutSeconds: 60 }
