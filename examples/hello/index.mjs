@@ -2,5 +2,5 @@
 export default function hello(request) {
   const name = new URL(request.url).searchParams.get("name") ?? "world";
   console.log(`greeting ${name}`);
-  return new Response(`Hello, ${name}!\n`);
+  return new Response(`${process.env.GREETING ?? "Hello"}, ${name}!\n`);
 }
