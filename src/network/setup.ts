@@ -146,7 +146,7 @@ export function linkChanges(links: readonly LinkEnds[]): readonly NetworkChange[
 }
 
 /** Locally administered (the bit 2 of the first byte), made from the IPv4 address: unique where the address is. */
-export function hardwareAddress(first: number, address: string): string {
+function hardwareAddress(first: number, address: string): string {
   const bytes = [first, 0xeb, ...address.split(".").map(Number)];
   return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 }

@@ -21,8 +21,8 @@ export async function undoAll(steps: readonly Undo[], system: Syscalls): Promise
   /** As it was before the first of several that are removed one after the other: nobody mounts anything there any more. */
   let table: string | undefined;
   for (const step of steps) {
-    table = step.kind === "remove" ? (table ?? mountTable()) : undefined;
     try {
+      table = step.kind === "remove" ? (table ?? mountTable()) : undefined;
       await undoOne(step, system, table);
     } catch (error) {
       failed.push(`${step.kind}: ${error instanceof Error ? error.message : String(error)}`);
