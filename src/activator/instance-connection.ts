@@ -64,7 +64,7 @@ export class InstanceConnection implements ResponseEvents, InstanceStream {
   #exchanges = 0;
   /** It was asked to become another protocol's: whatever came of that, it carries nothing after it. */
   #mayLeave = false;
-  /** What is read lies in `readBuffer`, which the next read of any connection overwrites. */
+  /** What is read lies in a buffer that the next read of any connection overwrites. */
   #borrowed = false;
   #error: NodeJS.ErrnoException | null = null;
   /** Until when it may be used again, monotonic us; kept by the keeper. */
@@ -205,9 +205,9 @@ export class InstanceConnection implements ResponseEvents, InstanceStream {
 
   // --- what the socket says
 
-  readonly #onRead = (bytes: number): boolean => {
+  readonly #onRead = (bytes: number, buffer: Buffer): boolean => {
     this.#borrowed = true;
-    this.#onData(readBuffer.subarray(0, bytes));
+    this.#onData(buffer.subarray(0, bytes));
     // Whether it pauses is said by `pause`, in its time.
     return true;
   };

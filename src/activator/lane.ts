@@ -15,6 +15,8 @@ export class Lane {
   revision: ServingRevision;
   /** The workload was removed: nothing new comes. */
   removed = false;
+  /** It has changed since its load was reported, which will be done after what is going on now. */
+  unreported = false;
   readonly line = new Line<ActiveInvocation>();
   /** Of the serving revision alone. */
   readonly slots = new Slots<LiveInstance>();

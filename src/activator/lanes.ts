@@ -15,7 +15,7 @@ export class Lanes {
   readonly #options: LanesOptions;
   readonly #lanes = new WorkloadMap<Lane>();
   /** Those whose load is to be reported after what is going on now. */
-  readonly #changed = new Set<Lane>();
+  #changed: Lane[] = [];
 
   constructor(options: LanesOptions) {
     this.#options = options;
@@ -63,21 +63,27 @@ export class Lanes {
   /** Its load is reported after what is going on now. */
   changed(lane: Lane): void {
     if (lane.removed) return;
-    if (this.#changed.size === 0) this.#options.defer(this.#reportChanged);
-    this.#changed.add(lane);
+    if (lane.unreported) return;
+    lane.unreported = true;
+    if (this.#changed.push(lane) === 1) this.#options.defer(this.#reportChanged);
   }
 
   /** Its load is reported at once. */
   report(lane: Lane): void {
     if (lane.removed) return;
-    this.#changed.delete(lane);
+    lane.unreported = false;
     lane.noteLoad();
     this.#options.report(lane);
   }
 
   readonly #reportChanged = (): void => {
-    const lanes = [...this.#changed];
-    this.#changed.clear();
-    for (const lane of lanes) if (!lane.removed && lane.noteLoad()) this.#options.report(lane);
+    const lanes = this.#changed;
+    this.#changed = [];
+    for (const lane of lanes) {
+      // It was reported at once, or stands here twice.
+      if (!lane.unreported) continue;
+      lane.unreported = false;
+      if (!lane.removed && lane.noteLoad()) this.#options.report(lane);
+    }
   };
 }

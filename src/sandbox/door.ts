@@ -205,9 +205,9 @@ export type BuildStepEnd =
 
 /** Takes bytes out of one buffer, which the next read overwrites: no memory is made for each read (`onread` of `net.connect`). */
 export interface SocketReader {
-  readonly buffer: Uint8Array;
-  /** False: the connection pauses. */
-  callback(bytes: number, buffer: Uint8Array): boolean;
+  readonly buffer: Buffer;
+  /** `buffer`: where the bytes are, this one or another. False: the connection pauses. */
+  callback(bytes: number, buffer: Buffer): boolean;
 }
 
 /** A program that is run to its end is to live on when ebb dies; where the driver cannot do that, it ends with ebb. */

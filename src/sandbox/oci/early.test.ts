@@ -9,6 +9,8 @@ import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { OciSandbox, type OciSandboxOptions } from "./sandbox.ts";
 
+const ignored = { buffer: Buffer.alloc(64), callback: () => true };
+
 let folder: string;
 let server: Server;
 let sandbox: OciSandbox;
@@ -40,10 +42,24 @@ afterEach(() => {
 test("it is given to the first who asks, and to nobody else", async () => {
   sandbox.connectEarly();
   await accepted;
-  const early = sandbox.takeEarly();
+  const early = sandbox.takeEarly(ignored);
   assert.ok(early?.writable);
-  assert.equal(sandbox.takeEarly(), null);
+  assert.equal(sandbox.takeEarly(ignored), null);
   early.destroy();
+});
+
+test("what comes on it is given to the reader of who took it, without being emitted", async () => {
+  sandbox.connectEarly();
+  const socket = await accepted;
+  const read = Promise.withResolvers<string>();
+  const early = sandbox.takeEarly({
+    buffer: Buffer.alloc(0),
+    callback: (bytes, buffer) => (read.resolve(buffer.toString("latin1", 0, bytes)), true),
+  });
+  early?.on("data", () => read.reject(new Error("it was emitted")));
+  socket.write("hello");
+  assert.equal(await read.promise, "hello");
+  early?.destroy();
 });
 
 test("one that its server has given up with a word is given to nobody: the word would be the answer to somebody's request", async () => {
@@ -51,5 +67,5 @@ test("one that its server has given up with a word is given to nobody: the word 
   const socket = await accepted;
   socket.end("HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n");
   await once(socket, "close");
-  assert.equal(sandbox.takeEarly(), null);
+  assert.equal(sandbox.takeEarly(ignored), null);
 });

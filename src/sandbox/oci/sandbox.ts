@@ -1,6 +1,5 @@
 // One sandbox of the oci driver, from its launch until nothing of it is left.
 
-import { closeSync, openSync, readSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { EbbError } from "#model/errors.ts";
 import { randomHex, type SandboxId } from "#model/ids.ts";
@@ -13,6 +12,8 @@ import { exitOf } from "../end.ts";
 import { listens } from "../listens.ts";
 import type { RuntimeLink } from "../runtime-link.ts";
 import type { Cgroups, FileValue } from "./cgroups.ts";
+import { Counters } from "./counters.ts";
+import { EarlyConnection } from "./early.ts";
 import { becameProgram, engineError, engineMade, settledPauseMs } from "./engine.ts";
 import { Freezer } from "./freezer.ts";
 import { shimPort, showCredential } from "./gvisor.ts";
@@ -26,9 +27,6 @@ interface End {
 }
 
 const MiB = 1024 * 1024;
-const counterBytes = 4_096;
-/** The call that an instance was started for comes at once. */
-const earlyMs = 1_000;
 /** Longer is not waited for an engine's end to be seen. */
 const engineMs = 1_000;
 
@@ -91,20 +89,17 @@ export class OciSandbox {
   #program = false;
   #sent: "SIGTERM" | "SIGKILL" | null = null;
   #ended = false;
-  #early: Socket | null = null;
+  #early: EarlyConnection | null = null;
   /** Only those of class gvisor. */
   readonly #connections = new Set<Socket>();
   readonly #gone = new AbortController();
-  /** The counters of its cgroup, opened at their first use: read twice an invocation, and opening one costs more than reading it. */
-  #counters: { readonly cpu: number; readonly peak: number } | null = null;
-  #memoryStat: number | null = null;
-  #lastCpuNs: number | null = null;
-  #lastPeakBytes: number | null = null;
+  readonly #counters: Counters;
 
   constructor(options: OciSandboxOptions) {
     const { launch, engineLog, codeTarget, image } = options.plan;
     this.#options = options;
     this.#freezer = new Freezer(options.cgroups, options.id);
+    this.#counters = new Counters(options.cgroups, options.id);
     this.id = options.id;
     this.pool = options.start.pool;
     this.image = image;
@@ -235,26 +230,17 @@ export class OciSandbox {
     if (this.shim !== null) await listens(this.link!.address, shimPort, signal);
   }
 
-  /** A connection that is there before anybody asks for one, for a moment: servers give up on those that stay silent. */
+  /** For the first call, which is about to come. */
   connectEarly(): void {
     // Which of two is the first, and so the control connection, is sure in a queue of connections alone.
     if (this.shim !== null) return;
-    // Until it is taken its errors are nobody's; its end comes with the sandbox's.
-    const early = this.toShim({}).on("error", () => {});
-    this.#early = early;
-    setTimeout(() => {
-      if (this.#early === early) this.takeEarly()?.destroy();
-    }, earlyMs).unref();
+    this.#early = new EarlyConnection((onread) => this.toShim(onread));
   }
 
-  takeEarly(): Socket | null {
+  takeEarly(reader: SocketReader): Socket | null {
     const early = this.#early;
     this.#early = null;
-    if (early === null || early.destroyed) return null;
-    // What was said before anybody asked is no answer.
-    if (early.readableLength === 0) return early;
-    early.destroy();
-    return null;
+    return early?.take(reader) ?? null;
   }
 
   /** What was sent a signal is not held back from it any more. */
@@ -288,12 +274,12 @@ export class OciSandbox {
       ...(words === undefined ? {} : { message: words }),
       ...(usage === null ? {} : { usage }),
     };
-    this.#closeCounters();
+    this.#counters.close();
     this.#freezer.close();
     this.#ended = true;
     this.#gone.abort();
     this.runtimeLink?.close();
-    this.#early?.destroy();
+    this.#early?.drop();
     for (const socket of this.#connections) socket.destroy();
     this.#options.release(how.left === true);
     this.#over.resolve({ how, exit });
@@ -367,83 +353,8 @@ export class OciSandbox {
   }
 
   usage(): SandboxUsage {
-    const cpuNs = this.#readCpuNs();
-    const readPeakBytes = (): number | null => this.#readPeakBytes();
-    const readHeldBytes = (): number | null => this.#readHeldBytes();
-    return {
-      cpuNs,
-      // Read when it is asked for: a call's marks want the CPU alone.
-      get memoryPeakBytes() {
-        return readPeakBytes();
-      },
-      get memoryBytes() {
-        return readHeldBytes();
-      },
-    };
+    return this.#counters.usage();
   }
-
-  #readCpuNs(): number | null {
-    try {
-      if (!this.#ended) this.#lastCpuNs = this.#options.cgroups.cpuNs(readCounter(this.#open().cpu));
-    } catch {
-      // It is being removed: the last figure stands.
-    }
-    return this.#lastCpuNs;
-  }
-
-  #readPeakBytes(): number | null {
-    try {
-      const peakBytes = this.#ended ? Number.NaN : Number(readCounter(this.#open().peak));
-      if (Number.isSafeInteger(peakBytes)) this.#lastPeakBytes = peakBytes;
-    } catch {
-      // As above.
-    }
-    return this.#lastPeakBytes;
-  }
-
-  #readHeldBytes(): number | null {
-    if (this.#ended) return null;
-    const { cgroups } = this.#options;
-    try {
-      this.#memoryStat ??= openSync(cgroups.memoryFile(this.id), "r");
-      return cgroups.heldBytes(readCounter(this.#memoryStat));
-    } catch {
-      // It is being removed.
-      return null;
-    }
-  }
-
-  #open(): { readonly cpu: number; readonly peak: number } {
-    const { cgroups } = this.#options;
-    return (this.#counters ??= openCounters(cgroups.cpuFile(this.id), cgroups.peakFile(this.id)));
-  }
-
-  #closeCounters(): void {
-    if (this.#memoryStat !== null) closeSync(this.#memoryStat);
-    this.#memoryStat = null;
-    if (this.#counters === null) return;
-    this.#readCpuNs();
-    this.#readPeakBytes();
-    closeSync(this.#counters.cpu);
-    closeSync(this.#counters.peak);
-    this.#counters = null;
-  }
-}
-
-function openCounters(cpuFile: string, peakFile: string): { cpu: number; peak: number } {
-  const cpu = openSync(cpuFile, "r");
-  try {
-    return { cpu, peak: openSync(peakFile, "r") };
-  } catch (error) {
-    closeSync(cpu);
-    throw error;
-  }
-}
-
-const counter = Buffer.alloc(counterBytes);
-
-function readCounter(fd: number): string {
-  return counter.toString("latin1", 0, readSync(fd, counter, 0, counterBytes, 0));
 }
 
 function failed(message: string, hint: string | null = null): Failed {
