@@ -15,11 +15,13 @@ export interface OpenLoopOptions {
   readonly perSecond: number;
   readonly durationMs: number;
   readonly host: string;
+  /** Left out: as many as it takes. */
+  readonly connectionsMax?: number;
 }
 
-/** Whoever is due takes a kept connection that is free, or opens one. */
+/** Whoever is due takes a kept connection that is free, or opens one; where there may be no more, it waits for one. */
 export async function openLoop(target: Target, options: OpenLoopOptions): Promise<OpenLoopResult> {
-  const { perSecond, durationMs, host } = options;
+  const { perSecond, durationMs, host, connectionsMax = Infinity } = options;
   const request = `GET / HTTP/1.1\r\nhost: ${host}\r\n\r\n`;
   const count = Math.floor((perSecond * durationMs) / 1000);
   const latenciesMs = new Float64Array(count);
@@ -45,6 +47,8 @@ export async function openLoop(target: Target, options: OpenLoopOptions): Promis
       (status) => {
         over(connection, status);
         free.push(connection);
+        // Where there may be no more connections, the next may be due already.
+        if (connectionsMax < Infinity) sendDue();
       },
       () => {
         if (!open.delete(connection)) return;
@@ -61,16 +65,18 @@ export async function openLoop(target: Target, options: OpenLoopOptions): Promis
     for (; sent < count && dueMs(sent) <= performance.now(); sent++) {
       const connection = free.pop();
       if (connection === undefined) {
+        if (open.size >= connectionsMax) break;
         connect(sent);
         continue;
       }
       connection.index = sent;
       ask(connection);
     }
-    if (sent < count) setTimeout(sendDue, 1);
   };
+  const everyMs = setInterval(sendDue, 1);
   sendDue();
   await all.promise;
+  clearInterval(everyMs);
   for (const { client } of open) client.close();
   return { latenciesMs, failed, sentLateMs };
 }

@@ -171,9 +171,9 @@ export function createAutoscaler(options: AutoscalerOptions): Autoscaler {
     return { scaling: { ...settings, idleSeconds, expecting }, againAtUs };
   }
 
-  /** An armed timer that is too early only decides once more; one for each request would cost more than it. */
+  /** An armed timer that is too early, as that of the pause before a call, only decides once more; one for each call would cost more. */
   function arm(key: WorkloadKey, state: State, atUs: number | null): void {
-    if (atUs === null) return cancel(state);
+    if (atUs === null) return state.load.active > 0 ? undefined : cancel(state);
     if (state.timer && state.timerAtUs <= atUs) return;
     cancel(state);
     state.timerAtUs = atUs;
