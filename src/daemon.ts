@@ -19,6 +19,7 @@ import { runMemoryMb, sandboxMemoryBytes, startsAtOnce } from "#fleet/decide.ts"
 import { createFleet } from "#fleet/fleet.ts";
 import { createGateway } from "#gateway/gateway.ts";
 import { giveBack } from "#lib/give-back.ts";
+import { createIdleCpus } from "#lib/idle-cpus.ts";
 import { createImages } from "#images/images.ts";
 import { createJobs } from "#jobs/jobs.ts";
 import { createMeter } from "#metering/meter.ts";
@@ -227,6 +228,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     memoryBytes: config.machineMemoryBytes,
     concurrentStarts,
     poolBytes: config.poolBytes,
+    idleCpus: createIdleCpus(config.machineCores),
     pauseAfterMs: config.pauseAfterMs,
     clock,
     tell,

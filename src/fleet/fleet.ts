@@ -42,6 +42,8 @@ export interface FleetOptions extends LaunchContext {
   readonly concurrentStarts: number;
   /** What sandboxes that are started ahead may use of it; 0: none is. */
   readonly poolBytes?: number;
+  /** How many CPUs of the machine nobody has used since it was asked last; left out: always enough. */
+  readonly idleCpus?: () => number;
   /** How long nothing has run in an instance that is paused; null, left out: none is. */
   readonly pauseAfterMs?: number | null;
   /** In [0, 1); for the jitter of back-offs. */
@@ -67,10 +69,10 @@ class SandboxFleet implements Fleet {
   constructor(options: FleetOptions) {
     this.#options = options;
     this.#registry = new Registry(options.clock, options.chance ?? Math.random);
-    const { driver, clock, tell, poolBytes: budgetBytes = 0 } = options;
+    const { driver, clock, tell, poolBytes: budgetBytes = 0, idleCpus = () => Infinity } = options;
     this.#limitBytes = sandboxMemoryBytes(options.memoryBytes) - budgetBytes;
     const quiet = (): boolean => this.#admission.starting === 0;
-    this.#pool = new Pool({ driver, clock, tell, budgetBytes, quiet });
+    this.#pool = new Pool({ driver, clock, tell, budgetBytes, quiet, idleCpus });
     const afterMs = options.pauseAfterMs ?? null;
     const stuck = (member: Member): void => this.kill(member.id, "it could not go on after a pause");
     this.#pausing = new Pausing({ driver, clock, tell, afterMs, stuck });

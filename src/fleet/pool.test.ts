@@ -15,6 +15,7 @@ const exit: Exit = { reason: "exited", code: 1, message: "exited with 1" };
 let clock: VirtualClock;
 let facts: Fact[];
 let quiet: boolean;
+let idle: number;
 /** Living sandboxes, in the order of their making. */
 let living: Map<string, { readonly key: PoolKey; readonly listener: SandboxListener }>;
 let prepared: number;
@@ -27,6 +28,7 @@ beforeEach(() => {
   clock = new VirtualClock();
   facts = [];
   quiet = true;
+  idle = 2;
   living = new Map();
   prepared = 0;
   prepare = () => undefined;
@@ -54,7 +56,14 @@ function make(budgetBytes: number): Pool {
       one?.listener.exited({ reason: "stopped", code: null, message: "stopped" });
     },
   };
-  return new Pool({ driver, clock, tell: (fact) => facts.push(fact), budgetBytes, quiet: () => quiet });
+  return new Pool({
+    driver,
+    clock,
+    tell: (fact) => facts.push(fact),
+    budgetBytes,
+    quiet: () => quiet,
+    idleCpus: () => idle,
+  });
 }
 
 async function pass(ms: number): Promise<void> {
@@ -95,6 +104,29 @@ test("what was taken is made again, and nobody takes the same twice", async () =
   }
   assert.ok(taken.size > 15, String(taken.size));
   for (const id of taken) living.delete(id);
+});
+
+test("where no CPU is idle the first of a kind is made, and the others of a crowd wait for it, but not for ever", async () => {
+  pool.start();
+  pool.expect(node, 1);
+  await pass(1_000);
+  const crowd = async (): Promise<void> => {
+    for (let i = 0; i < 4; i++) pool.take(node, silent, true);
+    living.clear();
+    pool.settle();
+    await pass(5_000);
+  };
+  idle = poolLimits.idleCpus / 2;
+  await crowd();
+  assert.equal(pool.state().sandboxes, 1);
+  idle = poolLimits.idleCpus;
+  await pass(1_000);
+  assert.equal(pool.state().sandboxes, 4);
+  idle = 0;
+  await crowd();
+  assert.equal(pool.state().sandboxes, 1);
+  await pass(poolLimits.heldMaxMs);
+  assert.equal(pool.state().sandboxes, 2);
 });
 
 test("the last of a kind is for who runs nothing yet, where several could call for it", async () => {

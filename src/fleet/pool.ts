@@ -16,6 +16,8 @@ export interface PoolOptions {
   readonly budgetBytes: number;
   /** Nobody waits for a start of his own: the pool may make one. */
   readonly quiet: () => boolean;
+  /** How many CPUs nobody has used since it was asked last. */
+  readonly idleCpus: () => number;
 }
 
 export interface PoolState {
@@ -64,6 +66,8 @@ export class Pool {
   #making: Promise<void> | null = null;
   /** In a row: it could not be made, or ended soon. */
   #failures = 0;
+  /** Since when what is wanted has not been made, for want of CPU. */
+  #heldUs: number | null = null;
   #look: Cancel | null = null;
   #soon: Cancel | null = null;
   #state: "new" | "running" | "stopped" = "new";
@@ -164,17 +168,36 @@ export class Pool {
 
   /** Not at once: whoever has just been started has a request to answer. One at a time. */
   #makeSoon(): void {
+    if (this.#pause !== null) return;
     const pauseMs = Math.min(poolLimits.paceMs * 2 ** this.#failures, poolLimits.pauseMaxMs);
-    this.#pause ??= this.#options.clock.after(pauseMs, () => {
+    // What is idle is asked from here on.
+    this.#options.idleCpus();
+    this.#pause = this.#options.clock.after(pauseMs, () => {
       this.#pause = null;
       const lacking = this.#trim();
       // Where somebody waits for a start, its end settles this.
       if (lacking === null || this.#making !== null || !this.#options.quiet()) return;
+      if (this.#isHeld(lacking)) return this.#makeSoon();
       this.#making = this.#prepare(lacking).finally(() => {
         this.#making = null;
         this.settle();
       });
     });
+  }
+
+  /**
+   * The first of a kind is made with whatever the lowest weight gets. More than one is for a crowd: where there is one, or whatever else
+   * uses all CPUs, it would only slow that down (a neighbour on the same core does, whatever its weight). Not for ever.
+   */
+  #isHeld(shelf: Shelf): boolean {
+    const { clock, idleCpus } = this.#options;
+    const nowUs = clock.monotonicUs();
+    if (shelf.sandboxes.length >= poolLimits.fewest && idleCpus() < poolLimits.idleCpus) {
+      this.#heldUs ??= nowUs;
+      if (nowUs - this.#heldUs < poolLimits.heldMaxMs * 1_000) return true;
+    }
+    this.#heldUs = null;
+    return false;
   }
 
   async #prepare(shelf: Shelf): Promise<void> {

@@ -374,6 +374,9 @@ export const poolLimits = {
   /** Between two that are made; after a failure it doubles, up to the longest pause. */
   paceMs: 100,
   pauseMaxMs: 60_000,
+  /** More than the first of a kind are made where so many CPUs are idle, or after so long all the same. */
+  idleCpus: 0.5,
+  heldMaxMs: 30_000,
 } as const;
 
 /** Keeping instances by how their workload is called. */
