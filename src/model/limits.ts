@@ -425,6 +425,9 @@ export const logLimits = {
   /** Of a run, what has been written and not been read into the log: while ebb is away it waits; more is lost, and counted. */
   keptSegmentBytes: 4 * MiB,
   keptSegments: 16,
+  /** So long output gathers in its pipes (64 KiB each) before it is read, where no more than so much came at once. */
+  gatherMs: 5,
+  gatheredBytes: 16 * 1024,
   /** From the reading of a line until it is written. */
   flushMs: 100,
   /** The same of a line before which nothing came for a while. */

@@ -40,7 +40,7 @@ const fromTheBegin: KeptResume = { from: [0, 0], mayRead: () => true };
 export class InstanceOutput {
   readonly options: AttachOptions;
   readonly #clock: Clock;
-  readonly #pending: () => void;
+  readonly #pending: (bytes: number) => void;
   readonly #counters: OutputCounters;
   #bucket: Bucket;
   readonly #fifos: Fifo[] = [];
@@ -58,12 +58,12 @@ export class InstanceOutput {
   /** Kept output before this segment is in lines that were taken. */
   #taken = 0;
 
-  /** `pending` is called when there are lines to take. */
+  /** `pending` is called when something was read, so many bytes of it out of a pipe: there may be lines to take. */
   constructor(
     options: AttachOptions,
     clock: Clock,
     counters: OutputCounters,
-    pending: () => void,
+    pending: (bytes: number) => void,
     resume: KeptResume = fromTheBegin,
   ) {
     this.options = options;
@@ -197,12 +197,12 @@ export class InstanceOutput {
         const reader = this.#readers[stream - 1]!;
         if (reader.partialBytes === 0) this.#begunIn[stream - 1] = source.segment;
         reader.feed(bytes.subarray(skipped));
-        this.#pending();
+        this.#pending(0);
       },
       lost: (bytes, timeMs) => {
         const message = `lost ${showBytes(bytes)} of its output: there was no room for it while ebb was away, or the disk was full`;
         this.#add({ time: Math.floor(timeMs), invocation: null, stream: "ebb", level: "warn", message }, bytes);
-        this.#pending();
+        this.#pending(0);
       },
     });
     return source;
@@ -236,7 +236,7 @@ export class InstanceOutput {
     this.#counters.readBytes += bytes.length;
     this.#bucket.refill(this.#lastDataUs);
     reader.feed(bytes);
-    this.#pending();
+    this.#pending(bytes.length);
   }
 
   #notice(nowUs: number | null): void {

@@ -8,6 +8,7 @@ import type { InstanceId } from "#model/ids.ts";
 import { logLimits, recordLimits } from "#model/limits.ts";
 import { refuseProjectName } from "#model/names.ts";
 import type { AttachOptions, LogLine, LogQuery } from "./door.ts";
+import type { Gathering } from "./gathering.ts";
 import { InstanceOutput } from "./instance-output.ts";
 import { ProjectLog } from "./project-log.ts";
 import type { FromWorker, TelemetryWorkerData, ToWorker } from "./protocol.ts";
@@ -16,6 +17,8 @@ import { encodeRecord, type LogRecord } from "./record.ts";
 export interface ServeOptions extends TelemetryWorkerData {
   readonly clock: Clock;
   readonly post: (message: FromWorker) => void;
+  /** Left out: each piece of output is read as it comes. */
+  readonly gathering?: Gathering;
 }
 
 interface Follower {
@@ -100,9 +103,10 @@ export class TelemetryServer {
   }
 
   #open(options: AttachOptions, from: readonly [number, number]): void {
-    const { clock } = this.#options;
+    const { clock, gathering } = this.#options;
     try {
-      const pending = (): void => {
+      const pending = (bytes: number): void => {
+        if (bytes > 0) gathering?.read(bytes);
         this.#dirty.add(output);
         this.#flushSoon();
       };

@@ -2,6 +2,7 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import { systemClock } from "#model/clock.ts";
+import { Gathering } from "#telemetry/gathering.ts";
 import type { FromWorker, TelemetryWorkerData, ToWorker } from "#telemetry/protocol.ts";
 import { TelemetryServer } from "#telemetry/serve.ts";
 
@@ -11,6 +12,8 @@ const post = (message: FromWorker): void => {
   port.postMessage(message);
   if (message.kind === "stopped") port.close();
 };
-const server = new TelemetryServer({ ...(workerData as TelemetryWorkerData), clock: systemClock, post });
+const cell = new Int32Array(new SharedArrayBuffer(4));
+const gathering = new Gathering({ sleep: (ms) => void Atomics.wait(cell, 0, 0, ms), afterTurn: setImmediate });
+const server = new TelemetryServer({ ...(workerData as TelemetryWorkerData), clock: systemClock, post, gathering });
 port.on("message", (message: ToWorker) => server.receive(message));
 post({ kind: "ready" });
