@@ -9,7 +9,7 @@ import { errnoOf } from "#lib/errno.ts";
 import { EbbError } from "#model/errors.ts";
 import { imageLimits } from "#model/limits.ts";
 import type { BuildSource, Image } from "./door.ts";
-import { readDockerfile, refuseIn } from "./dockerfile.ts";
+import { buildArguments, readDockerfile, refuseIn } from "./dockerfile.ts";
 import { storageFull } from "./failures.ts";
 import { digestNow, keep, pullWhole, withStaging, type FetchContext } from "./fetch.ts";
 import { digestOf, readLayout } from "./layout.ts";
@@ -70,9 +70,7 @@ export async function fetchBuild(source: BuildSource, options: FetchContext): Pr
       const build = async (text: string, name: string, given: ReadonlyMap<string, string>): Promise<void> => {
         const path = join(run.staging.folder, `Dockerfile-${++files}`);
         await writeFile(path, text);
-        const values = [...new Map([...given, ...dockerfile.args])].map(
-          ([key, value]) => `--build-arg=${key}=${value}`,
-        );
+        const values = buildArguments(new Map([...given, ...dockerfile.args]), chosen);
         await buildah(["buildah", "build", ...fixed, `--file=${path}`, ...values, `--tag=${name}`, "--", context]);
       };
       if (runs) {

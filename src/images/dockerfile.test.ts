@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readDockerfile } from "./dockerfile.ts";
+import { imageLimits } from "#model/limits.ts";
+import { buildArguments, readDockerfile } from "./dockerfile.ts";
 import { neededStages, planStage, writtenStep, writtenWhole } from "./steps.ts";
 import { defaultShell } from "./run-instruction.ts";
 import { EbbError } from "#model/errors.ts";
@@ -42,6 +43,13 @@ test("args are in the place of what ARG lines give, and are refused where none a
   assert.deepEqual(asked({ TAG: "2" }), [{ name: "HERE", given: false }]);
   assert.deepEqual(asked({ TAG: "2", HERE: "" }), [{ name: "HERE", given: true }]);
   assert.throws(() => read({ TAG: "2", THERE: "x" }), /there is no ARG THERE in it/);
+});
+
+test("an ARG that is longer than a word of a command may be is refused by its name", () => {
+  const one = (value: string): string[] => buildArguments(new Map([["NOTES", value]]), "Dockerfile");
+  const longest = "x".repeat(imageLimits.argumentBytes - "--build-arg=NOTES=".length - 1);
+  assert.deepEqual(one(longest), [`--build-arg=NOTES=${longest}`]);
+  assert.throws(() => one(`${longest}x`), /Dockerfile: the value of its ARG NOTES is longer than 128 KiB/);
 });
 
 test("a target is the last stage that is read", () => {

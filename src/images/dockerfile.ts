@@ -147,6 +147,16 @@ export function readDockerfile(
   return { bases, stages, globals, escape, args: given };
 }
 
+/** What gives buildah the values of ARGs: a word for each. EbbError where one is longer than the kernel takes (MAX_ARG_STRLEN). */
+export function buildArguments(values: ReadonlyMap<string, string>, file: string): string[] {
+  return Array.from(values, ([name, value]) => {
+    const word = `--build-arg=${name}=${value}`;
+    if (Buffer.byteLength(word) < imageLimits.argumentBytes) return word;
+    const most = `${imageLimits.argumentBytes / 1024} KiB`;
+    throw new EbbError("image_refused", `${file}: the value of its ARG ${name} is longer than ${most}`);
+  });
+}
+
 /** Nothing here is to be read in one way by ebb and in another by buildah: what versions of it read differently is refused. */
 function* instructionsOf(lines: readonly string[], escape: Escape, refuse: Refuse): Generator<Instruction> {
   const continued = escape === "`" ? /`[ \t]*$/ : /\\[ \t]*$/;

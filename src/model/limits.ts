@@ -243,6 +243,8 @@ export const loadCacheLimits = {
 
 /** OCI images, which come from anywhere. */
 export const imageLimits = {
+  /** Of one ARG of a build with its name: the kernel takes no longer word of a command. */
+  argumentBytes: 128 * 1024,
   /** As a registry or an archive has it. */
   compressedBytes: 8 * GiB,
   unpackedBytes: 24 * GiB,
