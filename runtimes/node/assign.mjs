@@ -3,7 +3,7 @@
 import { resolveEntry, load, LoadError } from "./load.mjs";
 import { exportsOf, recognise } from "./recognise.mjs";
 import { Output } from "./output.mjs";
-import { Invocations, stackOf } from "./invocation.mjs";
+import { Invocations, stackOf, steadyMs } from "./invocation.mjs";
 import { captureListen } from "./listen.mjs";
 
 /** @import { Server, Socket } from "node:net" */
@@ -43,7 +43,7 @@ const lateHint =
 
 /** @param {Exchange} exchange its answer has begun @param {Buffer} body the whole assignment @param {Host} host */
 export async function assign(exchange, body, host) {
-  const startMs = performance.now();
+  const startMs = steadyMs();
   const assignment = /** @type {Assignment} */ (JSON.parse(body.toString()));
   const { code, env, check } = assignment;
   /** @param {unknown} value */
@@ -90,10 +90,11 @@ export async function assign(exchange, body, host) {
     const resolved = resolveEntry(code, assignment.entry, assignment.handler);
     entry = resolved.entry;
     const made = assignment.cache ? (await import("./compile-cache.mjs")).enable(assignment.cache, code) : null;
-    const { style, ready } = await become(assignment, { ...resolved, output }, tell);
+    const rehearsed = host.rehearsal !== null;
+    const { style, ready } = await become(assignment, { ...resolved, output, rehearsed }, tell);
     settle();
     if (host.rehearsal === null) guard(output);
-    tell({ ready: { ...ready, phases: { bootMs: host.bootMs, importMs: performance.now() - startMs } } });
+    tell({ ready: { ...ready, phases: { bootMs: host.bootMs, importMs: steadyMs() - startMs } } });
     if (host.rehearsal !== null) host.rehearsal.served(style);
     else if (check) {
       if (made !== null) await made(tell);
@@ -117,11 +118,15 @@ function leave(exchange, status, patienceMs = flushMs) {
 
 /**
  * Loads the code and makes of it what it is.
- * @param {Assignment} assignment @param {{ entry: string, handler: string | null, output: Output }} from @param {(value: unknown) => void} tell
+ * @param {Assignment} assignment @param {{ entry: string, handler: string | null, output: Output, rehearsed: boolean }} from @param {(value: unknown) => void} tell
  */
-async function become(assignment, { entry, handler, output }, tell) {
+async function become(assignment, { entry, handler, output, rehearsed }, tell) {
   const { code, signature, limits } = assignment;
-  if (signature === null || signature === "web") (await import("./web.mjs")).installWebObjects();
+  if (signature === null || signature === "web") {
+    const { installWebObjects } = await import("./web.mjs");
+    // Node's own could not be put back without being read, which loads them.
+    if (!rehearsed) installWebObjects();
+  }
   const capture = captureListen(Number(process.env["PORT"] ?? programPort));
   const module = await load(code, entry);
   const invocations = new Invocations(output, (id) => tell({ done: id }));

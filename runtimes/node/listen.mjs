@@ -1,4 +1,5 @@
-// Code that listens itself (Express, Fastify, Koa, …): its server is given the connections of fd 3 instead of a port.
+// Code that listens itself (Express, Fastify, Koa, …): its server is given the connections of fd 3 instead of a port. And how the shim
+// itself listens.
 
 /** @import { Socket, Server } from "node:net" */
 
@@ -102,4 +103,20 @@ export function hand(server, socket) {
   /** @type {any} */ (socket).server = server;
   server.emit("connection", socket);
   socket.resume();
+}
+
+/**
+ * listen() without what it loads to see whether this is a worker of node:cluster, which a shim never is: twelve of Node's modules.
+ * @param {Server} server @param {string | { fd: number }} at a path, or what listens already @param {() => void} listening
+ */
+export function listenAlone(server, at, listening) {
+  const alone = /** @type {{ _listen2?: Function }} */ (server)._listen2;
+  // Its name since before there was listen({ fd }), and kept because others wrap it.
+  if (typeof alone !== "function") {
+    server.listen(at, listening);
+    return;
+  }
+  server.once("listening", listening);
+  if (typeof at === "string") alone.call(server, at, -1, -1);
+  else alone.call(server, null, null, null, undefined, at.fd);
 }

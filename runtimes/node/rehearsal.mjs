@@ -3,6 +3,7 @@
 
 import { assign } from "./assign.mjs";
 import { Connection } from "./http1.mjs";
+import { listenAlone } from "./listen.mjs";
 
 /** @import { Socket } from "node:net" */
 /** @import { Assignment, Style } from "./assign.mjs" */
@@ -31,10 +32,6 @@ const silent = /** @type {any} */ ({
 
 /** @param {number} rounds of each style @param {() => boolean} over there is an assignment: it ends as soon as it can */
 export async function rehearse(rounds, over) {
-  const globals = ["Request", "Response", "Headers", "fetch"].map((name) => ({
-    name,
-    before: /** @type {PropertyDescriptor} */ (Object.getOwnPropertyDescriptor(globalThis, name)),
-  }));
   const folder = process.cwd();
   /** @type {((style: Style) => void) | null} */
   let served = null;
@@ -68,7 +65,10 @@ export async function rehearse(rounds, over) {
     await assign(exchange, body, { bootMs: 0, listener, serving() {}, rehearsal });
   };
   try {
-    await new Promise((resolve, reject) => listener.on("error", reject).listen(path, () => resolve(undefined)));
+    await new Promise((resolve, reject) => {
+      listener.on("error", reject);
+      listenAlone(listener, path, () => resolve(undefined));
+    });
     for (let round = 0; round < rounds; round++)
       for (const sample of samples) {
         if (over()) return;
@@ -80,7 +80,6 @@ export async function rehearse(rounds, over) {
     listener.close();
     fs.rmSync(place, { recursive: true });
     process.chdir(folder);
-    for (const { name, before } of globals) Object.defineProperty(globalThis, name, before);
   }
 }
 

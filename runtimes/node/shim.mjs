@@ -2,6 +2,7 @@
 // Started ahead of time without any code, so only what answers that first request is loaded here (see CONTRACT.md).
 
 import { Connection } from "./http1.mjs";
+import { listenAlone } from "./listen.mjs";
 
 /** @import { Socket } from "node:net" */
 /** @import { Exchange } from "./http1.mjs" */
@@ -10,8 +11,10 @@ import { Connection } from "./http1.mjs";
 // exports (fs.promises; http even loads fetch), which is 3 ms of a cold start for fs alone.
 const net = process.getBuiltinModule("node:net");
 
-/** How long nothing may happen until the pooled shim warms up what its function will need. */
+/** How long nothing may happen until the pooled shim warms up what every function needs. */
 const quietMs = 5;
+/** The same for what some need: in a crowd it is not done for the others, who come sooner. */
+const idleMs = 1_000;
 const assignTarget = "/ebb/v1/assign";
 const assignmentBytes = 8 * 1024 * 1024;
 
@@ -25,6 +28,8 @@ let assigned = false;
 let bootMs = 0;
 /** Ends in the middle when there is an assignment. @type {Promise<void> | null} */
 let warming = null;
+/** When there is more to warm up. @type {NodeJS.Timeout | undefined} */
+let next;
 
 // A waiting connection is not read: its request stays in the socket, and its back-pressure with it.
 const listener = net.createServer({ pauseOnConnect: true });
@@ -49,6 +54,7 @@ function controlled(exchange) {
 async function take(exchange) {
   const body = await exchange.body.all(assignmentBytes);
   assigned = true;
+  clearTimeout(next);
   // At once: the daemon waits no longer than it must for a word from a shim that is still at something else.
   exchange.begin(200, ["content-type", "application/x-ndjson"]);
   await warming;
@@ -76,15 +82,20 @@ function die(error) {
 }
 
 function listening() {
-  bootMs = performance.now();
-  setTimeout(() => {
-    if (!assigned) warming = import("./warm.mjs").then(({ warm }) => warm(() => assigned)).catch(die);
-  }, quietMs);
+  bootMs = process.uptime() * 1_000;
+  next = setTimeout(() => void (warming = warmUp().catch(die)), quietMs);
+}
+
+async function warmUp() {
+  const { warm, warmMore } = await import("./warm.mjs");
+  const over = () => assigned;
+  if (!assigned) await warm(over);
+  if (!assigned) next = setTimeout(() => void (warming = warmMore(over).catch(die)), idleMs);
 }
 
 listener.on("error", die);
 const port = process.env["EBB_LISTEN"];
-if (port === undefined) listener.on("connection", come).listen({ fd: 3 }, listening);
+if (port === undefined) listenAlone(listener.on("connection", come), { fd: 3 }, listening);
 else {
   delete process.env["EBB_LISTEN"];
   import("./tcp.mjs").then(({ listenByTcp }) => listenByTcp(listener, port, come, listening)).catch(die);

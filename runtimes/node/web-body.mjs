@@ -8,6 +8,9 @@ import { Headers } from "./web-headers.mjs";
 
 const { Readable } = process.getBuiltinModule("node:stream");
 
+/** Without asking for the class, which Node loads at its first mention. @param {Content} content @returns {content is ReadableStream} */
+export const isStream = (content) =>
+  typeof content === "object" && content !== null && !(content instanceof Uint8Array);
 /** @param {ReadableStream} stream somebody has read from it */
 const isDisturbed = (stream) => Readable.isDisturbed(/** @type {any} */ (stream));
 const used = () => new TypeError("Body is unusable: Body has already been read");
@@ -86,7 +89,7 @@ export class LightBody {
   static share(from, to) {
     if (from.bodyUsed) throw used();
     const content = from.#source === null ? from.#content : from.#asStream();
-    if (!(content instanceof ReadableStream)) {
+    if (!isStream(content)) {
       to.#content = content;
       return;
     }
@@ -100,7 +103,7 @@ export class LightBody {
       this.#source = null;
     }
     const content = this.#content;
-    if (content === null || content instanceof ReadableStream) return content;
+    if (content === null || isStream(content)) return content;
     const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
     const stream = new ReadableStream({
       type: "bytes",
@@ -140,7 +143,7 @@ export class LightBody {
   }
 
   get bodyUsed() {
-    return this.#used || (this.#content instanceof ReadableStream && isDisturbed(this.#content));
+    return this.#used || (isStream(this.#content) && isDisturbed(this.#content));
   }
 
   async text() {

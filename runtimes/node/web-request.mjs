@@ -1,7 +1,7 @@
 // Request: method, url, headers and body straight from the parsed head; what a function makes for itself is the same class.
 
 import { Headers } from "./web-headers.mjs";
-import { LightBody, contentOf, nativeFetch } from "./web-body.mjs";
+import { LightBody, contentOf, isStream, nativeFetch } from "./web-body.mjs";
 
 /** @import { Exchange } from "./http1.mjs" */
 /** @import { Invocation } from "./invocation.mjs" */
@@ -87,7 +87,7 @@ export class Request extends LightBody {
       headers: [...request.headers],
       body,
       signal: request.#signal ?? request.#invocation?.signal,
-      ...(body instanceof ReadableStream ? { duplex: "half" } : undefined),
+      ...(isStream(body) ? { duplex: "half" } : undefined),
       ...init,
     };
     return nativeFetch(request.url, /** @type {any} */ (options));

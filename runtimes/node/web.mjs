@@ -2,7 +2,7 @@
 
 import { BadHeader } from "./http1.mjs";
 import { BadAnswer, fail } from "./problem.mjs";
-import { LightBody, nativeFetch } from "./web-body.mjs";
+import { LightBody, isStream, nativeFetch } from "./web-body.mjs";
 import { Headers } from "./web-headers.mjs";
 import { Request } from "./web-request.mjs";
 import { Response } from "./web-response.mjs";
@@ -112,7 +112,7 @@ function send(exchange, invocation, response) {
   if (response.type === "error") throw new BadAnswer("the handler answered Response.error()");
   if (!isLight(response)) return stream(exchange, invocation, response, response.body);
   const content = LightBody.take(response);
-  if (content instanceof ReadableStream) return stream(exchange, invocation, response, content);
+  if (isStream(content)) return stream(exchange, invocation, response, content);
   exchange.answer(response.status, Headers.flatOf(response.headers), content, () => invocation.endsWithAnswer());
   invocation.end();
   return undefined;

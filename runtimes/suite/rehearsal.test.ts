@@ -3,7 +3,9 @@
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
+import { execFile } from "node:child_process";
 import { test } from "node:test";
+import { promisify } from "node:util";
 import { rehearse } from "../node/rehearsal.mjs";
 
 const skip = process.platform === "linux" ? false : "Linux alone rehearses";
@@ -50,4 +52,19 @@ test("nobody else can come to a rehearsal: without isolation it is on the machin
     assert.equal((mode ?? 0) & 0o777, 0o700);
     assert.ok(!existsSync(dirname(place)), "nothing is left");
   }
+});
+
+test("a rehearsal, and so a start, loads nothing of Node's that only some functions need", { skip }, async () => {
+  const from = new URL("../node/rehearsal.mjs", import.meta.url).href;
+  const script = `const { rehearse } = await import(${JSON.stringify(from)});
+    await rehearse(1, () => false);
+    console.log(JSON.stringify(process.moduleLoadList));`;
+  const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "--eval", script]);
+  const loaded = new Set(JSON.parse(stdout) as string[]);
+  assert.ok(loaded.has("NativeModule net"));
+  const costly = ["internal/deps/undici/undici", "internal/webstreams/readablestream", "http", "cluster", "perf_hooks"];
+  assert.deepEqual(
+    costly.filter((name) => loaded.has(`NativeModule ${name}`)),
+    [],
+  );
 });
