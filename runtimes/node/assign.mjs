@@ -4,7 +4,10 @@ import { resolveEntry, load, LoadError } from "./load.mjs";
 import { exportsOf, recognise } from "./recognise.mjs";
 import { Output } from "./output.mjs";
 import { Invocations, stackOf, steadyMs } from "./invocation.mjs";
+import { connections } from "./connections.mjs";
+import { eventStyle } from "./event.mjs";
 import { captureListen } from "./listen.mjs";
+import { installWebObjects, webStyle } from "./web.mjs";
 
 /** @import { Server, Socket } from "node:net" */
 /** @import { Exchange } from "./http1.mjs" */
@@ -122,11 +125,8 @@ function leave(exchange, status, patienceMs = flushMs) {
  */
 async function become(assignment, { entry, handler, output, rehearsed }, tell) {
   const { code, signature, limits } = assignment;
-  if (signature === null || signature === "web") {
-    const { installWebObjects } = await import("./web.mjs");
-    // Node's own could not be put back without being read, which loads them.
-    if (!rehearsed) installWebObjects();
-  }
+  // In a rehearsal Node's own could not be put back without being read, which loads them.
+  if (!rehearsed && (signature === null || signature === "web")) installWebObjects();
   const capture = captureListen(Number(process.env["PORT"] ?? programPort));
   const module = await load(code, entry);
   const invocations = new Invocations(output, (id) => tell({ done: id }));
@@ -157,15 +157,12 @@ async function styleOf(found, invocations, limits) {
     const { nodeStyle } = await import("./node-style.mjs");
     return Object.assign(lifecycle, nodeStyle(found.call, found.owner, invocations, limits.bufferedBodyBytes));
   }
-  const { connections } = await import("./connections.mjs");
   if (found.shape === "web") {
-    const { webStyle } = await import("./web.mjs");
     return Object.assign(
       lifecycle,
       connections(webStyle(found, invocations, { ...process.env }), invocations.tellDone),
     );
   }
-  const { eventStyle } = await import("./event.mjs");
   const settings = { limitBytes: limits.bufferedBodyBytes, memoryMb: limits.memoryMb ?? 0, env: { ...process.env } };
   return Object.assign(
     lifecycle,

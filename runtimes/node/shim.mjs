@@ -1,6 +1,7 @@
 // The Node runtime's shim: listens on fd 3, is told once over its first connection which code to load, and serves it.
-// Started ahead of time without any code, so only what answers that first request is loaded here (see CONTRACT.md).
+// What is started is made of this and all that it imports, as one file (tools/shim.ts); what not every function needs is imported when it is.
 
+import { assign } from "./assign.mjs";
 import { Connection } from "./http1.mjs";
 import { listenAlone } from "./listen.mjs";
 
@@ -58,7 +59,6 @@ async function take(exchange) {
   // At once: the daemon waits no longer than it must for a word from a shim that is still at something else.
   exchange.begin(200, ["content-type", "application/x-ndjson"]);
   await warming;
-  const { assign } = await import("./assign.mjs");
   await assign(exchange, body, {
     bootMs,
     listener,

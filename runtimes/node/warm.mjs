@@ -6,10 +6,15 @@ import { rehearse } from "./rehearsal.mjs";
 /** Of each style: enough for V8 to have compiled and warmed what an assignment and a call run through. */
 const rounds = 3;
 
+/** What is allocated at once until the nursery is full, and how often at most: no nursery is as large. */
+const stuff = Array.from({ length: 2_048 }, () => 0);
+const stuffings = 2_048;
+
 /** What every function needs. @param {() => boolean} over */
 export async function warm(over) {
-  await Promise.all([import("./compile-cache.mjs"), import("./web.mjs"), import("./event.mjs")]);
+  await import("./compile-cache.mjs");
   if (process.platform === "linux" && !over()) await rehearse(rounds, over);
+  if (!over()) emptyNursery();
 }
 
 /** What some functions need: as much work again. @param {() => boolean} over */
@@ -20,4 +25,16 @@ export async function warmMore(over) {
   process.getBuiltinModule("node:async_hooks");
   // Node's own fetch and its classes take 30 ms to load at their first use.
   if (!over()) await fetch("data:,");
+  if (!over()) emptyNursery();
+}
+
+/** V8 collects its nursery when it is full: now, then, and not in the first moment of the function. */
+export function emptyNursery() {
+  let { heapUsed } = process.memoryUsage();
+  for (let i = 0; i < stuffings; i++) {
+    stuff.slice();
+    const now = process.memoryUsage().heapUsed;
+    if (now < heapUsed) break;
+    heapUsed = now;
+  }
 }

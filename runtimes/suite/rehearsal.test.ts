@@ -4,9 +4,11 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { execFile } from "node:child_process";
+import { PerformanceObserver, constants } from "node:perf_hooks";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { rehearse } from "../node/rehearsal.mjs";
+import { emptyNursery } from "../node/warm.mjs";
 
 const skip = process.platform === "linux" ? false : "Linux alone rehearses";
 
@@ -67,4 +69,16 @@ test("a rehearsal, and so a start, loads nothing of Node's that only some functi
     costly.filter((name) => loaded.has(`NativeModule ${name}`)),
     [],
   );
+});
+
+test("the nursery is collected before a function comes, and not while it starts", async () => {
+  const collected = new Promise<number>((resolve) => {
+    const observer = new PerformanceObserver((list) => {
+      observer.disconnect();
+      resolve((list.getEntries()[0] as { detail?: { kind: number } }).detail?.kind ?? 0);
+    });
+    observer.observe({ entryTypes: ["gc"] });
+  });
+  emptyNursery();
+  assert.equal(await collected, constants.NODE_PERFORMANCE_GC_MINOR);
 });
