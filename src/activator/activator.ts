@@ -62,7 +62,7 @@ class SlotActivator implements Activator, InvocationKeeper {
     this.clock = options.clock;
     this.#deadlineMs = options.waiting?.deadlineMs ?? waitingLimits.deadlineMs;
     this.#room = new WaitingRoom(options.waiting);
-    const { autoscaler, fleet, current, defer = (run): void => void setImmediate(run) } = options;
+    const { autoscaler, fleet, current, defer = afterAnswers } = options;
     const report = (lane: Lane): void => autoscaler.report(lane.load(fleet.workloadState(lane.revision).starting));
     this.#lanes = new Lanes({ current, report, defer });
   }
@@ -404,3 +404,8 @@ class SlotActivator implements Activator, InvocationKeeper {
 }
 
 const noStart: StartUp = { us: 0, cold: false };
+
+/** Behind what this turn writes and closes, which goes out with the next: of those who are answered nobody waits for decisions. */
+function afterAnswers(run: () => void): void {
+  setImmediate(() => setImmediate(run));
+}
