@@ -76,6 +76,8 @@ class SpawnerClient implements Spawner {
   #process: ChildProcess | null = null;
   #channel: Duplex | null = null;
   #count = 0;
+  /** The process has said that it is ready, and whoever waited for that has asked. */
+  #serving = false;
   #stopping = false;
   #deathsMs: number[] = [];
   /** Resolves with the process that now serves; replaced at a death. */
@@ -122,6 +124,8 @@ class SpawnerClient implements Spawner {
     child.once("error", (error) => this.#died(child, `it cannot be started: ${error.message}`));
     child.once("exit", (code, signal) => this.#died(child, `it ended (${signal ?? code})`));
     await this.#send({ op: "ready" });
+    // Behind those who waited for it, so that the order is kept.
+    setImmediate(() => (this.#serving = this.#process === child));
   }
 
   #hear(reply: Reply): void {
@@ -148,6 +152,7 @@ class SpawnerClient implements Spawner {
   #died(child: ChildProcess, reason: string): void {
     if (this.#process !== child) return;
     this.#process = null;
+    this.#serving = false;
     this.#channel?.destroy();
     this.#channel = null;
     const lost = this.#waiting;
@@ -191,10 +196,10 @@ class SpawnerClient implements Spawner {
   }
 
   // oxlint-disable-next-line typescript/no-explicit-any
-  async #ask(operation: Operation): Promise<any> {
-    // A living process is asked at once: order is kept, and no turn of the loop is lost on the path of a cold start.
-    await this.#ready;
-    return this.#send(operation);
+  #ask(operation: Operation): Promise<any> {
+    // A living process is asked within the call: on the path of a cold start it works while the caller does the rest of this turn.
+    if (this.#serving) return this.#send(operation);
+    return this.#ready.then(() => this.#send(operation));
   }
 
   async stop(): Promise<void> {

@@ -98,7 +98,7 @@ async function launch(ground: Ground, driver: OciDriver, runtime: Exclude<Runtim
       copyTree(code, source);
       const lower = [source, join(ground.dataDir, "roots", emptyLayer)].map((path) => relative(codeRoot, path));
       const overlay = { kind: "overlay" as const, base: codeRoot, lower, target: sandbox.codeTarget, source };
-      await sandbox.give([], [overlay], new AbortController().signal);
+      await sandbox.give([], [overlay], () => new AbortController().signal);
       return codeFolder;
     },
     signal(name) {

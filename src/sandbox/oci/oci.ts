@@ -286,19 +286,18 @@ export class OciDriver implements SandboxDriver {
     const { programStartMs = sandboxLimits.programStartMs } = this.#options;
     const assigned = sandbox.within(sandbox.image ? programStartMs : sandboxLimits.startMs, async (signal) => {
       const control = sandbox.runtimeLink;
-      const giving = sandbox.give(
-        this.#cgroups!.cpuLimits(sandbox.id, assignment),
-        this.#code(sandbox, assignment),
-        signal,
-      );
+      // First: what follows is done while the spawner is at it.
+      const limits = this.#cgroups!.cpuLimits(sandbox.id, assignment);
+      const giving = sandbox.give(limits, this.#code(sandbox, assignment), signal);
       if (control !== null && !assignment.check) sandbox.connectEarly();
+      const body = sandbox.orderPath === null ? assignBody(assignment, codeFolder, sandbox.pool.memoryMb) : "";
       await Promise.all([giving, sandbox.link && this.#options.network?.admit(sandbox.link, assignment)]);
       launchedMs = performance.now();
       if (sandbox.orderPath !== null)
-        return this.#becomeProgram(sandbox, assignment, signal, () => void (given = true));
-      await sandbox.shimListens(signal);
+        return this.#becomeProgram(sandbox, assignment, signal(), () => void (given = true));
+      if (sandbox.shim !== null) await sandbox.shimListens(signal());
       given = true;
-      return this.#load(sandbox, assignment);
+      return this.#load(sandbox, assignment, body);
     });
     const answer = await assigned.catch((error: unknown) => {
       if (!ahead || !isUntouched()) throw error;
@@ -336,12 +335,13 @@ export class OciDriver implements SandboxDriver {
     return [{ kind: "overlay", base: codeRoot, lower, target: sandbox.codeTarget, source }];
   }
 
-  async #load(sandbox: OciSandbox, assignment: Assignment): Promise<Ready | Failed | null> {
+  #load(sandbox: OciSandbox, assignment: Assignment, body: string): Promise<Ready | Failed | null> {
     const opened = sandbox.runtimeLink !== null;
     const link = sandbox.runtimeLink ?? this.#control(sandbox);
-    const body = assignBody(assignment, codeFolder, sandbox.pool.memoryMb);
     const answer = link.assign(body, assignment.takeWithinMs, assignment.makeLoadCache);
     if (!opened && !assignment.check) sandbox.connectEarly();
+    // Its counters are opened while it loads, and not when its first call is marked.
+    if (!assignment.check) sandbox.usage();
     return answer;
   }
 

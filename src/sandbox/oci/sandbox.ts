@@ -181,7 +181,7 @@ export class OciSandbox {
   }
 
   /** Limits and code of its revision: before the process where that is still possible, or into the running sandbox. */
-  async give(limits: readonly FileValue[], code: readonly Make[], signal: AbortSignal): Promise<void> {
+  async give(limits: readonly FileValue[], code: readonly Make[], signal: () => AbortSignal): Promise<void> {
     if (!this.#launching) return this.launch([...limits, ...code]);
     const { spawner } = this.#options;
     let things = [...limits, ...code];
@@ -189,7 +189,7 @@ export class OciSandbox {
       await this.#launching;
       // It is still on its way, and not with what is left over any more.
       await spawner.make({ owner: this.id, things: limits, undo: [] });
-      await this.#becameProgram(settledPauseMs.waitedFor, signal);
+      await this.#becameProgram(settledPauseMs.waitedFor, signal());
       things = [...code];
     }
     // What undoes it was told when the sandbox was made.
@@ -317,12 +317,21 @@ export class OciSandbox {
     void this.#options.spawner.signal(this.id, signal);
   }
 
-  /** Waits for what makes it ready: until it answers, ends, or its time is up. null from `start` means "look at its end". */
+  /**
+   * Waits for what makes it ready: until it answers, ends, or its time is up. null from `start` means "look at its end". Its signal
+   * is made for whoever asks for it: a start from the pool does not, and is done before that would be.
+   */
   async within(
     timeoutMs: number,
-    start: (signal: AbortSignal) => Promise<Ready | Failed | null>,
+    start: (signal: () => AbortSignal) => Promise<Ready | Failed | null>,
   ): Promise<Ready | Failed> {
-    const giveUp = new AbortController();
+    const asked: AbortController[] = [];
+    let over = false;
+    const signal = (): AbortSignal => {
+      if (over) return AbortSignal.abort();
+      asked.push(new AbortController());
+      return asked.at(-1)!.signal;
+    };
     const late = Promise.withResolvers<Failed>();
     const timer = setTimeout(() => {
       const words = this.programWords?.late(timeoutMs);
@@ -330,7 +339,7 @@ export class OciSandbox {
     }, timeoutMs);
     const ended = this.over.then((end) => this.#failedToStart(end));
     ended.catch(() => {});
-    const answered = start(giveUp.signal).catch((error: unknown) => {
+    const answered = start(signal).catch((error: unknown) => {
       // Steps that fail because it has just ended are told by its end.
       if (this.#ended) return null;
       throw error;
@@ -339,7 +348,8 @@ export class OciSandbox {
       return await Promise.race([answered.then((answer) => answer ?? ended), ended, late.promise]);
     } finally {
       clearTimeout(timer);
-      giveUp.abort();
+      over = true;
+      for (const controller of asked) controller.abort();
     }
   }
 
