@@ -56,7 +56,7 @@ function nodeShims(): Map<number, number> {
   for (const pid of pids())
     try {
       const [command, cgroup] = ["cmdline", "cgroup"].map((file) => readFileSync(`/proc/${pid}/${file}`, "latin1"));
-      const memory = /--max-old-space-size=(\d+).*\/node\/shim\.mjs/.exec(command!)?.[1];
+      const memory = /--max-old-space-size=(\d+).*\/shim\.mjs/.exec(command!)?.[1];
       if (memory !== undefined && cgroup!.includes(`ebb-${life!.name}`)) found.set(Number(memory), pid);
     } catch {
       // It has ended.
