@@ -24,8 +24,10 @@ export interface BareEngineOptions {
  * libraries read-only) and none of what ebb adds: no user namespace, seccomp, limits, link, output pipes or check of readiness.
  */
 export interface BareEngine {
-  /** Milliseconds from the spawn of the engine to the last byte of the first answer. */
+  /** Milliseconds from the spawn of the engine to the last byte of the first answer; it has ended then. */
   start(): Promise<number>;
+  /** The same, and it goes on. */
+  launch(): Promise<{ readonly tookMs: number; end(): Promise<void> }>;
   remove(): void;
 }
 
@@ -42,20 +44,29 @@ export function createBareEngine(options: BareEngineOptions): BareEngine {
     mkdirSync(join(bundle, "root", path), { recursive: true });
   writeFileSync(join(bundle, "root/usr/bin/node"), ""); // where the binary is mounted over
   writeFileSync(join(bundle, "config.json"), JSON.stringify(configuration(options, bundle, sockets)));
+  const launch: BareEngine["launch"] = async () => {
+    const id = `ebb-bench-${process.pid}-${starts++}`;
+    rmSync(socket, { force: true });
+    const appeared = appears(sockets, "s");
+    const began = performance.now();
+    const child = spawn(engine, ["run", "--bundle", bundle, id], { stdio: ["ignore", "ignore", "inherit"] });
+    const exited = once(child, "exit");
+    await Promise.race([appeared, exited.then(() => Promise.reject(new Error("the bare container ended")))]);
+    await firstAnswer(socket);
+    return {
+      tookMs: performance.now() - began,
+      async end() {
+        await once(spawn(engine, ["kill", id, "KILL"], { stdio: ["ignore", "ignore", "inherit"] }), "exit");
+        await exited;
+      },
+    };
+  };
   return {
+    launch,
     async start() {
-      const id = `ebb-bench-${process.pid}-${starts++}`;
-      rmSync(socket, { force: true });
-      const appeared = appears(sockets, "s");
-      const began = performance.now();
-      const child = spawn(engine, ["run", "--bundle", bundle, id], { stdio: ["ignore", "ignore", "inherit"] });
-      const exited = once(child, "exit");
-      await Promise.race([appeared, exited.then(() => Promise.reject(new Error("the bare container ended")))]);
-      await firstAnswer(socket);
-      const tookMs = performance.now() - began;
-      await once(spawn(engine, ["kill", id, "KILL"], { stdio: ["ignore", "ignore", "inherit"] }), "exit");
-      await exited;
-      return tookMs;
+      const one = await launch();
+      await one.end();
+      return one.tookMs;
     },
     remove: () => rmSync(bundle, { recursive: true, force: true }),
   };

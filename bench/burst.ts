@@ -17,8 +17,8 @@ const pools = { pooled: 1024, alone: 0 } as const;
 
 const names = Array.from({ length: crowd }, (_, i) => `f${i}`);
 const app = `functions:
-  same: { source: ./waits, public: true, memoryMb: 128, max: ${crowd}, idleSeconds: 0 }
-${names.map((name) => `  ${name}: { source: ./hello, public: true, memoryMb: 128, idleSeconds: 0 }`).join("\n")}
+  same: { source: ./waits, public: true, memoryMb: 128, max: ${crowd} }
+${names.map((name) => `  ${name}: { source: ./hello, public: true, memoryMb: 128 }`).join("\n")}
 `;
 
 export async function bursts(): Promise<Row[]> {
@@ -83,7 +83,9 @@ async function bareCrowd(code: string): Promise<{ readonly engine: string; reado
   for (let round = 0; round < rounds; round++) {
     const bare = names.map(() => createBareEngine(options));
     try {
-      crowds.push(Math.max(...(await Promise.all(bare.map((one) => one.start())))));
+      const all = await Promise.all(bare.map((one) => one.launch()));
+      crowds.push(Math.max(...all.map(({ tookMs }) => tookMs)));
+      await Promise.all(all.map((one) => one.end()));
     } finally {
       for (const one of bare) one.remove();
     }
@@ -93,6 +95,7 @@ async function bareCrowd(code: string): Promise<{ readonly engine: string; reado
 
 /** Calls all of them at once, from zero; answers how long the last one took, ms. */
 async function together(daemon: Daemon, workloads: readonly string[]): Promise<number> {
+  for (const workload of ["same", ...names]) await daemon.client.workloads.restart("default", workload);
   await settled(daemon);
   const began = performance.now();
   const answers = await Promise.all(workloads.map((workload) => daemon.fetch(`${workload}.localhost`, "/")));

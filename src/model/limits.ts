@@ -360,8 +360,8 @@ export const pauseLimits = {
 
 /** Sandboxes that are kept ready without code. */
 export const poolLimits = {
-  /** What one counts for while nobody has taken it: a Node that has warmed up (19 MiB of its own, the kernel's for it included) and its engine's process. */
-  sandboxBytes: 24 * MiB,
+  /** What one counts for while nobody has taken it: a Node that has warmed up (18 MiB of its own, the kernel's for it included) and its engine's process. */
+  sandboxBytes: 20 * MiB,
   /** Of the machine's memory, where the operator says nothing. */
   budgetShare: 0.02,
   /** Of a kind that some revision would start. */
