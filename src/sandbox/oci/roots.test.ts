@@ -2,16 +2,18 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { sandboxLimits } from "#model/limits.ts";
+import { compilePython } from "./bytecode.ts";
 import { librariesOf, readElf } from "./closure.ts";
 import { Roots } from "./roots.ts";
 
 const exec = promisify(execFile);
+const python = "/usr/bin/python3";
 
 test("the libraries of many programs are asked for in one go: each once, and one that is no program is named", async (t) => {
   if (process.platform !== "linux") return t.skip("not Linux");
@@ -66,4 +68,19 @@ test("a root that nothing was started from for long goes, and none that is used,
   });
   await roots.start(nowMs);
   assert.deepEqual(readdirSync(folder).toSorted(), ["empty", "inherited", "recent"]);
+});
+
+test("the Python shim of a root comes as bytecode, which Python takes as it is", async (t) => {
+  if (!existsSync(python)) return t.skip("no Python here");
+  const root = mkdtempSync(join(tmpdir(), "ebb-bytecode-"));
+  t.after(() => rmSync(root, { recursive: true }));
+  const folder = join(root, "runtime/python");
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, "ebb_one.py"), "where = __file__\n");
+  await compilePython(root, python, ([program, ...args]) => exec(program!, args));
+  // Never read again: in a root it cannot have changed.
+  writeFileSync(join(folder, "ebb_one.py"), "where = None\n");
+  const script = "import sys; sys.path.insert(0, sys.argv[1]); import ebb_one; print(ebb_one.where is not None)";
+  const { stdout } = await exec(python, ["-I", "-S", "-B", "-c", script, folder]);
+  assert.equal(stdout.trim(), "True");
 });

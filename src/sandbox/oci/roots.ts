@@ -8,6 +8,7 @@ import { randomHex } from "#model/ids.ts";
 import { sandboxLimits } from "#model/limits.ts";
 import type { RuntimeName } from "#model/workload.ts";
 import type { Spawner } from "#spawner/door.ts";
+import { compilePython, type Exec } from "./bytecode.ts";
 import { planOf, type Entry, type Plan, type PlanSources } from "./plan.ts";
 
 /** The second layer of an overlay that shows one folder: overlayfs wants two. */
@@ -72,7 +73,7 @@ export class Roots {
     const plan = await planOf(runtime, { node, shims, run: (argv) => spawner.exec(argv) });
     const { digest, modes } = await digestOf(plan);
     if (await isFolder(join(folder, digest))) await usedNow(join(folder, digest));
-    else await build(plan, modes, folder, digest);
+    else await build(plan, modes, folder, digest, (argv) => spawner.exec(argv));
     const known = this.#byDigest.get(digest);
     if (known) return known;
     const mounted = this.#mount(digest);
@@ -118,7 +119,7 @@ async function digestOf(plan: Plan): Promise<{ digest: string; modes: Modes }> {
   return { digest: hash.digest("hex").slice(0, 24), modes };
 }
 
-async function build(plan: Plan, modes: Modes, folder: string, digest: string): Promise<void> {
+async function build(plan: Plan, modes: Modes, folder: string, digest: string, exec: Exec): Promise<void> {
   const unfinished = join(folder, `.${digest}.${randomHex(4)}`);
   await mkdir(unfinished, { recursive: true, mode: 0o755 });
   // The umask of whoever started ebb is not a property of a root.
@@ -135,6 +136,8 @@ async function build(plan: Plan, modes: Modes, folder: string, digest: string): 
     await chmod(join(unfinished, path), entry?.kind === "folder" ? entry.mode : 0o755);
   }
   await inBatches(entries, ([path, entry]) => place(entry, modes, join(unfinished, path)));
+  const python = plan.get("usr/bin/python3");
+  if (python?.kind === "file") await compilePython(unfinished, python.source, exec);
   try {
     await rename(unfinished, join(folder, digest));
   } catch (error) {
