@@ -35,6 +35,8 @@ const namesOpenFiles = existsSync("/proc/self/fd");
 const stopWithinMs = 2_000;
 /** Ids are told together: frames are looked at no sooner than a flush. */
 const activeBatchMs = 10;
+/** An instance that starts has the CPUs first: what it prints meanwhile waits in its pipes. */
+const attachBatchMs = 20;
 
 export function createTelemetry(options: TelemetryOptions): Telemetry {
   return new TelemetryClient(options);
@@ -71,6 +73,9 @@ class TelemetryClient implements Telemetry {
   >();
   readonly #toTell: Attached[] = [];
   #batch: Cancel | null = null;
+  /** The worker is told of them with the next batch, before anything else that names them. */
+  #toAttach: Attached[] = [];
+  #attaching: Cancel | null = null;
   #ids = 0;
   #worker: Worker | null = null;
   #state: "new" | "running" | "stopping" | "stopped" = "new";
@@ -141,7 +146,8 @@ class TelemetryClient implements Telemetry {
     };
     this.#letGo(instance);
     this.#attached.set(instance, attached);
-    this.#post({ kind: "attach", options: attached.options });
+    this.#toAttach.push(attached);
+    this.#attaching ??= this.#options.clock.after(attachBatchMs, () => this.#sendAttached());
   }
 
   detach(instance: InstanceId): void {
@@ -153,6 +159,7 @@ class TelemetryClient implements Telemetry {
   }
 
   async settled(instance: InstanceId): Promise<void> {
+    this.#sendActive();
     const project = this.#attached.get(instance)?.options.project;
     if (project !== undefined) await this.#ask((id) => ({ kind: "settle", id, instance, project }));
   }
@@ -198,7 +205,15 @@ class TelemetryClient implements Telemetry {
     return this.#metrics.text(counters as WorkerCounters | null);
   }
 
+  #sendAttached(): void {
+    this.#attaching?.();
+    this.#attaching = null;
+    for (const { options } of this.#toAttach) this.#post({ kind: "attach", options });
+    this.#toAttach = [];
+  }
+
   #sendActive(): void {
+    this.#sendAttached();
     this.#batch?.();
     this.#batch = null;
     if (this.#toTell.length === 0) return;
@@ -230,6 +245,7 @@ class TelemetryClient implements Telemetry {
     const { directory, keptBytes = null, segmentBytes = null, startWorker = startTelemetryWorker } = this.#options;
     const worker = startWorker({ directory: join(directory, "logs"), keptBytes, segmentBytes });
     this.#worker = worker;
+    this.#toAttach = [];
     for (const [instance, { options, detached }] of this.#attached) {
       // What the dead one has read of kept output is in the log, or is read again.
       this.#post({ kind: "attach", options: { ...options, resumes: true } });
