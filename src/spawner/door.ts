@@ -20,6 +20,8 @@ export interface LaunchSpec {
   readonly id: string;
   /** argv[0] is an absolute path; never a shell. */
   readonly argv: readonly string[];
+  /** It is started from a sealed copy in memory, where that can be: an engine that would make itself one each time. */
+  readonly sealed?: true;
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
   /** Unix socket path to listen on and pass as fd 3 (made here, mode 0600, unlinked with the process); null: none. */

@@ -1,12 +1,13 @@
 // Inside the spawner: starting processes, knowing their ends, and undoing what belonged to them.
 
-import { spawn, type ChildProcess } from "node:child_process";
 import { chownSync, closeSync, mkdirSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from "node:fs";
+import { Children, type Child, type Program } from "./children.ts";
 import type { ExecResult, LaunchSpec, Make, ProcessExit, Undo } from "./door.ts";
 import type { Ledger } from "./ledger.ts";
 import { childrenOf, numberInside, statOf } from "./owners.ts";
 import { makeImageRoot } from "./image-root.ts";
 import { markName } from "./reclaim.ts";
+import { Sealed } from "./sealed.ts";
 import type { Syscalls } from "./syscalls.ts";
 import { thaw, undoAll } from "./undo.ts";
 import { UserNamespaces } from "./user-namespaces.ts";
@@ -19,7 +20,7 @@ type AskedSignal = "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT";
 
 interface Launched {
   readonly spec: LaunchSpec;
-  readonly child: ChildProcess;
+  readonly child: Child;
   /** Aborted when it is killed: what is run at its end is given up as well. */
   readonly killed: AbortController;
   /** Resolves when it has ended and all of it is undone. */
@@ -31,6 +32,8 @@ export class Launcher {
   readonly #ledger: Ledger;
   readonly #system: Syscalls;
   readonly #namespaces = new UserNamespaces();
+  readonly #children = new Children();
+  readonly #sealed: Sealed;
   readonly #ended: (id: string, how: ProcessExit) => void;
   readonly #exec: (atEnd: NonNullable<LaunchSpec["atEnd"]>, signal: AbortSignal) => Promise<ExecResult>;
   readonly #problem: (words: string) => void;
@@ -40,6 +43,8 @@ export class Launcher {
   constructor(options: {
     ledger: Ledger;
     system: Syscalls;
+    /** Of this process alone: names of engines that are in memory. */
+    sealed: string;
     /** In the environment of what is launched. */
     mark: (id: string) => string;
     /** It has ended, and nothing of it is undone yet. */
@@ -52,6 +57,7 @@ export class Launcher {
     this.#over = options.over ?? (async () => undefined);
     this.#ledger = options.ledger;
     this.#system = options.system;
+    this.#sealed = new Sealed(options.sealed, options.system);
     this.#ended = options.ended;
     this.#exec = options.exec;
     this.#problem = options.problem;
@@ -77,11 +83,8 @@ export class Launcher {
     try {
       for (const thing of spec.before ?? []) makeThing(thing, this.#system, this.#namespaces);
       const child = await this.#spawn(spec, opened);
-      const exit = new Promise<ProcessExit>((resolve) => {
-        child.once("exit", (code, signal) => resolve({ code, signal }));
-      });
       const killed = new AbortController();
-      const over = exit.then((how) => this.#end(spec, child, how, killed.signal));
+      const over = child.exit.then((how) => this.#end(spec, child, how, killed.signal));
       this.#launched.set(spec.id, { spec, child, killed, over });
     } catch (error) {
       await this.#undo(spec.id);
@@ -91,7 +94,7 @@ export class Launcher {
     }
   }
 
-  async #spawn(spec: LaunchSpec, opened: Array<() => void>): Promise<ChildProcess> {
+  async #spawn(spec: LaunchSpec, opened: Array<() => void>): Promise<Child> {
     // Opened for reading too: opening then never waits for a reader, and a reader that dies and comes back costs no SIGPIPE.
     const open = (path: string): number => {
       const fd = openSync(path, "r+");
@@ -111,23 +114,35 @@ export class Launcher {
       stdio.push(listening.fd);
     } else if (spec.output.frames !== null) stdio.push("ignore");
     if (spec.output.frames !== null) stdio.push(open(spec.output.frames));
-    const child = spawn(spec.argv[0]!, spec.argv.slice(1), {
-      cwd: spec.cwd,
-      env: { ...spec.env, [markName]: this.#mark(spec.id) },
-      // A group of its own: a terminal's interrupt goes to the daemon alone, and a signal here reaches all of it.
-      detached: true,
-      stdio,
-    });
-    await new Promise<void>((resolve, reject) => {
-      child.once("spawn", resolve);
-      child.once("error", reject);
-    });
-    return child;
+    // A session of its own: a terminal's interrupt goes to the daemon alone, and a signal here reaches all of it.
+    return this.#start(
+      {
+        path: spec.argv[0]!,
+        argv: spec.argv,
+        env: { ...spec.env, [markName]: this.#mark(spec.id) },
+        cwd: spec.cwd,
+        stdio,
+      },
+      spec.sealed === true,
+    );
   }
 
-  async #end(spec: LaunchSpec, child: ChildProcess, ended: ProcessExit, killed: AbortSignal): Promise<void> {
+  async #start(program: Program, sealed: boolean): Promise<Child> {
+    const path = sealed ? this.#sealed.of(program.path) : program.path;
+    if (path === program.path) return this.#children.start(program);
+    try {
+      return await this.#children.start({ ...program, path });
+    } catch {
+      // A machine may forbid to start anything from memory.
+      const child = await this.#children.start(program);
+      this.#sealed.refuse();
+      return child;
+    }
+  }
+
+  async #end(spec: LaunchSpec, child: Child, ended: ProcessExit, killed: AbortSignal): Promise<void> {
     // What it left behind in its group; a sandbox's processes have died with their pid namespace.
-    killGroup(child.pid!, "SIGKILL");
+    killGroup(child.pid, "SIGKILL");
     const files = spec.readAtEnd ? readFiles(spec.readAtEnd) : undefined;
     const atEnd = ended.code === 0 && spec.atEnd ? await this.#runAtEnd(spec.atEnd, killed) : undefined;
     const how = { ...ended, ...(files ? { files } : {}), ...(atEnd ? { atEnd } : {}) };
@@ -162,21 +177,21 @@ export class Launcher {
   signal(id: string, asked: AskedSignal): void {
     const launched = this.#launched.get(id);
     if (asked === "SIGKILL") launched?.killed.abort(new Error(`${id} was killed`));
-    if (!launched || launched.child.exitCode !== null || launched.child.signalCode !== null) return;
+    if (!launched || launched.child.gone) return;
     const { spec, child } = launched;
     const signal = asked === "SIGTERM" ? (spec.endSignal ?? asked) : asked;
-    const inner = spec.signalPidFile === null ? null : innerPid(spec.signalPidFile, child.pid!, spec.ownPids === true);
+    const inner = spec.signalPidFile === null ? null : innerPid(spec.signalPidFile, child.pid, spec.ownPids === true);
     if (inner !== null) {
       tryKill(inner, signal);
       if (signal === "SIGKILL") setTimeout(() => this.#killEngine(id, child), engineEndMs).unref();
-    } else if (spec.signalPidFile === null) killGroup(child.pid!, signal);
+    } else if (spec.signalPidFile === null) killGroup(child.pid, signal);
     // An engine still at work: there is nobody inside yet who could be asked.
-    else if (asked === "SIGTERM" || asked === "SIGKILL") killGroup(child.pid!, "SIGKILL");
+    else if (asked === "SIGTERM" || asked === "SIGKILL") killGroup(child.pid, "SIGKILL");
     thaw(this.#ledger.undoOf(id));
   }
 
-  #killEngine(id: string, child: ChildProcess): void {
-    if (this.#launched.get(id)?.child === child) killGroup(child.pid!, "SIGKILL");
+  #killEngine(id: string, child: Child): void {
+    if (this.#launched.get(id)?.child === child) killGroup(child.pid, "SIGKILL");
   }
 
   /** Ends everything at once; resolves when all of it is undone. */

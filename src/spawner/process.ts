@@ -52,6 +52,7 @@ const nft = new NftSession(commandEnv);
 const launcher = new Launcher({
   ledger,
   system,
+  sealed: join(runDir, "sealed-spawner"),
   mark: (id) => markValue(runDir, id),
   ended: tellExit,
   exec: async (atEnd, signal) => runAtEnd(atEnd, signal),

@@ -32,6 +32,7 @@ const keepings = new Map<string, Keeping>();
 const launcher = new Launcher({
   ledger,
   system,
+  sealed: join(runDir, "sealed-supervisor"),
   mark: (id) => keptMarkValue(runDir, id),
   over,
   ended,

@@ -1,8 +1,8 @@
 // The system calls that Node does not offer, by node:ffi; without it (the flag is missing, another libc) by small programs.
-// node:ffi is experimental: this file knows it, and the unpacker of images (images/unpack/system.ts), which runs apart.
+// node:ffi is experimental: this file knows it, children.ts, and the unpacker of images (images/unpack/system.ts), which runs apart.
 
 import { spawnSync } from "node:child_process";
-import { closeSync, readFileSync, readdirSync } from "node:fs";
+import { closeSync, readFileSync, readdirSync, writeSync } from "node:fs";
 import { createServer } from "node:net";
 import { errorIn } from "./netlink.ts";
 
@@ -31,6 +31,10 @@ const closeOnExecFlag = 0o2000000;
 /** recv(2): what the kernel has to say to a request is there when it has been sent. */
 const withoutWaiting = 0x40;
 const netlinkAnswerBytes = 8 * 1024;
+/** memfd_create(2): close-on-exec, may be sealed, may be executed (Linux 6.3; others know no difference). */
+const memoryFile = { closeOnExec: 1, mayBeSealed: 2, executable: 16 } as const;
+/** fcntl(2), F_ADD_SEALS: never written, shrunk, grown, or unsealed. */
+const seals = { add: 1033, all: 1 | 2 | 4 | 8 } as const;
 const workingDirectory = -100n;
 const detach = 2;
 const noFollow = 8;
@@ -84,6 +88,8 @@ export interface Syscalls {
   netlink(): Netlink;
   /** Listens on a Unix socket, close-on-exec; `path` is at most 107 bytes. */
   listen(path: string): Promise<Listening>;
+  /** A file in memory that nobody can change any more, close-on-exec; a descriptor of it. */
+  sealedFile(name: string, content: Buffer): number;
   /** What this process inherited beyond its standard streams does not go on to its children (an engine closes them as well). */
   closeOnExec(): void;
 }
@@ -126,6 +132,7 @@ function throughFfi(ffi: typeof import("node:ffi")): Syscalls {
     bind: { arguments: ["i32", "buffer", "u32"], return: "i32" },
     listen: { arguments: ["i32", "i32"], return: "i32" },
     fcntl: { arguments: ["i32", "i32", "i32"], return: "i32" },
+    memfd_create: { arguments: ["string", "u32"], return: "i32" },
     send: { arguments: ["i32", "buffer", "u64", "i32"], return: "i64" },
     recv: { arguments: ["i32", "buffer", "u64", "i32"], return: "i64" },
     unshare: { arguments: ["i32"], return: "i32" },
@@ -249,6 +256,19 @@ function throughFfi(ffi: typeof import("node:ffi")): Syscalls {
       }
       return { fd, close: () => closeSync(fd) };
     },
+    sealedFile: (name, content) => {
+      const flags = memoryFile.closeOnExec | memoryFile.mayBeSealed;
+      let fd = libc.memfd_create(name, flags | memoryFile.executable);
+      if (fd < 0) fd = check("memfd_create", libc.memfd_create(name, flags));
+      try {
+        for (let at = 0; at < content.length;) at += writeSync(fd, content, at);
+        check("fcntl", libc.fcntl(fd, seals.add, seals.all));
+        return fd;
+      } catch (error) {
+        closeSync(fd);
+        throw error;
+      }
+    },
     closeOnExec: () => {
       for (const entry of readdirSync("/proc/self/fd")) {
         // F_SETFD, FD_CLOEXEC. The descriptor of this listing itself is gone by now, which is harmless.
@@ -316,6 +336,7 @@ function throughPrograms(): Syscalls {
       if (typeof fd !== "number") throw new SyscallError(`listen ${path}`, "no descriptor");
       return { fd, close: () => void server.close() };
     },
+    sealedFile: () => needsFfi("memfd_create"),
     closeOnExec: () => {},
   };
 }

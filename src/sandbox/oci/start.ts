@@ -175,6 +175,8 @@ export function planStart(options: {
     launch: {
       id,
       argv,
+      // runc starts itself several times, by ways of its own.
+      ...(runsc === null && engine.name === "crun" ? { sealed: true as const } : {}),
       env: runsc === null ? {} : { PATH: gvisorPath },
       cwd: folder,
       listen: start.listen && runsc === null ? join(runDir, "sockets", id) : null,
