@@ -139,7 +139,9 @@ const stoppedFirst: Failure = { fault: "platform", message: "it was stopped befo
 
 function lastingOf({ revision }: ExecutionSpec, instance: InstanceId): Lasting {
   const timeoutMs = revision.settings.timeoutSeconds * 1_000;
-  return { instance, timeoutMs, graceMs: jobLimits.stopGraceMs, resultBytes: jobLimits.resultBytes };
+  const { project, workload, number, digest } = revision;
+  const of = `${project}/${workload}@${number} ${digest}`;
+  return { instance, of, timeoutMs, graceMs: jobLimits.stopGraceMs, resultBytes: jobLimits.resultBytes };
 }
 
 export function poolOf({ revision, memoryMb }: Pick<ExecutionSpec, "revision" | "memoryMb">): PoolKey {

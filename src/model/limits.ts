@@ -527,6 +527,9 @@ export const linkLimits = {
   retryAfterMs: 1_000,
   /** Takes of this long are expected again. */
   demandWindowMs: 10_000,
+  /** So long, and so many in all, links through which no packet has gone are kept for the next run of their job. */
+  restMs: 2_000,
+  rested: 16,
   connections: 2_048,
   newConnectionsPerSecond: 500,
   newConnectionsBurst: 1_000,

@@ -11,6 +11,8 @@ export interface Link {
   readonly address: string;
   /** ebb's address on the link: resolver on port 53, ebb.internal on port 80. */
   readonly gateway: string;
+  /** How many had it before. */
+  readonly uses?: number;
 }
 
 /** Whose instance a link serves, and what that may reach. */
@@ -43,8 +45,11 @@ export interface Network {
   /** Bridge, rules, resolver; throws one clear sentence when the machine cannot give isolation. */
   start(): Promise<void>;
   stop(): Promise<void>;
-  /** From the pool; waits only when it is empty. The egress rule stands before it resolves. */
-  take(egress: EgressClass): Promise<Link>;
+  /**
+   * From the pool; waits only when it is empty. The egress rule stands before it resolves. `as`: one that was given back with the very
+   * same word comes first.
+   */
+  take(egress: EgressClass, as?: string): Promise<Link>;
   /**
    * Once for a link, before the instance's code runs: opens what its list, or its project's permit, opens beyond the link's class.
    * Costs nothing where neither names an address.
@@ -52,7 +57,8 @@ export interface Network {
   admit(link: Link, admission: Admission): Promise<void>;
   /** A project's permit may have changed: it holds for new connections. */
   permitsChanged(): void;
-  giveBack(link: Link): void;
+  /** `as`: nobody is behind it any more; where it is as new, whoever takes one with the same word may have it. */
+  giveBack(link: Link, as?: string): void;
   /** To be told to a network that is started with it. */
   leave(link: Link): LeftLink;
   /** ebb's address on every link; the gateway listens there for http://ebb.internal. */

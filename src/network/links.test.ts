@@ -21,6 +21,7 @@ function world(): { links: Links; refused: Set<string>; closing: Map<string, rea
       owe: async () => undefined,
       network: async () => undefined,
       unpin: async () => undefined,
+      untouched: async () => true,
     },
     directory: "/nowhere",
     table: "t",

@@ -70,6 +70,27 @@ export class Links {
     if (stale.length > 0) await spawner.unpin(stale.map((pin) => join(directory, pin)));
   }
 
+  /** Whose it is has it still: it was not given back, and perhaps to another since. */
+  isOf({ id, uses }: Link): boolean {
+    const link = this.#byId.get(id);
+    return link !== undefined && link.uses === uses;
+  }
+
+  /** It is to be another's, who has it as it was made: null where something was open to it beyond its class, and it is taken away. */
+  again(id: string): OwnLink | null {
+    const link = this.#byId.get(id)!;
+    const closing = this.#options.closing(link.address);
+    if (closing.length > 0) {
+      this.#cutOff(link, closing);
+      return null;
+    }
+    // Whoever had it may say once more that it is given back.
+    const again = { ...link, uses: (link.uses ?? 0) + 1 };
+    this.#byId.set(id, again);
+    this.#byAddress.set(link.address, again);
+    return again;
+  }
+
   /** Undefined: it was given back. */
   get(id: string): OwnLink | undefined {
     return this.#byId.get(id);
@@ -132,11 +153,14 @@ export class Links {
   remove(ids: readonly string[]): void {
     for (const id of ids) {
       const link = this.#byId.get(id);
-      if (!link) continue;
-      this.#byId.delete(id);
-      this.#byAddress.delete(link.address);
-      this.#toRemove.push({ link, closing: this.#options.closing(link.address) });
+      if (link) this.#cutOff(link, this.#options.closing(link.address));
     }
+  }
+
+  #cutOff(link: OwnLink, closing: readonly string[]): void {
+    this.#byId.delete(link.id);
+    this.#byAddress.delete(link.address);
+    this.#toRemove.push({ link, closing });
     this.#removing ??= this.#removeAll().finally(() => (this.#removing = null));
   }
 

@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
-import { setTimeout as pause } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as pause } from "node:timers/promises";
 import { systemClock } from "#model/clock.ts";
 import type { Fact } from "#model/fact.ts";
 import type { Egress } from "#model/workload.ts";
@@ -89,6 +89,31 @@ function suite(): void {
   const named = (name: string, port = 443): Step => ({ do: "named", name, port });
   const tcp = (host: string, port = 443): Step => ({ do: "tcp", host, port });
   const reached = `tcp ${world.machine}`;
+
+  void test("a link is the next one's of the same word only where no packet has gone through it or its loopback", async () => {
+    const again = async (link: Link, word = "job"): Promise<Link> => {
+      network.giveBack(link, "job");
+      await nextTurn();
+      return network.take("internet", word);
+    };
+    const first = await network.take("internet", "job");
+    const second = await again(first);
+    assert.equal(second.namespacePath, first.namespacePath);
+    // Whoever had it says so once more: it is not his.
+    network.giveBack(first);
+    network.giveBack(first, "job");
+    const [there] = await probe(second.namespacePath, [{ do: "tcp", host: world.public, port: 443 }]);
+    assert.equal(there?.result, `tcp ${world.machine}`);
+    const third = await again(second);
+    assert.notEqual(third.namespacePath, first.namespacePath, "something went out");
+    await probe(third.namespacePath, [{ do: "tcp", host: "127.0.0.1", port: 9 }]);
+    const fourth = await again(third);
+    assert.notEqual(fourth.namespacePath, third.namespacePath, "something went through its loopback");
+    await network.admit(fourth, { project: "p", workload: "w", egress: [`${world.public}/32:443`] });
+    const fifth = await again(fourth);
+    assert.notEqual(fifth.namespacePath, fourth.namespacePath, "something was open to it");
+    assert.notEqual((await again(fifth, "another job")).namespacePath, fifth.namespacePath);
+  });
 
   void test("a name is reached at its port, once it was resolved; no other port, name or address is", async () => {
     const link = await linkWith(["www.example.com:443"]);

@@ -6,7 +6,7 @@ import { linkLimits } from "#model/limits.ts";
 import type { ExecResult, Spawner } from "#spawner/door.ts";
 
 /** All that the network does to the machine goes through these. */
-export type Effects = Pick<Spawner, "exec" | "network" | "nft" | "owe" | "unpin">;
+export type Effects = Pick<Spawner, "exec" | "network" | "nft" | "owe" | "unpin" | "untouched">;
 
 export interface CommandOptions {
   /** What it was for: begins the sentence of the error. */

@@ -27,6 +27,7 @@ import { elementOf, Openings, type Answered } from "./openings.ts";
 import { Pool } from "./pool.ts";
 import { gatherProblems } from "./problems.ts";
 import { Resolver } from "./resolver.ts";
+import { Rested } from "./rested.ts";
 import { hostTable, namePrefix, routerTable } from "./rules.ts";
 import { removeAll, routerChanges, startForwarding, uplink } from "./setup.ts";
 import { layoutOf, refuseSubnet, routesInUse, subnetCount, subnetOf, type Layout } from "./subnet.ts";
@@ -71,6 +72,7 @@ interface Running {
   readonly layout: Layout;
   readonly subnetNumber: number;
   readonly links: Links;
+  readonly rested: Rested;
   readonly uplinks: Uplinks;
   readonly resolver: Resolver;
   readonly internalPort: number;
@@ -130,7 +132,12 @@ class MachineNetwork implements Network {
       await uplinks.start();
       const links = await this.#linksOf(layout);
       await links.removeStale();
-      this.#running = { layout, subnetNumber, links, uplinks, resolver, internalPort };
+      const rested = new Rested({
+        untouched: ({ namespacePath }) => this.#options.spawner.untouched(namespacePath),
+        remove: ({ id }) => links.remove([id]),
+        clock: this.#options.clock,
+      });
+      this.#running = { layout, subnetNumber, links, rested, uplinks, resolver, internalPort };
     } catch (error) {
       await resolver?.stop();
       if (this.#left.length === 0) {
@@ -146,6 +153,7 @@ class MachineNetwork implements Network {
     const running = this.#running;
     if (!running) return;
     this.#running = null;
+    running.rested.stop();
     await Promise.all(Object.values(this.#pools).map((pool) => pool.stop()));
     await running.links.stop();
     await running.resolver.stop();
@@ -155,8 +163,9 @@ class MachineNetwork implements Network {
     this.#options.allocator.free("subnets", running.subnetNumber);
   }
 
-  take(egress: EgressClass): Promise<Link> {
-    return this.#pools[egress].take();
+  async take(egress: EgressClass, as?: string): Promise<Link> {
+    const known = as === undefined ? null : this.#running?.rested.take(`${egress} ${as}`);
+    return known ?? this.#pools[egress].take();
   }
 
   async admit(link: Link, admission: Admission): Promise<void> {
@@ -178,12 +187,15 @@ class MachineNetwork implements Network {
     this.#admitted.permitsChanged().catch((error: unknown) => this.#defect("network: permits", error));
   }
 
-  giveBack(link: Link): void {
-    const { links } = this.#running ?? {};
+  giveBack(link: Link, as?: string): void {
+    if (this.#running === null) return;
+    const { links, rested } = this.#running;
     // One that was given back before is another's by its address, perhaps.
-    if (!links?.has(link.id)) return;
+    if (!links.isOf(link)) return;
     this.#admitted.leave(link.address);
-    links.remove([link.id]);
+    if (as === undefined) return links.remove([link.id]);
+    const again = links.again(link.id);
+    if (again !== null) void rested.offer(again, `${again.egress} ${as}`);
   }
 
   problems(): Promise<readonly NetworkProblem[]> {

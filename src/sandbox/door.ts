@@ -213,6 +213,8 @@ export interface SocketReader {
 /** A program that is run to its end is to live on when ebb dies; where the driver cannot do that, it ends with ebb. */
 export interface Lasting {
   readonly instance: InstanceId;
+  /** Of which job and revision: what one of them leaves as new the next may have. */
+  readonly of: string;
   /** Once begun it is ended after so long, also where no ebb is there. */
   readonly timeoutMs: number;
   readonly graceMs: number;

@@ -258,6 +258,8 @@ export interface Spawner {
   network(changes: readonly NetworkChange[]): Promise<void>;
   /** Takes away pins of network namespaces; one that is not there is passed over. */
   unpin(paths: readonly string[]): Promise<void>;
+  /** Whether not one packet has gone through a device of a pinned network namespace, its loopback among them. */
+  untouched(path: string): Promise<boolean>;
   /** Feeds lines to one long-lived `nft -i`; rejects with nft's own words. Undo of the table belongs to the ledger. */
   nft(script: string): Promise<void>;
   /**

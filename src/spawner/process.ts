@@ -10,7 +10,7 @@ import { giveBack } from "#lib/give-back.ts";
 import type { ExecResult, LaunchSpec, ProcessExit, Undo } from "./door.ts";
 import { Launcher, writeExisting } from "./launch.ts";
 import { daemonOwner, groundOwner, Ledger } from "./ledger.ts";
-import { changeNetworks, unpin } from "./network-namespaces.ts";
+import { changeNetworks, isUntouched, unpin } from "./network-namespaces.ts";
 import { NftSession } from "./nft.ts";
 import { formatOwner, ownerOf } from "./owners.ts";
 import { createLineReader, type Reply, type Request } from "./protocol.ts";
@@ -151,6 +151,8 @@ async function perform(request: Request): Promise<unknown> {
       return changeNetworks(request.changes, system);
     case "unpin":
       return unpin(request.paths, system);
+    case "untouched":
+      return isUntouched(request.path, system);
     case "nft":
       return nft.run(request.script);
     case "owe":

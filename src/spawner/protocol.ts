@@ -41,6 +41,7 @@ export type Operation =
     }
   | { readonly op: "network"; readonly changes: readonly NetworkChange[] }
   | { readonly op: "unpin"; readonly paths: readonly string[] }
+  | { readonly op: "untouched"; readonly path: string }
   | { readonly op: "nft"; readonly script: string }
   | { readonly op: "owe"; readonly undo: readonly Undo[]; readonly owner: "spawner" | "ground" }
   | { readonly op: "rest" }

@@ -300,6 +300,10 @@ class SpawnerClient implements Spawner {
     await this.#ask({ op: "unpin", paths });
   }
 
+  async untouched(path: string): Promise<boolean> {
+    return this.#ask({ op: "untouched", path });
+  }
+
   async nft(script: string): Promise<void> {
     await this.#ask({ op: "nft", script });
   }

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Allocator, ExecResult, NetworkChange, Undo } from "#spawner/door.ts";
-import { changeNetworks, unpin } from "#spawner/network-namespaces.ts";
+import { changeNetworks, isUntouched, unpin } from "#spawner/network-namespaces.ts";
 import { createSyscalls } from "#spawner/syscalls.ts";
 import type { Effects } from "../machine.ts";
 
@@ -197,6 +197,10 @@ export class PlainSpawner implements Effects {
   async network(changes: readonly NetworkChange[]): Promise<void> {
     if (this.failing !== null && JSON.stringify(changes).includes(this.failing)) throw new Error("made to fail");
     await changeNetworks(changes, system);
+  }
+
+  async untouched(path: string): Promise<boolean> {
+    return isUntouched(path, system);
   }
 
   async unpin(paths: readonly string[]): Promise<void> {

@@ -149,7 +149,7 @@ export class OciDriver implements SandboxDriver {
     const args = await this.#argsOf(pool);
     const shimEnvironment = isGvisor(pool) && !program ? shimEnv : {};
     const env = "image" in pool ? {} : { ...baseEnv, ...shimEnvironment };
-    const link = (await this.#options.network?.take(pool.egress)) ?? null;
+    const link = (await this.#options.network?.take(pool.egress, lasting?.of)) ?? null;
     if ((program || isGvisor(pool)) && link === null && !toEnd)
       throw new EbbError("internal", "What listens itself needs a network link, which this driver has not.");
     const linkMs = performance.now() - startedMs;
@@ -201,10 +201,11 @@ export class OciDriver implements SandboxDriver {
     const { runDir } = allocator;
     const lasting = supervisor ? start.lasting : undefined;
     const spawner = lasting ? supervisor! : this.#options.spawner;
-    const id = newSandboxId();
-    const gvisor = isGvisor(start.pool);
+    const [id, gvisor] = [newSandboxId(), isGvisor(start.pool)];
     let range: number | null = null;
-    const release = (left: boolean): void => this.#release(id, range, start.link, left);
+    // gVisor takes a link's addresses for its own.
+    const release = (left: boolean): void =>
+      this.#release(id, range, start.link, left, gvisor ? undefined : lasting?.of);
     try {
       range = allocator.take("ids", idRanges);
       const hostId = firstHostId + range * idRangeSize;
@@ -237,13 +238,13 @@ export class OciDriver implements SandboxDriver {
     }
   }
 
-  readonly #release = (id: SandboxId, range: number | null, link: Link | null, left = false): void => {
+  readonly #release = (id: SandboxId, range: number | null, link: Link | null, left = false, as?: string): void => {
     this.#sandboxes.delete(id);
     // Whoever had them next could reach what is left. The daemon's end undoes it, or the next start, and frees them behind it.
     if (range !== null && !left) this.#options.allocator.free("ids", range);
     if (!link) return;
     this.#credentials.delete(link.address);
-    this.#options.network?.giveBack(link);
+    this.#options.network?.giveBack(link, left ? undefined : as);
   };
 
   readonly keep = async (id: SandboxId): Promise<void> => this.#sandboxes.get(id)?.begun();
