@@ -62,6 +62,19 @@ test("what comes on it is given to the reader of who took it, without being emit
   early?.destroy();
 });
 
+test("where whoever took it reads nothing himself it emits what comes, piece by piece and to its end", async () => {
+  sandbox.connectEarly();
+  const socket = await accepted;
+  const early = sandbox.takeEarly()!;
+  const texts: string[] = [];
+  early.setEncoding("latin1").on("data", (text: string) => texts.push(text));
+  const ended = once(early, "end");
+  socket.write("a".repeat(300_000));
+  socket.end("b");
+  await ended;
+  assert.equal(texts.join(""), `${"a".repeat(300_000)}b`);
+});
+
 test("one that its server has given up with a word is given to nobody: the word would be the answer to somebody's request", async () => {
   sandbox.connectEarly();
   const socket = await accepted;

@@ -22,11 +22,12 @@ export class EarlyConnection {
     }, keptMs).unref();
   }
 
-  /** null: it was taken before, or has ended, or something was said on it. */
-  take(reader: SocketReader): Socket | null {
+  /** Without a reader it emits what comes. null: it was taken before, or has ended, or something was said on it. */
+  take(reader?: SocketReader): Socket | null {
     if (!this.#free || this.#socket.destroyed) return null;
     this.#free = false;
-    this.#reader = reader;
+    const emit = (bytes: number): boolean => this.#socket.push(Buffer.from(readBuffer.subarray(0, bytes)));
+    this.#reader = reader ?? { buffer: readBuffer, callback: emit };
     return this.#socket;
   }
 

@@ -385,7 +385,7 @@ export class OciDriver implements SandboxDriver {
 
   connect(id: SandboxId, reader?: SocketReader): Duplex {
     const sandbox = this.#get(id);
-    const early = reader === undefined ? null : sandbox.takeEarly(reader);
+    const early = sandbox.takeEarly(reader);
     if (early !== null) return early;
     const onread = reader === undefined ? {} : { onread: reader };
     if (sandbox.programPort === 0) return sandbox.toShim(onread);

@@ -237,7 +237,7 @@ export class OciSandbox {
     this.#early = new EarlyConnection((onread) => this.toShim(onread));
   }
 
-  takeEarly(reader: SocketReader): Socket | null {
+  takeEarly(reader?: SocketReader): Socket | null {
     const early = this.#early;
     this.#early = null;
     return early?.take(reader) ?? null;
