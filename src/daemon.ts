@@ -94,6 +94,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
   const rest = createRest({
     clock,
     allocatedBytes: () => getHeapStatistics().total_allocated_bytes,
+    residentBytes: () => process.memoryUsage.rss(),
     steps: restSteps,
   });
   const tell: Tell = (fact) => {

@@ -10,17 +10,20 @@ const MiB = 1024 * 1024;
 const ended: Fact = { kind: "invocation_ended", record: { id: "i", project: "default", workload: "w" } };
 const started: Fact = { kind: "instance_starting", instance: "i", project: "default", workload: "w", revision: 1 };
 
-/** Whose start has allocated 25 MiB, and where each fact allocates `eachBytes`. `given` counts the steps since. */
+/** Whose start has allocated 25 MiB, and where each fact allocates `eachBytes`, and has `heldBytes` held. `given` counts the steps since. */
 async function rested(
   eachBytes: number,
+  heldBytes = 16 * MiB,
 ): Promise<{ clock: VirtualClock; hear: (fact: Fact) => void; given: () => number }> {
   const clock = new VirtualClock();
   let allocatedBytes = 25 * MiB;
+  let residentBytes = 90 * MiB;
   let given = 0;
   const rest = createRest({
     clock,
     allocatedBytes: () => allocatedBytes,
-    steps: [() => given++, () => given++],
+    residentBytes: () => residentBytes,
+    steps: [() => given++, () => (given++, (residentBytes = 80 * MiB))],
   });
   await clock.advance(9_999);
   assert.equal(given, 0);
@@ -29,6 +32,7 @@ async function rested(
   await clock.advance(60_000);
   const hear = (fact: Fact): void => {
     allocatedBytes += eachBytes;
+    residentBytes += heldBytes;
     rest(fact);
   };
   const before = given;
@@ -88,4 +92,16 @@ test("while calls keep coming nothing is given back, and one timer is all there 
     assert.equal(clock.pending(), 1);
   }
   assert.equal(given(), 0);
+});
+
+test("where little more is held than at the last rest it is left alone, until there is more", async () => {
+  const { clock, hear, given } = await rested(MiB, 2 * MiB);
+  for (let call = 1; call < 8; call++) {
+    hear(ended);
+    await clock.advance(20_000);
+    assert.equal(given(), 0);
+  }
+  hear(ended);
+  await clock.advance(20_000);
+  assert.deepEqual([given(), clock.pending()], [2, 0]);
 });
