@@ -7,7 +7,7 @@ import { inMs, type Row } from "./row.ts";
 import { seedFunctions } from "./seed.ts";
 import type { World } from "./world.ts";
 
-const idleMiB = 150;
+const idleMiB = 120;
 /** Ebb calls itself at rest after 10 s, takes some more to give memory back, and V8 unmaps what it pooled 8 s later. */
 const settleMs = 25_000;
 const watchedMs = 10_000;
