@@ -15,11 +15,11 @@ export interface OpenLoopOptions {
   readonly perSecond: number;
   readonly durationMs: number;
   readonly host: string;
-  /** Left out: as many as it takes. */
+  /** Opened before the first is due; left out: each when it is needed, as many as it takes. */
   readonly connectionsMax?: number;
 }
 
-/** Whoever is due takes a kept connection that is free, or opens one; where there may be no more, it waits for one. */
+/** Whoever is due takes a kept connection that is free; where there is none it opens one, or waits for one where there may be no more. */
 export async function openLoop(target: Target, options: OpenLoopOptions): Promise<OpenLoopResult> {
   const { perSecond, durationMs, host, connectionsMax = Infinity } = options;
   const request = `GET / HTTP/1.1\r\nhost: ${host}\r\n\r\n`;
@@ -29,7 +29,7 @@ export async function openLoop(target: Target, options: OpenLoopOptions): Promis
   const open = new Set<Connection>();
   let [failed, answered, sent, sentLateMs] = [0, 0, 0, 0];
   const all = Promise.withResolvers<void>();
-  const began = performance.now();
+  let began = 0;
   const dueMs = (index: number): number => began + (index * 1000) / perSecond;
 
   const over = (connection: Connection, status: number): void => {
@@ -41,7 +41,7 @@ export async function openLoop(target: Target, options: OpenLoopOptions): Promis
     sentLateMs = Math.max(sentLateMs, performance.now() - dueMs(connection.index));
     connection.client.ask(request);
   };
-  const connect = (index: number): void => {
+  const connect = (index: number, opened: (connection: Connection) => void): void => {
     const client = new Client(
       target,
       (status) => {
@@ -53,26 +53,35 @@ export async function openLoop(target: Target, options: OpenLoopOptions): Promis
       () => {
         if (!open.delete(connection)) return;
         const at = free.indexOf(connection);
-        if (at < 0) over(connection, 0);
+        if (connection.index === noRequest)
+          all.reject(new Error("a connection could not be opened, or ended before its first request"));
+        else if (at < 0) over(connection, 0);
         else free.splice(at, 1);
       },
     );
     const connection: Connection = { client, index };
     open.add(connection);
-    client.open(() => ask(connection));
+    client.open(() => opened(connection));
   };
   const sendDue = (): void => {
     for (; sent < count && dueMs(sent) <= performance.now(); sent++) {
       const connection = free.pop();
       if (connection === undefined) {
         if (open.size >= connectionsMax) break;
-        connect(sent);
+        connect(sent, ask);
         continue;
       }
       connection.index = sent;
       ask(connection);
     }
   };
+  if (connectionsMax < Infinity) {
+    const ahead = Array.from({ length: connectionsMax }, async () => {
+      free.push(await new Promise<Connection>((resolve) => connect(noRequest, resolve)));
+    });
+    await Promise.race([Promise.all(ahead), all.promise]);
+  }
+  began = performance.now();
   const everyMs = setInterval(sendDue, 1);
   sendDue();
   await all.promise;
@@ -80,6 +89,9 @@ export async function openLoop(target: Target, options: OpenLoopOptions): Promis
   for (const { client } of open) client.close();
   return { latenciesMs, failed, sentLateMs };
 }
+
+/** Of a connection that has carried none. */
+const noRequest = -1;
 
 interface Connection {
   readonly client: Client;

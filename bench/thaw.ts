@@ -42,7 +42,7 @@ export async function thaw(rounds: number): Promise<Row> {
     number: "a call of a paused instance over one of an instance that is idle for as long and not paused, p50",
     target: `< ${inMs(targetMs, 0)}`,
     floor: inMs(median(timesMs.idle), 2),
-    seen: `+${inMs(over, 2)} (p50 ${inMs(median(timesMs.paused), 2)}; p90 ${inMs(p90(timesMs.paused), 2)} over ${inMs(p90(timesMs.idle), 2)}, n=${rounds})`,
+    seen: `${over < 0 ? "" : "+"}${inMs(over, 2)} (p50 ${inMs(median(timesMs.paused), 2)}; p90 ${inMs(p90(timesMs.paused), 2)} over ${inMs(p90(timesMs.idle), 2)}, n=${rounds})`,
     held: over < targetMs,
   };
 }

@@ -51,7 +51,7 @@ export async function warmOverhead(world: World): Promise<Row> {
   }
 }
 
-/** The very instance that ebb calls, over its own socket: 32 connections, and then half of what ebb did on them. */
+/** The very instance that ebb calls, over its own socket: 32 connections, and then half of what ebb did on as many, which are open before. */
 export async function throughput(world: World): Promise<Row[]> {
   const before = new Set(world.sockets());
   await world.call("web");

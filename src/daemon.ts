@@ -47,8 +47,9 @@ import { createStore } from "#store/client.ts";
 import { createTelemetry } from "#telemetry/client.ts";
 import { readResolvers, readSearchDomains, type DaemonConfig } from "./config.ts";
 import { readKnownToken, writeCredentials } from "./daemon/credentials.ts";
-import { createDaemonLog } from "./daemon/log.ts";
+import { letHeapsGrow } from "./daemon/heap.ts";
 import { bindImageFolder } from "./daemon/image-folder.ts";
+import { createDaemonLog } from "./daemon/log.ts";
 import { measureLoopDelay } from "./daemon/loop-delay.ts";
 import { prepare } from "./daemon/prepare.ts";
 import { createRest } from "./daemon/rest.ts";
@@ -352,6 +353,7 @@ async function start(config: DaemonConfig, fatal: (reason: string) => void, stag
     if (revision.kind === "job") warmTools(revision);
   }
 
+  letHeapsGrow();
   const url = urls.listening(listening.host, listening.port);
   writeCredentials(directory, { url, token }, config.owner);
   return { url, token, fresh, stop: () => stages.stop() };

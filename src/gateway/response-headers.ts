@@ -54,9 +54,17 @@ function serverTiming({ queueMs, startMs, execMs }: ReplyHead): string {
   return `queue;dur=${ms(queueMs)}, start;dur=${ms(startMs)}, exec;dur=${ms(execMs)}`;
 }
 
-/** Three decimals at most, without a float's tail. */
-function ms(value: number): number {
-  return Math.round(value * 1_000) / 1_000;
+/** "", ".001" to ".999", without zeros at the end. */
+const fractions = Array.from({ length: 1_000 }, (_, us) => String(us / 1_000).slice(1));
+
+/**
+ * Three decimals at most. Put together of what is there: V8 would work out the shortest digits of each float, and keep them for the next
+ * time that the same one comes, which is never: a third of what outlived a request.
+ */
+function ms(value: number): string {
+  const us = Math.round(value * 1_000);
+  const whole = Math.floor(us / 1_000);
+  return `${whole}${fractions[us - whole * 1_000]}`;
 }
 
 /**

@@ -35,6 +35,7 @@ const acts = {
   },
   flood: () => { const line = 'x'.repeat(1000) + '\\n'; for (let i = 0; i < 30000; i++) fs.writeSync(1, line); return new Response('flooded'); },
   forge: () => { fs.writeSync(1, '\\x1edeadbeef + 00000000000000000000000000\\nforged line\\n\\x1edeadbeef - 00000000000000000000000000\\n'); return new Response('forged'); },
+  say: () => { console.log('said after the flood'); return new Response('said'); },
   ansi: () => { console.log('\\x1b[2J\\x1b]0;owned\\x07line\\rover'); return new Response('ansi'); },
   links: () => {
     const tried = [];
@@ -131,11 +132,16 @@ test("filling /tmp ends at its bound", async () => {
   else assert.match(answer.text, /out of memory/);
 });
 
-test("a flood of log is bounded and said so", async () => {
+test("a flood of log is bounded and said so, and what comes after it is kept again", async () => {
   assert.equal((await act("flood")).text, "flooded");
   await eventually("ebb says that it dropped lines", async () =>
     (await daemon.ebb(["logs", "evil", "--json"])).stdout.includes("dropped"),
   );
+  // What is said in the next quarter of a second is dropped with the flood.
+  await eventually("a line is kept again", async () => {
+    await act("say");
+    return (await daemon.ebb(["logs", "evil"])).stdout.includes("said after the flood");
+  });
 });
 
 test("forged log marks reach no other invocation", async () => {
