@@ -128,6 +128,14 @@ async function endOf(daemon: Daemon, id: string): Promise<void> {
   }
 }
 
+/** Asked together where all but a few have ended: whoever asks of each takes a tenth of the processors from the runs. */
+async function allEnded(daemon: Daemon, ids: readonly string[]): Promise<void> {
+  await endOf(daemon, ids.at(-1)!);
+  const rows = await daemon.client.runs.list("default", "true", { limit: ids.length });
+  const succeeded = new Set(rows.filter(({ state }) => state === "succeeded").map(({ id }) => id));
+  for (const id of ids) if (!succeeded.has(id)) await endOf(daemon, id);
+}
+
 /** From the first that is asked for until the last has ended, beside as many by as many shells as there are cores. */
 async function rate(daemon: Daemon, engine: Engine, tar: Buffer, runs: number): Promise<Row> {
   const bare = createBareRun(engine.path, [tar], ["true"], environment);
@@ -138,7 +146,7 @@ async function rate(daemon: Daemon, engine: Engine, tar: Buffer, runs: number): 
     const began = performance.now();
     const ids: string[] = [];
     for (let n = 0; n < part; n++) ids.push((await daemon.client.runs.start("default", "true")).id);
-    for (const id of ids) await endOf(daemon, id);
+    await allEnded(daemon, ids);
     times.ebb += performance.now() - began;
   };
   const turns = [

@@ -38,7 +38,7 @@ test("the machine keeps the larger of 512 MiB and 15%", () => {
 });
 
 test("a larger machine starts more at a time", () => {
-  assert.deepEqual([1, 2, 4, 64].map(startsAtOnce), [4, 4, 8, 128]);
+  assert.deepEqual([1, 2, 4, 64].map(startsAtOnce), [6, 6, 12, 192]);
 });
 
 test("with room it starts; without it the least recently used idle ones go, no more than needed", () => {

@@ -339,9 +339,9 @@ export const machineLimits = {
   /** Left to the machine itself: the larger of the two. */
   reservedMemoryBytes: 512 * MiB,
   reservedMemoryShare: 0.15,
-  /** Starts at a time: so many for each core, and the fewest. A boot is a core's work; the link, the disk and the engine keep it waiting. */
-  startsPerCore: 2,
-  fewestStarts: 4,
+  /** Starts at a time: so many for each core, and the fewest. A boot is a core's work; the link, the disk, the engine and the kernel keep it waiting. */
+  startsPerCore: 3,
+  fewestStarts: 6,
   /** What a start takes, where none has been measured yet. */
   typicalStartMs: 150,
   /** Of these, how long one has its turn: some times what a boot takes beside three others. It goes on without it. */

@@ -3,6 +3,7 @@
 import { chownSync, closeSync, mkdirSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from "node:fs";
 import { Children, type Child, type Program } from "./children.ts";
 import type { ExecResult, LaunchSpec, Make, ProcessExit, Undo } from "./door.ts";
+import { GracePeriod } from "./grace-period.ts";
 import type { Ledger } from "./ledger.ts";
 import { childrenOf, numberInside, statOf } from "./owners.ts";
 import { makeImageRoot } from "./image-root.ts";
@@ -33,6 +34,7 @@ export class Launcher {
   readonly #system: Syscalls;
   readonly #namespaces = new UserNamespaces();
   readonly #children = new Children();
+  readonly #gracePeriod = new GracePeriod();
   readonly #sealed: Sealed;
   readonly #ended: (id: string, how: ProcessExit) => void;
   readonly #exec: (atEnd: NonNullable<LaunchSpec["atEnd"]>, signal: AbortSignal) => Promise<ExecResult>;
@@ -65,8 +67,10 @@ export class Launcher {
 
   /** Things for a process that comes later, or that runs. What fails is undone with the rest of its owner's. */
   async make(owner: string, things: readonly Make[], undo: readonly Undo[]): Promise<void> {
-    if (undo.length > 0) this.#ledger.add(owner, undo);
-    else if (!this.#ledger.has(owner)) throw new Error(`${owner} has gone`);
+    if (undo.length > 0) {
+      this.#gracePeriod.begin();
+      this.#ledger.add(owner, undo);
+    } else if (!this.#ledger.has(owner)) throw new Error(`${owner} has gone`);
     for (const thing of things) makeThing(thing, this.#system, this.#namespaces);
   }
 
@@ -78,6 +82,7 @@ export class Launcher {
 
   async launch(spec: LaunchSpec): Promise<void> {
     if (this.#launched.has(spec.id)) throw new Error(`${spec.id} is already launched`);
+    this.#gracePeriod.begin();
     this.#ledger.add(spec.id, [...spec.undo, ...(spec.listen ? [{ kind: "remove" as const, path: spec.listen }] : [])]);
     const opened: Array<() => void> = [];
     try {
