@@ -1,8 +1,19 @@
 // What a kept process leaves in its folder: its output, its result, what whoever adopts it must know, and its end, durably.
 
-import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync, writeSync } from "node:fs";
-import { open, rename } from "node:fs/promises";
+import {
+  closeSync,
+  fdatasync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { Fifo } from "#lib/fifo.ts";
 import { KeptWriter } from "#lib/kept-output.ts";
 import { systemClock as clock } from "#model/clock.ts";
@@ -49,16 +60,18 @@ export function namesIn(directory: string): string[] {
   }
 }
 
-/** Whole, and on the disk. */
+const synced = promisify(fdatasync);
+
+/** Whole, and on the disk. Only the disk is waited for in a thread: a few bytes in memory take less than asking one. */
 export async function writeDurably(path: string, text: string): Promise<void> {
-  const file = await open(`${path}.new`, "w", 0o600);
+  const file = openSync(`${path}.new`, "w", 0o600);
   try {
-    await file.writeFile(text);
-    await file.datasync();
+    writeFileSync(file, text);
+    await synced(file);
   } finally {
-    await file.close();
+    closeSync(file);
   }
-  await rename(`${path}.new`, path);
+  renameSync(`${path}.new`, path);
 }
 
 /** Reads what one process writes, from before its start to its end. */

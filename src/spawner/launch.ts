@@ -67,11 +67,12 @@ export class Launcher {
 
   /** Things for a process that comes later, or that runs. What fails is undone with the rest of its owner's. */
   async make(owner: string, things: readonly Make[], undo: readonly Undo[]): Promise<void> {
-    if (undo.length > 0) {
-      this.#gracePeriod.begin();
-      this.#ledger.add(owner, undo);
-    } else if (!this.#ledger.has(owner)) throw new Error(`${owner} has gone`);
+    const isNew = undo.length > 0;
+    if (isNew) this.#ledger.add(owner, undo);
+    else if (!this.#ledger.has(owner)) throw new Error(`${owner} has gone`);
     for (const thing of things) makeThing(thing, this.#system, this.#namespaces);
+    // Behind its cgroups: the kernel makes none while somebody waits.
+    if (isNew) this.#gracePeriod.begin();
   }
 
   async unmake(owner: string): Promise<void> {
@@ -82,11 +83,11 @@ export class Launcher {
 
   async launch(spec: LaunchSpec): Promise<void> {
     if (this.#launched.has(spec.id)) throw new Error(`${spec.id} is already launched`);
-    this.#gracePeriod.begin();
     this.#ledger.add(spec.id, [...spec.undo, ...(spec.listen ? [{ kind: "remove" as const, path: spec.listen }] : [])]);
     const opened: Array<() => void> = [];
     try {
       for (const thing of spec.before ?? []) makeThing(thing, this.#system, this.#namespaces);
+      this.#gracePeriod.begin();
       const child = await this.#spawn(spec, opened);
       const killed = new AbortController();
       const over = child.exit.then((how) => this.#end(spec, child, how, killed.signal));
