@@ -1,6 +1,7 @@
 // The telemetry worker thread: reads the sandboxes' output, so that the main thread never does. Wiring, no logic.
 
 import { parentPort, workerData } from "node:worker_threads";
+import { yieldToMain } from "#lib/thread-priority.ts";
 import { systemClock } from "#model/clock.ts";
 import { Gathering } from "#telemetry/gathering.ts";
 import type { FromWorker, TelemetryWorkerData, ToWorker } from "#telemetry/protocol.ts";
@@ -8,6 +9,7 @@ import { TelemetryServer } from "#telemetry/serve.ts";
 
 const port = parentPort;
 if (!port) throw new Error("the telemetry worker is started by the daemon, not by hand");
+yieldToMain();
 const post = (message: FromWorker): void => {
   port.postMessage(message);
   if (message.kind === "stopped") port.close();
