@@ -1,5 +1,6 @@
 // One attempt at a task of a run: admitted as an instance is, then a program in a sandbox of its own, from its start to its end.
 
+import { v8HeapOptions } from "#lib/v8-heap.ts";
 import { EbbError } from "#model/errors.ts";
 import { newErrorId, newInstanceId, randomHex, type InstanceId, type SandboxId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
@@ -13,8 +14,6 @@ import { failureOf, type LaunchContext } from "./launch.ts";
 import { Left } from "./left.ts";
 
 const MiB = 1024 * 1024;
-/** V8 takes the machine's memory for its own where nobody says otherwise. */
-const nodeOptions = (memoryMb: number): string => `--max-old-space-size=${memoryMb}`;
 
 export interface ExecutionContext extends LaunchContext {
   readonly admission: Pick<Admission, "execution" | "ledger" | "freed">;
@@ -165,7 +164,7 @@ function environmentOfExecution(
   if (revision.settings.secrets.some((name) => Object.hasOwn(env, name)))
     throw new EbbError("start_failed", "a secret of the job is in the run's env too; one name has one value");
   // An image is run as it is.
-  const own = isOfImage(revision) ? {} : { NODE_OPTIONS: nodeOptions(memoryMb) };
+  const own = isOfImage(revision) ? {} : { NODE_OPTIONS: v8HeapOptions(memoryMb).join(" ") };
   return { ...own, ...environmentOf(revision, secrets, url), ...env };
 }
 

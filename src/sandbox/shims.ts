@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { EbbError } from "#model/errors.ts";
+import { v8HeapOptions } from "#lib/v8-heap.ts";
 import type { RuntimeName } from "#model/workload.ts";
 
 export interface Shims {
@@ -24,10 +25,7 @@ export function readShims(folder: string): Shims & { outside(argv: readonly stri
       const [interpreter, ...rest] = manifest.runtimes[runtime]?.argv ?? [];
       if (interpreter === undefined)
         throw new EbbError("internal", `runtimes.json does not say how ${runtime} is started.`);
-      // V8 may promise what the sandbox has and no more; without this it takes the whole machine's memory for its own.
-      return runtime === "python3"
-        ? [interpreter, ...rest]
-        : [interpreter, `--max-old-space-size=${memoryMb}`, ...rest];
+      return runtime === "python3" ? [interpreter, ...rest] : [interpreter, ...v8HeapOptions(memoryMb), ...rest];
     },
     outside: ([, ...rest], interpreter) => [
       interpreter,

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
+import { load } from "../../bench/load.ts";
 import { startLoad, type Load } from "./load.ts";
 
 const connections = 200;
@@ -15,6 +16,7 @@ const code = folderOf({
   flooded: { source: ./hello, public: true, memoryMb: 128, concurrency: 100, max: 2 }
   other: { source: ./hello, public: true, memoryMb: 128 }
   late: { source: ./hello, public: true, memoryMb: 128 }
+  small: { source: ./hello, public: true, memoryMb: 64, concurrency: 40, max: 1 }
 `,
   "hello/index.mjs": "export default () => new Response('hello');\n",
 });
@@ -74,4 +76,14 @@ test("the flood itself is answered, all of it", () => {
   const seen = flood.complete();
   assert.ok(seen.length > connections);
   assert.deepEqual([...new Set(seen.map(({ status }) => status))], [200]);
+});
+
+test("a function of the least memory answers as many calls as come, and has enough", async () => {
+  await flood.stop();
+  await answered("small");
+  const { latenciesMs, failures } = await load(
+    { port: daemon.port },
+    { connections: 32, durationMs: 2_000, host: "small.localhost" },
+  );
+  assert.equal(failures, 0, `of ${latenciesMs.length}`);
 });
