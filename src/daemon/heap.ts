@@ -1,9 +1,16 @@
 // How far V8's heaps may grow under load. At rest what has grown is given back (rest.ts).
 
-import { setFlagsFromString } from "node:v8";
+import { getHeapStatistics, setFlagsFromString } from "node:v8";
 
-/** Of what lived at the last full collection, some 30 MB. */
-const growthPercent = 400;
+const growthBytes = 128 * 1024 * 1024;
+/** V8's own is somewhere between: less would be marked more often than without a word, more is of no use. */
+const percents = { fewest: 50, most: 400 } as const;
+
+/** Of what lives: a small heap may grow to several times of it, one that holds 100,000 functions by half as much as it holds. */
+export function growthPercent(livingBytes: number): number {
+  const percent = Math.round((growthBytes / Math.max(1, livingBytes)) * 100);
+  return Math.min(percents.most, Math.max(percents.fewest, percent));
+}
 
 /**
  * Of every thread. V8 would begin to mark a heap whenever it has grown by half, which under load is all the time: its helper and what
@@ -13,5 +20,5 @@ const growthPercent = 400;
  * along for its own modules, which costs each process and thread some 10 ms.
  */
 export function letHeapsGrow(): void {
-  setFlagsFromString(`--heap-growing-percent=${growthPercent}`);
+  setFlagsFromString(`--heap-growing-percent=${growthPercent(getHeapStatistics().used_heap_size)}`);
 }

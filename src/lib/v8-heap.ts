@@ -5,7 +5,7 @@ const nurseryMbMax = 16;
 const nurseryShare = 0.05;
 
 /**
- * Options of Node, as Lambda says them. V8 may promise what the sandbox has and no more; without this it takes the whole machine's memory for its own.
+ * Options of Node. V8 may promise what the sandbox has and no more; without this it takes the whole machine's memory for its own.
  * Its nursery grows under load to three times what is said here: of a sandbox of 64 MiB its own 48 would leave too little for anything
  * else.
  */

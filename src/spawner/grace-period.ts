@@ -1,4 +1,4 @@
-// Has the kernel's wait for a start begin ahead. Whoever moves a process to another cgroup first waits for a grace period of RCU, 10 to
+// Has the kernel's wait for a start begin ahead. Whoever moves a process to another cgroup first waits for a grace period of RCU, 6 to
 // 25 ms (cgroup_threadgroup_rwsem, Documentation/admin-guide/cgroup-v2.rst: favordynmods); who comes soon behind another does not.
 
 import { readFileSync, writeFile } from "node:fs";
