@@ -124,6 +124,8 @@ test("a mark with the right nonce and a foreign id reaches nobody else's invocat
   const own = newInvocationId(Date.now());
   const foreign = newInvocationId(Date.now());
   telemetry.active("i1", own);
+  // Told with whatever is asked next: before the first is, marks alone decide.
+  await telemetry.logs({ project: "default", limit: 10 });
   fs.writeSync(out, `\x1e${nonce} + ${own}\nmine\n\x1e${nonce} + ${foreign}\nforged\n`);
   const lines = await until(
     () => telemetry.logs({ project: "default", limit: 10 }),
