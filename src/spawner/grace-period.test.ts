@@ -1,7 +1,7 @@
 // The wait that a start finds begun: it moves nobody, and is not begun twice.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readFileSync, readlinkSync } from "node:fs";
 import { test } from "node:test";
 import { GracePeriod, ownProcesses } from "./grace-period.ts";
 
@@ -13,7 +13,7 @@ test("the list that is found has this process in it", { skip: ownProcesses() ===
 
 test("to begin it leaves the process where it is, and another one begins when it is over", async () => {
   const before = here();
-  const written: string[] = [];
+  const written: number[] = [];
   const over: Array<() => void> = [];
   const period = new GracePeriod((file, done) => {
     written.push(file);
@@ -22,13 +22,16 @@ test("to begin it leaves the process where it is, and another one begins when it
   period.begin();
   period.begin();
   const file = ownProcesses();
-  assert.deepEqual(written, file === null ? [] : [file]);
+  assert.deepEqual(
+    written.map((fd) => readlinkSync(`/proc/self/fd/${fd}`)),
+    file === null ? [] : [file],
+  );
   for (const done of over.splice(0)) done();
   period.begin();
   assert.equal(written.length, file === null ? 0 : 2);
   const real = Promise.withResolvers<void>();
-  new GracePeriod((path, done) => {
-    GracePeriod.write(path, () => {
+  new GracePeriod((fd, done) => {
+    GracePeriod.write(fd, () => {
       done();
       real.resolve();
     });

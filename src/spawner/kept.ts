@@ -1,29 +1,16 @@
 // What a kept process leaves in its folder: its output, its result, what whoever adopts it must know, and its end, durably.
 
-import {
-  closeSync,
-  fdatasync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, openSync, readFileSync, readdirSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { Fifo } from "#lib/fifo.ts";
 import { KeptWriter } from "#lib/kept-output.ts";
 import { systemClock as clock } from "#model/clock.ts";
 import { logLimits } from "#model/limits.ts";
 import type { Kept, KeptEnd, LaunchSpec, ProcessExit } from "./door.ts";
+import { endName, noteName, writeDurably, type KeptFolders } from "./kept-folders.ts";
 
 /** In the folder of all: the run directory of whoever was here last. */
 export const pointerName = ".run-directory";
-const noteName = "note.json";
-const endName = "end.json";
 export const resultName = "result";
 
 export interface KeptNote {
@@ -60,20 +47,6 @@ export function namesIn(directory: string): string[] {
   }
 }
 
-const synced = promisify(fdatasync);
-
-/** Whole, and on the disk. Only the disk is waited for in a thread: a few bytes in memory take less than asking one. */
-export async function writeDurably(path: string, text: string): Promise<void> {
-  const file = openSync(`${path}.new`, "w", 0o600);
-  try {
-    writeFileSync(file, text);
-    await synced(file);
-  } finally {
-    closeSync(file);
-  }
-  renameSync(`${path}.new`, path);
-}
-
 /** Reads what one process writes, from before its start to its end. */
 export class Keeping {
   readonly kept: Kept;
@@ -85,14 +58,10 @@ export class Keeping {
   readonly #result: ResultFile | null;
 
   /** Throws where its files cannot be made. `tooMuch`: it has written more than its result may be. */
-  constructor(directory: string, kept: Kept, spec: LaunchSpec, tooMuch: () => void) {
+  constructor(folders: KeptFolders, kept: Kept, spec: LaunchSpec, tooMuch: () => void) {
     const { stdout, stderr, result } = spec.output;
     this.kept = kept;
-    this.folder = join(directory, kept.name);
-    mkdirSync(this.folder, { recursive: true, mode: 0o700 });
-    writeFileSync(join(this.folder, noteName), JSON.stringify({ id: spec.id, note: kept.note } satisfies KeptNote), {
-      mode: 0o600,
-    });
+    this.folder = folders.make(kept.name, JSON.stringify({ id: spec.id, note: kept.note } satisfies KeptNote));
     const writer = new KeptWriter(this.folder, {
       segmentBytes: logLimits.keptSegmentBytes,
       segments: logLimits.keptSegments,

@@ -10,7 +10,7 @@ import { makeImageRoot } from "./image-root.ts";
 import { markName } from "./reclaim.ts";
 import { Sealed } from "./sealed.ts";
 import type { Syscalls } from "./syscalls.ts";
-import { thaw, undoAll } from "./undo.ts";
+import { thaw, undoAll, type RemoveFolder } from "./undo.ts";
 import { UserNamespaces } from "./user-namespaces.ts";
 
 const readAtEndBytes = 4_096;
@@ -39,6 +39,7 @@ export class Launcher {
   readonly #ended: (id: string, how: ProcessExit) => void;
   readonly #exec: (atEnd: NonNullable<LaunchSpec["atEnd"]>, signal: AbortSignal) => Promise<ExecResult>;
   readonly #problem: (words: string) => void;
+  readonly #removeCgroup: RemoveFolder | undefined;
   readonly #mark: (id: string) => string;
   readonly #over: (id: string, how: ProcessExit) => Promise<void>;
 
@@ -54,6 +55,8 @@ export class Launcher {
     ended: (id: string, how: ProcessExit) => void;
     exec: (atEnd: NonNullable<LaunchSpec["atEnd"]>, signal: AbortSignal) => Promise<ExecResult>;
     problem: (words: string) => void;
+    /** As of `undoAll`. */
+    removeCgroup?: RemoveFolder;
   }) {
     this.#mark = options.mark;
     this.#over = options.over ?? (async () => undefined);
@@ -63,6 +66,7 @@ export class Launcher {
     this.#ended = options.ended;
     this.#exec = options.exec;
     this.#problem = options.problem;
+    this.#removeCgroup = options.removeCgroup;
   }
 
   /** Things for a process that comes later, or that runs. What fails is undone with the rest of its owner's. */
@@ -83,7 +87,8 @@ export class Launcher {
 
   async launch(spec: LaunchSpec): Promise<void> {
     if (this.#launched.has(spec.id)) throw new Error(`${spec.id} is already launched`);
-    this.#ledger.add(spec.id, [...spec.undo, ...(spec.listen ? [{ kind: "remove" as const, path: spec.listen }] : [])]);
+    const undo = [...spec.undo, ...(spec.listen ? [{ kind: "remove" as const, path: spec.listen }] : [])];
+    if (undo.length > 0 || !this.#ledger.has(spec.id)) this.#ledger.add(spec.id, undo);
     const opened: Array<() => void> = [];
     try {
       for (const thing of spec.before ?? []) makeThing(thing, this.#system, this.#namespaces);
@@ -173,7 +178,7 @@ export class Launcher {
 
   /** The words of what failed. */
   async #undo(id: string): Promise<readonly string[]> {
-    const problems = await undoAll(this.#ledger.undoOf(id), this.#system);
+    const problems = await undoAll(this.#ledger.undoOf(id), this.#system, this.#removeCgroup);
     for (const words of problems) this.#problem(`${id}: ${words}`);
     // What could not be undone stays in the ledger: the next start tries again.
     if (problems.length === 0) this.#ledger.forget(id);

@@ -53,6 +53,7 @@ export type Request = Operation & { readonly n: number };
 export type KeptOperation =
   | Extract<Operation, { readonly op: "launch" | "signal" | "make" | "unmake" | "stop" }>
   | { readonly op: "begun"; readonly id: string }
+  | { readonly op: "forget"; readonly name: string }
   /** What runs now, when all that was asked before has been done; refused where it is about to leave. */
   | { readonly op: "hello" };
 

@@ -13,7 +13,8 @@ import { jobLimits } from "#model/limits.ts";
 import { bootDir } from "./allocator.ts";
 import type { KeptEnd, LaunchSpec, Left, ProcessExit, Spawner, Supervisor } from "./door.ts";
 import { findKeptCgroups } from "./kept-cgroups.ts";
-import { bootId, namesIn, pointerName, readEnd, readNote, writeDurably } from "./kept.ts";
+import { writeDurably } from "./kept-folders.ts";
+import { bootId, namesIn, pointerName, readEnd, readNote } from "./kept.ts";
 import { createLineReader, type Hello, type KeptOperation, type Reply } from "./protocol.ts";
 import { isSupervised, letItsSpawnerFinish } from "./reclaim.ts";
 import { defaultRunRoot } from "./run-root.ts";
@@ -179,7 +180,11 @@ export class SupervisorClient implements Supervisor {
   }
 
   async forget(name: string): Promise<void> {
-    await rm(this.folderOf(name), { recursive: true, force: true });
+    const remove = (): Promise<void> => rm(this.folderOf(name), { recursive: true, force: true });
+    if (this.#channel === null) return remove();
+    // It makes the next one of it.
+    await this.#send({ op: "forget", name }).catch(remove);
+    this.#restSoon();
   }
 
   #expect(id: string): void {

@@ -2,12 +2,13 @@
 // Started with the run directory and the folder of what it keeps, and a socket pair to the daemon as fd 3; a later daemon comes by the
 // socket in the run directory. Without a daemon it stays as long as one of its processes does, and takes the run directory away behind it.
 
-import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { flushCompileCache } from "node:module";
 import { createServer, Socket } from "node:net";
 import { join } from "node:path";
 import { findKeptCgroups, leaveCgroups } from "./kept-cgroups.ts";
 import type { LaunchSpec, ProcessExit } from "./door.ts";
+import { KeptFolders } from "./kept-folders.ts";
 import { Keeping } from "./kept.ts";
 import { Launcher } from "./launch.ts";
 import { Ledger } from "./ledger.ts";
@@ -18,6 +19,8 @@ import { createSyscalls } from "./syscalls.ts";
 
 /** How often one without a daemon looks whether what it keeps is anybody's still. */
 const lookMs = 60_000;
+/** More than these do not end at once, or take turns. */
+const spareFolders = 32;
 
 const [, , runDir = "", directory = ""] = process.argv;
 if (directory === "") throw new Error("the supervisor is started by the daemon, not by hand");
@@ -28,6 +31,7 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal
 
 writeFileSync(join(runDir, "supervisor"), formatOwner(ownerOf(process.pid)!), { mode: 0o600 });
 const ledger = new Ledger(runDir, "kept");
+const folders = new KeptFolders(directory, spareFolders);
 const keepings = new Map<string, Keeping>();
 const launcher = new Launcher({
   ledger,
@@ -38,6 +42,8 @@ const launcher = new Launcher({
   ended,
   exec: notHere,
   problem,
+  // No call waits for this process: to ask a thread takes longer than the kernel does, mostly.
+  removeCgroup: rmdirSync,
 });
 const address = join(runDir, "supervisor.sock");
 let client: Socket | null = null;
@@ -112,6 +118,8 @@ async function perform(request: KeptRequest): Promise<unknown> {
       keeping.begunMs = Date.now();
       return undefined;
     }
+    case "forget":
+      return folders.forget(request.name);
     case "signal":
       return launcher.signal(request.id, request.signal);
     case "make":
@@ -138,7 +146,7 @@ async function launch(spec: LaunchSpec): Promise<void> {
   if (kept === undefined) throw new Error("what is not kept is the spawner's to launch");
   let keeping: Keeping | null = null;
   try {
-    keeping = new Keeping(directory, kept, spec, () => {
+    keeping = new Keeping(folders, kept, spec, () => {
       if (kept.killedAtBound === true) launcher.signal(spec.id, "SIGKILL");
     });
     keepings.set(spec.id, keeping);

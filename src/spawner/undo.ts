@@ -1,12 +1,13 @@
 // Undoing: each step is harmless when there is nothing to undo, and is tried again until it holds or its time is up.
 
 import { execFile } from "node:child_process";
-import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync, rmdirSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
 import { readdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { errnoOf } from "#lib/errno.ts";
 import type { Undo } from "./door.ts";
-import { mountsBelow, mountTable, type Syscalls } from "./syscalls.ts";
+import { mountsBelow, type Syscalls } from "./syscalls.ts";
 
 const cgroupMs = 5_000;
 const commandMs = 10_000;
@@ -15,15 +16,22 @@ const stackedMounts = 16;
 
 const commandEnv = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" };
 
-/** Undoes in order. One step that fails does not keep the others; the words of what failed are returned. */
-export async function undoAll(steps: readonly Undo[], system: Syscalls): Promise<string[]> {
+/** Removes an empty folder, or rejects. */
+export type RemoveFolder = (path: string) => void | Promise<void>;
+
+/**
+ * Undoes in order. One step that fails does not keep the others; the words of what failed are returned. A cgroup's folder may be waited
+ * for: in a thread, unless `removeCgroup` does it in this one.
+ */
+export async function undoAll(
+  steps: readonly Undo[],
+  system: Syscalls,
+  removeCgroup: RemoveFolder = rmdir,
+): Promise<string[]> {
   const failed: string[] = [];
-  /** As it was before the first of several that are removed one after the other: nobody mounts anything there any more. */
-  let table: string | undefined;
   for (const step of steps) {
     try {
-      table = step.kind === "remove" ? (table ?? mountTable()) : undefined;
-      await undoOne(step, system, table);
+      await undoOne(step, system, removeCgroup);
     } catch (error) {
       failed.push(`${step.kind}: ${error instanceof Error ? error.message : String(error)}`);
     }
@@ -31,16 +39,16 @@ export async function undoAll(steps: readonly Undo[], system: Syscalls): Promise
   return failed;
 }
 
-async function undoOne(step: Undo, system: Syscalls, table: string | undefined): Promise<void> {
+async function undoOne(step: Undo, system: Syscalls, removeCgroup: RemoveFolder): Promise<void> {
   switch (step.kind) {
     case "unmount":
       unmountAll(step.path, system);
       return;
     case "remove":
-      removeTree(step.path, system, table);
+      removeTree(step.path, system);
       return;
     case "cgroup":
-      await removeCgroups(step.paths);
+      await removeCgroups(step.paths, removeCgroup);
       return;
     case "command":
       await runCommand(step.argv);
@@ -52,22 +60,42 @@ function unmountAll(path: string, system: Syscalls): void {
 }
 
 /** Never deletes through a mount: what is mounted below (tenants' code!) is taken off first, or nothing is removed. */
-export function removeTree(path: string, system: Syscalls, table?: string): void {
-  const mounted = mountsBelow(path, table);
+export function removeTree(path: string, system: Syscalls): void {
+  try {
+    removeUnmounted(path, system);
+    return;
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT" && !existsSync(path)) return;
+  }
+  // Something else is in the way: a mount on a file, or more than a sandbox's own.
+  const mounted = mountsBelow(path);
   for (const point of mounted) system.unmount(point);
   const left = mounted.length > 0 ? mountsBelow(path) : [];
   if (left.length > 0) throw new Error(`${left.join(", ")} is still mounted`);
-  // A sandbox's own are some twenty small files: by a pool of threads each would take longer to ask for than to remove.
   rmSync(path, { recursive: true, force: true });
 }
 
+/**
+ * A sandbox's own are some twenty small files. Each folder is taken off before it is read, which says at once whether anything was
+ * mounted there: the table of mounts is a line for each of the machine's.
+ */
+function removeUnmounted(folder: string, system: Syscalls): void {
+  unmountAll(folder, system);
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) removeUnmounted(path, system);
+    else unlinkSync(path);
+  }
+  rmdirSync(folder);
+}
+
 /** The same cgroup under several controllers (cgroup v1), or its one folder (v2). */
-async function removeCgroups(paths: readonly string[]): Promise<void> {
+async function removeCgroups(paths: readonly string[], remove: RemoveFolder): Promise<void> {
   const deadline = Date.now() + cgroupMs;
   for (let waitMs = 1; ; waitMs = Math.min(waitMs * 2, 50)) {
     const left: string[] = [];
     // One after the other: the kernel serialises them, and a spawner's other work goes between.
-    for (const path of paths) if (!(await removeCgroupTree(path))) left.push(path);
+    for (const path of paths) if (!(await removeCgroupTree(path, remove))) left.push(path);
     // Mostly there was nobody in it any more, which is known when it is gone.
     if (left.length === 0) return;
     for (const path of left) killTree(path);
@@ -114,20 +142,20 @@ function killTree(path: string): void {
   thawOne(path);
 }
 
-async function removeCgroupTree(path: string): Promise<boolean> {
+async function removeCgroupTree(path: string, remove: RemoveFolder): Promise<boolean> {
   try {
-    await rmdir(path);
+    await remove(path);
     return true;
   } catch (error) {
-    if (codeOf(error) === "ENOENT") return true;
+    if (errnoOf(error) === "ENOENT") return true;
   }
   try {
     for (const entry of await readdir(path, { withFileTypes: true }))
-      if (entry.isDirectory() && !(await removeCgroupTree(join(path, entry.name)))) return false;
-    await rmdir(path);
+      if (entry.isDirectory() && !(await removeCgroupTree(join(path, entry.name), remove))) return false;
+    await remove(path);
     return true;
   } catch (error) {
-    return codeOf(error) === "ENOENT";
+    return errnoOf(error) === "ENOENT";
   }
 }
 
@@ -172,8 +200,4 @@ function tryWrite(path: string, value: string): void {
   } catch {
     // There is no such file, or nothing to do.
   }
-}
-
-function codeOf(error: unknown): string | null {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : null;
 }

@@ -13,6 +13,7 @@ import { oneCpu } from "#sandbox/oci/cgroups.ts";
 import { enginesHere } from "#sandbox/oci/engine.ts";
 import type { OciDriver } from "#sandbox/oci/oci.ts";
 import { emptyLayer } from "#sandbox/oci/roots.ts";
+import { Starting } from "#sandbox/oci/sandbox.ts";
 import { codeFolder } from "#sandbox/runtime-link.ts";
 import { baseEnv, readShims } from "#sandbox/shims.ts";
 import { Output, type Launched, type Launcher } from "../../runtimes/suite/instance.ts";
@@ -98,7 +99,7 @@ async function launch(ground: Ground, driver: OciDriver, runtime: Exclude<Runtim
       copyTree(code, source);
       const lower = [source, join(ground.dataDir, "roots", emptyLayer)].map((path) => relative(codeRoot, path));
       const overlay = { kind: "overlay" as const, base: codeRoot, lower, target: sandbox.codeTarget, source };
-      await sandbox.give([], [overlay], () => new AbortController().signal);
+      await sandbox.give([], [overlay], new Starting());
       return codeFolder;
     },
     signal(name) {

@@ -64,35 +64,35 @@ export function engineArgv(engine: Engine, options: RunOptions): string[] {
   ];
 }
 
-/** How often one that is waited for is looked at, and one that nobody waits for. */
-export const settledPauseMs = { waitedFor: 1, ahead: 20 } as const;
+/** How often one that is waited for is looked at, one whose order lies ready for it, and one that nobody waits for. */
+export const settledPauseMs = { waitedFor: 1, ordered: 4, ahead: 20 } as const;
 
 /** The name of a process until it becomes the program. A program may have an engine's very name; no other is taken for it. */
 export function isEngineName(name: string): boolean {
   return /^(crun|runc(:\[.*)?)$/.test(name);
 }
 
+/** Asked after each look: true where nobody waits any more. */
+export type GivesUp = () => boolean;
+
 /**
- * Resolves when the engine has finished and its process has become the program. An engine tells nobody, so this looks, at a
- * sandbox that was started without code.
+ * Resolves when the engine has finished and its process has become the program, with false where it was given up. An engine tells
+ * nobody, so this looks, at a sandbox that was started without code.
  */
-export async function becameProgram(pidFile: string, pauseMs: number, signal: AbortSignal): Promise<void> {
+export async function becameProgram(pidFile: string, pauseMs: number, givesUp: GivesUp): Promise<boolean> {
   let pid: string | null = null;
-  for (; ; await pause(pauseMs, signal)) {
+  for (; ; await sleep(pauseMs)) {
+    if (givesUp()) return false;
     pid ??= readPid(pidFile);
     const name = pid === null ? "" : readSmall(`/proc/${pid}/comm`).trim();
-    if (name !== "" && !isEngineName(name)) return;
+    if (name !== "" && !isEngineName(name)) return true;
   }
 }
 
 /** Where the engine stays itself (runsc): resolves when it has made the sandbox, whose mounts stand by then. */
-export async function engineMade(pidFile: string, pauseMs: number, signal: AbortSignal): Promise<void> {
-  while (readPid(pidFile) === null) await pause(pauseMs, signal);
-}
-
-async function pause(pauseMs: number, signal: AbortSignal): Promise<void> {
-  await sleep(pauseMs);
-  signal.throwIfAborted();
+export async function engineMade(pidFile: string, pauseMs: number, givesUp: GivesUp): Promise<boolean> {
+  for (; readPid(pidFile) === null; await sleep(pauseMs)) if (givesUp()) return false;
+  return true;
 }
 
 function readPid(pidFile: string): string | null {

@@ -34,7 +34,7 @@ import { baseEnv, readShims, type Shims } from "../shims.ts";
 import { runBuildStep } from "./build-step.ts";
 import { describeCgroups, findCgroups, leftOverCpu, type Cgroups } from "./cgroups.ts";
 import { firstHostId, idRanges, idRangeSize } from "./config.ts";
-import { enginesHere, noEngine, type Engine } from "./engine.ts";
+import { enginesHere, noEngine, settledPauseMs, type Engine } from "./engine.ts";
 import { findRunsc, Gvisor, isGvisor, shimEnv } from "./gvisor.ts";
 import { imageOrder, ImageStarts, wordsOfExit } from "./images.ts";
 import { cgroupParentOf, keptPlan, Leftovers } from "./leftovers.ts";
@@ -43,7 +43,7 @@ import type { OciOptions } from "./options.ts";
 import { proveGvisor, proveIsolation } from "./proof.ts";
 import { programOrder, waitingArgs, writeOrder } from "./program.ts";
 import { emptyLayer, Roots } from "./roots.ts";
-import { OciSandbox } from "./sandbox.ts";
+import { OciSandbox, type Starting } from "./sandbox.ts";
 import { compileSeccomp, type Seccomp } from "./seccomp-filter.ts";
 import { gvisorProfile, seccompProfile } from "./seccomp.ts";
 import { planStart, type Root, type Start } from "./start.ts";
@@ -285,18 +285,18 @@ export class OciDriver implements SandboxDriver {
     /** No code can have run. */
     const isUntouched = (): boolean => !given || sandbox.runtimeLink?.taken === false;
     const { programStartMs = sandboxLimits.programStartMs } = this.#options;
-    const assigned = sandbox.within(sandbox.image ? programStartMs : sandboxLimits.startMs, async (signal) => {
+    const assigned = sandbox.within(sandbox.image ? programStartMs : sandboxLimits.startMs, async (starting) => {
       const control = sandbox.runtimeLink;
       // First: what follows is done while the spawner is at it.
       const limits = this.#cgroups!.cpuLimits(sandbox.id, assignment);
-      const giving = sandbox.give(limits, this.#code(sandbox, assignment), signal);
+      const giving = sandbox.give(limits, this.#code(sandbox, assignment), starting);
       if (control !== null && !assignment.check) sandbox.connectEarly();
       const body = sandbox.orderPath === null ? assignBody(assignment, codeFolder, sandbox.pool.memoryMb) : "";
       await Promise.all([giving, sandbox.link && this.#options.network?.admit(sandbox.link, assignment)]);
       launchedMs = performance.now();
       if (sandbox.orderPath !== null)
-        return this.#becomeProgram(sandbox, assignment, signal(), () => void (given = true));
-      if (sandbox.shim !== null) await sandbox.shimListens(signal());
+        return this.#becomeProgram(sandbox, assignment, starting, () => void (given = true));
+      if (sandbox.shim !== null) await sandbox.shimListens(starting.signal());
       given = true;
       return this.#load(sandbox, assignment, body);
     });
@@ -356,7 +356,7 @@ export class OciDriver implements SandboxDriver {
   async #becomeProgram(
     sandbox: OciSandbox,
     assignment: Assignment,
-    signal: AbortSignal,
+    starting: Starting,
     giving: () => void,
   ): Promise<Ready | Failed | null> {
     const { port, probe } = assignment;
@@ -365,7 +365,7 @@ export class OciDriver implements SandboxDriver {
     const begin = async (): Promise<void> => {
       await writeOrder(sandbox.orderPath!, order, giving);
       // Until the engine is through nobody listens either, and to look at that costs a twentieth of a connection.
-      await sandbox.isProgram(signal);
+      await sandbox.isProgram(probe === null ? settledPauseMs.ordered : settledPauseMs.waitedFor, starting);
     };
     if (probe === null) {
       await begin();
@@ -379,7 +379,7 @@ export class OciDriver implements SandboxDriver {
         exited: (code) => wordsOfExit(code, assignment, image),
       };
     await begin();
-    if (!(await startup.serves(signal))) return null;
+    if (!(await startup.serves(starting.signal()))) return null;
     return begun;
   }
 

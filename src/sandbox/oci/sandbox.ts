@@ -14,7 +14,7 @@ import type { RuntimeLink } from "../runtime-link.ts";
 import type { Cgroups, FileValue } from "./cgroups.ts";
 import { Counters } from "./counters.ts";
 import { EarlyConnection } from "./early.ts";
-import { becameProgram, engineError, engineMade, settledPauseMs } from "./engine.ts";
+import { becameProgram, engineError, engineMade, settledPauseMs, type GivesUp } from "./engine.ts";
 import { Freezer } from "./freezer.ts";
 import { shimPort, showCredential } from "./gvisor.ts";
 import type { ImageStart } from "./images.ts";
@@ -43,6 +43,28 @@ export interface KeptSandbox {
   begun(sandbox: SandboxId): Promise<void>;
   /** After its end. */
   exit(): KeptExit | null;
+}
+
+/** What gives up says so, as an error that is made once: to note where it was takes longer than most that is given up. */
+const givenUp = new Error("It is not waited for any more.");
+
+/** A start that somebody waits for. */
+export class Starting {
+  readonly #asked: AbortController[] = [];
+  over = false;
+
+  /** Made for whoever asks for one: a start from the pool does not, and is done before that would be. */
+  signal(): AbortSignal {
+    if (this.over) return AbortSignal.abort(givenUp);
+    const controller = new AbortController();
+    this.#asked.push(controller);
+    return controller.signal;
+  }
+
+  end(): void {
+    this.over = true;
+    for (const controller of this.#asked) controller.abort(givenUp);
+  }
 }
 
 export interface OciSandboxOptions {
@@ -118,13 +140,13 @@ export class OciSandbox {
 
   /** Launches it without code, unless something else does it in this turn of the loop. `up`: it is its program now. */
   launchSoon(up: () => void): void {
-    this.#soon = setImmediate(() => {
-      this.launch([])
-        .then(() => this.#becameProgram(settledPauseMs.ahead, this.#gone.signal))
-        .then(() => this.shimListens(this.#gone.signal))
-        .then(up)
-        .catch(() => {});
-    });
+    this.#soon = setImmediate(() => void this.#launchAhead(up).catch(() => {}));
+  }
+
+  async #launchAhead(up: () => void): Promise<void> {
+    await this.launch([]);
+    if (!(await this.#becameProgram(settledPauseMs.ahead, () => this.#ended))) return;
+    if (await this.shimListens(this.#gone.signal)) up();
   }
 
   /** The engine is started, at most once; `things` are made before. */
@@ -181,7 +203,7 @@ export class OciSandbox {
   }
 
   /** Limits and code of its revision: before the process where that is still possible, or into the running sandbox. */
-  async give(limits: readonly FileValue[], code: readonly Make[], signal: () => AbortSignal): Promise<void> {
+  async give(limits: readonly FileValue[], code: readonly Make[], starting: Starting): Promise<void> {
     if (!this.#launching) return this.launch([...limits, ...code]);
     const { spawner } = this.#options;
     let things = [...limits, ...code];
@@ -189,7 +211,7 @@ export class OciSandbox {
       await this.#launching;
       // It is still on its way, and not with what is left over any more.
       await spawner.make({ owner: this.id, things: limits, undo: [] });
-      await this.#becameProgram(settledPauseMs.waitedFor, signal());
+      if (!(await this.#becameProgram(settledPauseMs.waitedFor, () => starting.over))) throw givenUp;
       things = [...code];
     }
     // What undoes it was told when the sandbox was made.
@@ -197,17 +219,18 @@ export class OciSandbox {
   }
 
   /** Resolves when it runs what it was started for, and not the engine any more, or when that cannot be seen: a program may have an engine's name. */
-  async isProgram(signal: AbortSignal): Promise<void> {
-    const soon = AbortSignal.any([signal, AbortSignal.timeout(engineMs)]);
-    await this.#becameProgram(settledPauseMs.waitedFor, soon).catch(() => {});
+  async isProgram(pauseMs: number, starting: Starting): Promise<void> {
+    const latestMs = performance.now() + engineMs;
+    await this.#becameProgram(pauseMs, () => starting.over || performance.now() > latestMs);
   }
 
-  /** While an engine sets up, its copy of the slot hears of no new mount: it must have become the program first. */
-  async #becameProgram(pauseMs: number, signal: AbortSignal): Promise<void> {
-    if (this.#program) return;
+  /** While an engine sets up, its copy of the slot hears of no new mount: it must have become the program first. False: it was given up. */
+  async #becameProgram(pauseMs: number, givesUp: GivesUp): Promise<boolean> {
+    if (this.#program) return true;
     const { pidFile, launch } = this.#options.plan;
-    await (launch.ownPids ? engineMade : becameProgram)(pidFile, pauseMs, signal);
-    this.#program = true;
+    const seen = await (launch.ownPids ? engineMade : becameProgram)(pidFile, pauseMs, givesUp);
+    this.#program ||= seen;
+    return seen;
   }
 
   /** A connection to its shim. */
@@ -225,9 +248,9 @@ export class OciSandbox {
     return socket.once("close", () => this.#connections.delete(socket));
   }
 
-  /** Resolves when its shim can be connected to. */
-  async shimListens(signal: AbortSignal): Promise<void> {
-    if (this.shim !== null) await listens(this.link!.address, shimPort, signal);
+  /** Resolves when its shim can be connected to; false: the signal came first. */
+  async shimListens(signal: AbortSignal): Promise<boolean> {
+    return this.shim === null || listens(this.link!.address, shimPort, signal);
   }
 
   /** For the first call, which is about to come. */
@@ -277,7 +300,7 @@ export class OciSandbox {
     this.#counters.close();
     this.#freezer.close();
     this.#ended = true;
-    this.#gone.abort();
+    this.#gone.abort(givenUp);
     this.runtimeLink?.close();
     this.#early?.drop();
     for (const socket of this.#connections) socket.destroy();
@@ -317,21 +340,12 @@ export class OciSandbox {
     void this.#options.spawner.signal(this.id, signal);
   }
 
-  /**
-   * Waits for what makes it ready: until it answers, ends, or its time is up. null from `start` means "look at its end". Its signal
-   * is made for whoever asks for it: a start from the pool does not, and is done before that would be.
-   */
+  /** Waits for what makes it ready: until it answers, ends, or its time is up. null from `start` means "look at its end". */
   async within(
     timeoutMs: number,
-    start: (signal: () => AbortSignal) => Promise<Ready | Failed | null>,
+    start: (starting: Starting) => Promise<Ready | Failed | null>,
   ): Promise<Ready | Failed> {
-    const asked: AbortController[] = [];
-    let over = false;
-    const signal = (): AbortSignal => {
-      if (over) return AbortSignal.abort();
-      asked.push(new AbortController());
-      return asked.at(-1)!.signal;
-    };
+    const starting = new Starting();
     const late = Promise.withResolvers<Failed>();
     const timer = setTimeout(() => {
       const words = this.programWords?.late(timeoutMs);
@@ -339,7 +353,7 @@ export class OciSandbox {
     }, timeoutMs);
     const ended = this.over.then((end) => this.#failedToStart(end));
     ended.catch(() => {});
-    const answered = start(signal).catch((error: unknown) => {
+    const answered = start(starting).catch((error: unknown) => {
       // Steps that fail because it has just ended are told by its end.
       if (this.#ended) return null;
       throw error;
@@ -348,8 +362,7 @@ export class OciSandbox {
       return await Promise.race([answered.then((answer) => answer ?? ended), ended, late.promise]);
     } finally {
       clearTimeout(timer);
-      over = true;
-      for (const controller of asked) controller.abort();
+      starting.end();
     }
   }
 
