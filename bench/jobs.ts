@@ -12,11 +12,11 @@ import { inMs, type Row } from "./row.ts";
 
 const firstLineMs = 150;
 const leastRate = 0.8;
-/** Of both, in turn: a neighbour's load falls on either. */
-const parts = 4;
+/** Queues of both, in turn: a neighbour's load falls on either. */
+const queues = 2;
 const environment = ["PATH=/bin"];
 
-/** `runs`: how many are queued in all. */
+/** `runs`: how many are queued at once. */
 export async function jobs(rounds: number, runs: number): Promise<Row[]> {
   const [engine] = await enginesHere();
   if (!engine) throw new Error("there is no OCI engine here");
@@ -131,7 +131,7 @@ async function endOf(daemon: Daemon, id: string): Promise<void> {
 /** Asked together where all but a few have ended: whoever asks of each takes a tenth of the processors from the runs. */
 async function allEnded(daemon: Daemon, ids: readonly string[]): Promise<void> {
   await endOf(daemon, ids.at(-1)!);
-  const rows = await daemon.client.runs.list("default", "true", { limit: ids.length });
+  const rows = await daemon.client.runs.list("default", "true", { limit: Math.min(1_000, ids.length) });
   const succeeded = new Set(rows.filter(({ state }) => state === "succeeded").map(({ id }) => id));
   for (const id of ids) if (!succeeded.has(id)) await endOf(daemon, id);
 }
@@ -141,28 +141,27 @@ async function rate(daemon: Daemon, engine: Engine, tar: Buffer, runs: number): 
   const bare = createBareRun(engine.path, [tar], ["true"], environment);
   const atOnce = cpus().length;
   const times = { bare: 0, one: 0, ebb: 0 };
-  const part = Math.ceil(runs / parts);
   const queued = async (): Promise<void> => {
     const began = performance.now();
     const ids: string[] = [];
-    for (let n = 0; n < part; n++) ids.push((await daemon.client.runs.start("default", "true")).id);
+    for (let n = 0; n < runs; n++) ids.push((await daemon.client.runs.start("default", "true")).id);
     await allEnded(daemon, ids);
     times.ebb += performance.now() - began;
   };
   const turns = [
-    async () => void (times.bare += await bare.many(part, atOnce)),
-    async () => void (times.one += await bare.many(part, 1)),
+    async () => void (times.bare += await bare.many(runs, atOnce)),
+    async () => void (times.one += await bare.many(runs, 1)),
     queued,
   ];
   try {
-    for (let n = 0; n < parts; n++) for (const turn of n % 2 === 0 ? turns : turns.toReversed()) await turn();
+    for (let n = 0; n < queues; n++) for (const turn of n % 2 === 0 ? turns : turns.toReversed()) await turn();
   } finally {
     await bare.remove();
   }
-  const perSecond = (ms: number): number => (parts * part * 1_000) / ms;
+  const perSecond = (ms: number): number => (queues * runs * 1_000) / ms;
   const shareOf = (ms: number): string => `${((ms / times.ebb) * 100).toFixed(0)}%`;
   return {
-    number: `${parts * part} queued runs of \`true\``,
+    number: `${runs} queued runs of \`true\``,
     target: `≥ ${leastRate * 100}% of the floor`,
     floor: `${perSecond(times.one).toFixed(1)} a second (${engine.name} run, one after the other; ${atOnce} at a time ${perSecond(times.bare).toFixed(1)})`,
     seen: `${perSecond(times.ebb).toFixed(1)} a second, ${shareOf(times.one)} (${shareOf(times.bare)} of ${atOnce} at a time)`,

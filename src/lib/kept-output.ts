@@ -23,10 +23,20 @@ function segmentPath(folder: string, number: number): string {
   return join(folder, `log.${String(number).padStart(10, "0")}`);
 }
 
+const segmentName = /^log\.(\d{10})$/;
+
+/** Of the files of a folder. */
+export function isKeptOutput(name: string): boolean {
+  return segmentName.test(name);
+}
+
 function segmentsIn(folder: string): number[] {
   return fs
     .readdirSync(folder)
-    .flatMap((name) => (/^log\.\d{10}$/.test(name) ? [Number(name.slice(4))] : []))
+    .flatMap((name) => {
+      const found = segmentName.exec(name);
+      return found === null ? [] : [Number(found[1])];
+    })
     .toSorted((a, b) => a - b);
 }
 
@@ -131,7 +141,8 @@ export interface KeptReaderOptions {
 export class KeptReader {
   readonly #options: KeptReaderOptions;
   readonly #streamBytes: [number, number] = [0, 0];
-  readonly #buffer = Buffer.allocUnsafeSlow(readBytes);
+  /** Made for the first that there is: most programs that are short say nothing. */
+  #buffer: Buffer | null = null;
   #fd = -1;
   #number = 0;
   #offset = 0;
@@ -148,8 +159,9 @@ export class KeptReader {
   /** Reads a stretch; false: there is nothing more at this moment. */
   read(): boolean {
     if (this.#fd < 0 && !this.#open()) return false;
-    const length = fs.readSync(this.#fd, this.#buffer, 0, readBytes, this.#offset);
-    const used = this.#frames(this.#buffer.subarray(0, length));
+    const buffer = (this.#buffer ??= Buffer.allocUnsafeSlow(readBytes));
+    const length = fs.readSync(this.#fd, buffer, 0, readBytes, this.#offset);
+    const used = this.#frames(buffer.subarray(0, length));
     if (used > 0) return true;
     // Half a frame with another segment behind it was torn.
     return this.#open();

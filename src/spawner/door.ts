@@ -101,8 +101,8 @@ export interface Left {
 export interface Supervisor extends Pick<Spawner, "make" | "unmake" | "launch" | "exited" | "signal"> {
   /** Where the files of one are: its output, its result, its end. */
   folderOf(name: string): string;
-  /** The process is at work from now on: without ebb it goes on. Rejects where it has ended. */
-  begun(id: string): Promise<void>;
+  /** The process is at work from now on: without ebb it goes on. */
+  begun(id: string): void;
   /** How it ended, with what has been read of it; after `exited`. */
   endOf(name: string): KeptEnd | null;
   /** As they were when this ebb began. */

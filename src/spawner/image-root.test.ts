@@ -14,10 +14,10 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { makeImageRoot } from "./image-root.ts";
-import { createSyscalls, mountsBelow } from "./syscalls.ts";
+import { createSyscalls, mountsBelow, type Syscalls } from "./syscalls.ts";
 import { UserNamespaces } from "./user-namespaces.ts";
 
 const first = 0x7100_0000;
@@ -48,7 +48,7 @@ describe(
       return root;
     }
 
-    function make(layers: readonly string[], bytes = 1 << 20): string {
+    function make(layers: readonly string[], bytes = 1 << 20, by: Syscalls = system): string {
       makeImageRoot(
         {
           kind: "image",
@@ -61,7 +61,7 @@ describe(
           workingDirectory: "/srv/app",
           files: [{ path: "etc/resolv.conf", text: "nameserver 192.0.2.1\n" }],
         },
-        system,
+        by,
         namespaces,
       );
       return join(folder, "image", "root");
@@ -103,6 +103,30 @@ describe(
       assert.equal(mountsBelow(folder).length, 2, "the views of the layers have gone");
       for (const point of mountsBelow(folder)) system.unmount(point);
       assert.deepEqual(readdirSync(join(folder, "image")), []);
+    });
+
+    test("on an older kernel a layer is mounted while the root is made", () => {
+      const mounted: string[][] = [];
+      const older: Syscalls = {
+        ...system,
+        writableOverlay: (base, layers, target) => {
+          if (layers.lower.some((name) => lstatSync(join(base, name)).isSymbolicLink())) throw new Error("EINVAL");
+          mounted.push(mountsBelow(base).map((path) => basename(path)));
+          system.writableOverlay(base, layers, target);
+        },
+      };
+      for (const words of ["first", "second"]) {
+        const root = make([layer("below", { own: "below" }), layer("above", { own: words })], undefined, older);
+        assert.equal(readFileSync(join(root, "own"), "utf8"), words);
+        assert.equal(lstatSync(join(root, "own")).uid, first);
+        assert.equal(mountsBelow(folder).length, 2);
+        for (const point of mountsBelow(folder)) system.unmount(point);
+        rmSync(join(folder, "image"), { recursive: true });
+      }
+      assert.deepEqual(mounted, [
+        ["m1", "m0", "image"],
+        ["m1", "m0", "image"],
+      ]);
     });
 
     test("what ebb mounts on or writes is made where it is missing, and a file's link is replaced, not followed", () => {

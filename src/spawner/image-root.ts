@@ -1,7 +1,19 @@
 // The root of an image for one sandbox: its layers with the sandbox's own ids, and a bounded layer above them that may be written.
 // Layers are shared by all sandboxes and never changed or copied: the kernel shifts their owners on the way (idmapped mounts).
 
-import { chmodSync, chownSync, lstatSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  fchownSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join, relative } from "node:path";
 import type { Make } from "./door.ts";
 import type { Syscalls } from "./syscalls.ts";
@@ -25,23 +37,50 @@ export function makeImageRoot(image: ImageRoot, system: Syscalls, namespaces: Us
   const { mode } = statSync(top);
   chmodSync(join(folder, "upper"), mode & 0o1777);
   chownSync(join(folder, "upper"), ids.first, ids.first);
-  const lower = layers.map((_, index) => layerName(index)).toReversed();
-  mountLayers(image, system, namespaces);
-  system.writableOverlay(folder, { lower, upper: "upper", work: "work" }, image.root);
-  // The overlay has its own copies of these.
-  for (const name of lower) system.unmount(join(folder, name));
+  overlayLayers(image, system, namespaces);
   furnish(image, join(folder, image.root));
 }
 
-function mountLayers({ folder, layers, ids }: ImageRoot, system: Syscalls, namespaces: UserNamespaces): void {
+/** Whose kernel takes nothing for a layer that is mounted nowhere (before Linux 6.14 or so). */
+const olderOnes = new WeakSet<Syscalls>();
+
+function overlayLayers(image: ImageRoot, system: Syscalls, namespaces: UserNamespaces): void {
+  const { folder, layers } = image;
+  const views = viewsOf(image, system, namespaces);
+  const names = layers.map((_, index) => layerName(index));
+  const lower = names.toReversed();
+  const overlay = (): void => system.writableOverlay(folder, { lower, upper: "upper", work: "work" }, image.root);
+  try {
+    if (!olderOnes.has(system)) {
+      for (const [index, view] of views.entries()) symlinkSync(`/proc/self/fd/${view}`, join(folder, names[index]!));
+      try {
+        return overlay();
+      } catch {
+        olderOnes.add(system);
+        for (const name of names) unlinkSync(join(folder, name));
+      }
+    }
+    for (const [index, view] of views.entries()) {
+      const target = join(folder, names[index]!);
+      mkdirSync(target, { mode: 0o700 });
+      system.attach(view, target);
+    }
+    overlay();
+    // The overlay has its own copies of these. Each end of a mount waits for all processors.
+    for (const name of lower) system.unmount(join(folder, name));
+  } finally {
+    for (const view of views) closeSync(view);
+  }
+}
+
+function viewsOf({ layers, ids }: ImageRoot, system: Syscalls, namespaces: UserNamespaces): readonly number[] {
+  const views: number[] = [];
   try {
     const namespace = namespaces.of(ids);
-    for (const [index, layer] of layers.entries()) {
-      const target = join(folder, layerName(index));
-      mkdirSync(target, { mode: 0o700 });
-      system.idmapped(layer, target, namespace);
-    }
+    for (const layer of layers) views.push(system.idmapped(layer, namespace));
+    return views;
   } catch (error) {
+    for (const view of views) closeSync(view);
     const why = error instanceof Error ? error.message : String(error);
     throw new Error(
       `an image's files cannot be given the ids of a sandbox: that takes Linux 5.19, and a file system that can (ext4, xfs, btrfs): ${why}`,
@@ -62,10 +101,16 @@ function furnish({ folders, workingDirectory, files, ids }: ImageRoot, root: str
   makeFolders(root, workingDirectory, ids.first);
   for (const { path, text } of files) {
     const target = join(root, path);
-    if (lstatSync(target, { throwIfNoEntry: false })?.isDirectory()) throw new Error(`the image's /${path} is no file`);
-    rmSync(target, { force: true });
-    writeFileSync(target, text, { mode: 0o644, flag: "wx" });
-    chownSync(target, ids.first, ids.first);
+    const found = lstatSync(target, { throwIfNoEntry: false });
+    if (found?.isDirectory()) throw new Error(`the image's /${path} is no file`);
+    if (found !== undefined) unlinkSync(target);
+    const file = openSync(target, "wx", 0o644);
+    try {
+      if (text !== "") writeFileSync(file, text);
+      fchownSync(file, ids.first, ids.first);
+    } finally {
+      closeSync(file);
+    }
   }
 }
 

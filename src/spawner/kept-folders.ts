@@ -93,6 +93,12 @@ export class KeptFolders {
   }
 }
 
+/** Whole. */
+export function writeWhole(path: string, text: string): void {
+  writeOver(`${path}${newSuffix}`, text);
+  renameSync(`${path}${newSuffix}`, path);
+}
+
 /** Whole, and on the disk. Only the disk is waited for in a thread: a few bytes in memory take less than asking one. */
 export async function writeDurably(path: string, text: string): Promise<void> {
   const file = openOver(`${path}${newSuffix}`, text);

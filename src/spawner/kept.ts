@@ -7,7 +7,7 @@ import { KeptWriter } from "#lib/kept-output.ts";
 import { systemClock as clock } from "#model/clock.ts";
 import { logLimits } from "#model/limits.ts";
 import type { Kept, KeptEnd, LaunchSpec, ProcessExit } from "./door.ts";
-import { endName, noteName, writeDurably, type KeptFolders } from "./kept-folders.ts";
+import { endName, noteName, writeDurably, writeWhole, type KeptFolders } from "./kept-folders.ts";
 
 /** In the folder of all: the run directory of whoever was here last. */
 export const pointerName = ".run-directory";
@@ -18,8 +18,10 @@ export interface KeptNote {
   readonly note: unknown;
 }
 
+let thisBoot: string | null = null;
+
 export function bootId(): string {
-  return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+  return (thisBoot ??= readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim());
 }
 
 export function readNote(folder: string): KeptNote | null {
@@ -53,15 +55,17 @@ export class Keeping {
   readonly folder: string;
   begunMs: number | null = null;
   expired = false;
+  /** What ends it where nobody is there, cleared with it. */
+  expiry: NodeJS.Timeout | undefined;
   readonly #writer: KeptWriter;
   readonly #fifos: Fifo[] = [];
   readonly #result: ResultFile | null;
 
   /** Throws where its files cannot be made. `tooMuch`: it has written more than its result may be. */
-  constructor(folders: KeptFolders, kept: Kept, spec: LaunchSpec, tooMuch: () => void) {
-    const { stdout, stderr, result } = spec.output;
+  constructor(folders: KeptFolders, kept: Kept, output: LaunchSpec["output"], id: string, tooMuch: () => void) {
+    const { stdout, stderr, result } = output;
     this.kept = kept;
-    this.folder = folders.make(kept.name, JSON.stringify({ id: spec.id, note: kept.note } satisfies KeptNote));
+    this.folder = folders.make(kept.name, JSON.stringify({ id, note: kept.note } satisfies KeptNote));
     const writer = new KeptWriter(this.folder, {
       segmentBytes: logLimits.keptSegmentBytes,
       segments: logLimits.keptSegments,
@@ -80,8 +84,8 @@ export class Keeping {
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  /** Nobody writes any more. */
-  async end(how: ProcessExit): Promise<void> {
+  /** Nobody writes any more. `durably`: nobody else remembers it. */
+  async end(how: ProcessExit, durably: boolean): Promise<void> {
     for (const fifo of this.#fifos) {
       fifo.drain();
       fifo.close();
@@ -98,7 +102,9 @@ export class Keeping {
       resultTooLarge: false,
       ...this.#result?.end(),
     };
-    await writeDurably(join(this.folder, endName), JSON.stringify(end));
+    const [path, text] = [join(this.folder, endName), JSON.stringify(end)];
+    if (durably) await writeDurably(path, text);
+    else writeWhole(path, text);
   }
 }
 

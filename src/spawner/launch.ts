@@ -85,7 +85,8 @@ export class Launcher {
     if (left.length > 0) throw new Error(left.map((words) => `${owner}: ${words}`).join("; "));
   }
 
-  async launch(spec: LaunchSpec): Promise<void> {
+  /** `made`: called when its things are there, and before it is; what it throws fails the launch. */
+  async launch(spec: LaunchSpec, made?: () => void): Promise<void> {
     if (this.#launched.has(spec.id)) throw new Error(`${spec.id} is already launched`);
     const undo = [...spec.undo, ...(spec.listen ? [{ kind: "remove" as const, path: spec.listen }] : [])];
     if (undo.length > 0 || !this.#ledger.has(spec.id)) this.#ledger.add(spec.id, undo);
@@ -93,10 +94,13 @@ export class Launcher {
     try {
       for (const thing of spec.before ?? []) makeThing(thing, this.#system, this.#namespaces);
       this.#gracePeriod.begin();
+      made?.();
       const child = await this.#spawn(spec, opened);
       const killed = new AbortController();
-      const over = child.exit.then((how) => this.#end(spec, child, how, killed.signal));
-      this.#launched.set(spec.id, { spec, child, killed, over });
+      // What was made for it is not remembered for as long as it runs.
+      const launched = { ...spec, before: [] };
+      const over = child.exit.then((how) => this.#end(launched, child, how, killed.signal));
+      this.#launched.set(spec.id, { spec: launched, child, killed, over });
     } catch (error) {
       await this.#undo(spec.id);
       throw error;

@@ -46,11 +46,15 @@ export class Ledger {
 
   /** The latest is undone first. */
   add(id: string, undo: readonly Undo[]): void {
-    const all = [...undo, ...(this.#entries.get(id) ?? [])];
+    const known = this.#entries.get(id);
+    const all = [...undo, ...(known ?? [])];
     this.#entries.set(id, all);
     const path = join(this.#folder, `${id}.json`);
+    const text = JSON.stringify({ id, undo: all } satisfies LedgerEntry);
+    // What a crash tears of a first one was not made yet.
+    if (known === undefined) return writeFileSync(path, text, { mode: 0o600 });
     // By rename: a torn rewrite would forget what stood there.
-    writeFileSync(`${path}.tmp`, JSON.stringify({ id, undo: all } satisfies LedgerEntry), { mode: 0o600 });
+    writeFileSync(`${path}.tmp`, text, { mode: 0o600 });
     renameSync(`${path}.tmp`, path);
   }
 

@@ -52,12 +52,15 @@ export type Request = Operation & { readonly n: number };
 /** What the supervisor is asked. */
 export type KeptOperation =
   | Extract<Operation, { readonly op: "launch" | "signal" | "make" | "unmake" | "stop" }>
-  | { readonly op: "begun"; readonly id: string }
-  | { readonly op: "forget"; readonly name: string }
   /** What runs now, when all that was asked before has been done; refused where it is about to leave. */
   | { readonly op: "hello" };
 
-export type KeptRequest = KeptOperation & { readonly n: number };
+/** What it is told and does not answer: whoever tells it waits for nothing. */
+export type KeptNotice =
+  | { readonly op: "begun"; readonly id: string }
+  | { readonly op: "forget"; readonly name: string };
+
+export type KeptRequest = (KeptOperation & { readonly n: number }) | KeptNotice;
 
 /** The answer to `hello`. */
 export interface Hello {

@@ -15,7 +15,7 @@ import type { KeptEnd, LaunchSpec, Left, ProcessExit, Spawner, Supervisor } from
 import { findKeptCgroups } from "./kept-cgroups.ts";
 import { writeDurably } from "./kept-folders.ts";
 import { bootId, namesIn, pointerName, readEnd, readNote } from "./kept.ts";
-import { createLineReader, type Hello, type KeptOperation, type Reply } from "./protocol.ts";
+import { createLineReader, type Hello, type KeptNotice, type KeptOperation, type Reply } from "./protocol.ts";
 import { isSupervised, letItsSpawnerFinish } from "./reclaim.ts";
 import { defaultRunRoot } from "./run-root.ts";
 import { environmentOf, smallNode } from "./spawner.ts";
@@ -171,8 +171,8 @@ export class SupervisorClient implements Supervisor {
     if (this.#launched.has(id)) await this.#ask({ op: "signal", id, signal }).catch(() => {});
   }
 
-  async begun(id: string): Promise<void> {
-    await this.#ask({ op: "begun", id });
+  begun(id: string): void {
+    this.#tell({ op: "begun", id });
   }
 
   endOf(name: string): KeptEnd | null {
@@ -180,11 +180,9 @@ export class SupervisorClient implements Supervisor {
   }
 
   async forget(name: string): Promise<void> {
-    const remove = (): Promise<void> => rm(this.folderOf(name), { recursive: true, force: true });
-    if (this.#channel === null) return remove();
-    // It makes the next one of it.
-    await this.#send({ op: "forget", name }).catch(remove);
-    this.#restSoon();
+    // It makes the next one of it. One that dies first leaves it to the next start.
+    if (this.#channel !== null) this.#tell({ op: "forget", name });
+    else await rm(this.folderOf(name), { recursive: true, force: true });
   }
 
   #expect(id: string): void {
@@ -211,6 +209,10 @@ export class SupervisorClient implements Supervisor {
       this.#waiting.set(n, { resolve, reject });
       channel.write(`${JSON.stringify({ ...operation, n })}\n`);
     });
+  }
+
+  #tell(notice: KeptNotice): void {
+    this.#channel?.write(`${JSON.stringify(notice)}\n`);
   }
 
   async #open(): Promise<void> {

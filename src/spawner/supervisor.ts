@@ -7,7 +7,7 @@ import { flushCompileCache } from "node:module";
 import { createServer, Socket } from "node:net";
 import { join } from "node:path";
 import { findKeptCgroups, leaveCgroups } from "./kept-cgroups.ts";
-import type { LaunchSpec, ProcessExit } from "./door.ts";
+import type { Kept, LaunchSpec, ProcessExit } from "./door.ts";
 import { KeptFolders } from "./kept-folders.ts";
 import { Keeping } from "./kept.ts";
 import { Launcher } from "./launch.ts";
@@ -97,9 +97,10 @@ async function handle(socket: Socket, request: KeptRequest): Promise<void> {
     if (leaving) throw new Error("the supervisor is leaving");
     if (request.op === "hello") await Promise.all(before);
     const value = await perform(request);
-    send(socket, { n: request.n, ok: true, ...(value === undefined ? {} : { value }) });
+    if ("n" in request) send(socket, { n: request.n, ok: true, ...(value === undefined ? {} : { value }) });
   } catch (error) {
-    send(socket, { n: request.n, ok: false, words: error instanceof Error ? error.message : String(error) });
+    const words = error instanceof Error ? error.message : String(error);
+    if ("n" in request) send(socket, { n: request.n, ok: false, words });
   } finally {
     pending.delete(done.promise);
     done.resolve();
@@ -114,8 +115,8 @@ async function perform(request: KeptRequest): Promise<unknown> {
       return launch(request.spec);
     case "begun": {
       const keeping = keepings.get(request.id);
-      if (!keeping) throw new Error(`${request.id} is not running`);
-      keeping.begunMs = Date.now();
+      // One that has ended already tells that by its end.
+      if (keeping) keeping.begunMs = Date.now();
       return undefined;
     }
     case "forget":
@@ -145,31 +146,40 @@ async function launch(spec: LaunchSpec): Promise<void> {
   const { kept } = spec;
   if (kept === undefined) throw new Error("what is not kept is the spawner's to launch");
   let keeping: Keeping | null = null;
-  try {
-    keeping = new Keeping(folders, kept, spec, () => {
-      if (kept.killedAtBound === true) launcher.signal(spec.id, "SIGKILL");
+  const { id } = spec;
+  const keep = (): void => {
+    keeping = new Keeping(folders, kept, spec.output, id, () => {
+      if (kept.killedAtBound === true) launcher.signal(id, "SIGKILL");
     });
-    keepings.set(spec.id, keeping);
-    await launcher.launch(spec);
+    keepings.set(id, keeping);
+    keeping.expiry = setTimeout(() => expire(id, kept), kept.endsMs).unref();
+  };
+  try {
+    await launcher.launch(spec, keep);
   } catch (error) {
-    keepings.delete(spec.id);
-    keeping?.drop();
-    if (keeping === null) await launcher.unmake(spec.id);
+    if (keeping !== null) discard(id, keeping);
     throw error;
   }
-  setTimeout(() => expire(spec), kept.endsMs).unref();
+}
+
+/** It was not launched after all. */
+function discard(id: string, keeping: Keeping): void {
+  keepings.delete(id);
+  clearTimeout(keeping.expiry);
+  keeping.drop();
 }
 
 /** A daemon that is there ends it by itself, and knows better when. */
-function expire({ id, kept }: LaunchSpec): void {
+function expire(id: string, kept: Kept): void {
   const keeping = keepings.get(id);
   if (!keeping) return;
-  if (client !== null) return void setTimeout(() => expire({ id, kept } as LaunchSpec), lookMs).unref();
+  if (client !== null) {
+    keeping.expiry = setTimeout(() => expire(id, kept), lookMs).unref();
+    return;
+  }
   keeping.expired = true;
   launcher.signal(id, "SIGTERM");
-  setTimeout(() => {
-    if (keepings.get(id) === keeping) launcher.signal(id, "SIGKILL");
-  }, kept?.graceMs);
+  keeping.expiry = setTimeout(() => launcher.signal(id, "SIGKILL"), kept.graceMs);
 }
 
 /** Its data directory is gone, and so is whoever might ask for it. */
@@ -184,13 +194,16 @@ function notHere(): Promise<never> {
 
 async function over(id: string, how: ProcessExit): Promise<void> {
   try {
-    await keepings.get(id)?.end(how);
+    // A daemon that is there has it in its store in a moment, durably; one that dies before that leaves the file all the same.
+    await keepings.get(id)?.end(how, client === null);
   } catch (error) {
     problem(`the end of ${id} cannot be kept: ${error instanceof Error ? error.message : String(error)}`);
   }
 }
 
 function ended(id: string, how: ProcessExit): void {
+  // Thousands that end before their time would be held until then.
+  clearTimeout(keepings.get(id)?.expiry);
   keepings.delete(id);
   if (client !== null) send(client, { exit: id, how });
   else void leaveUnneeded();

@@ -71,8 +71,10 @@ export interface Syscalls {
   overlay(base: string, lower: readonly string[], target: string): void;
   /** What may be written above `lower`; all names are relative to `base`. `upper` and `work` are on one file system. */
   writableOverlay(base: string, layers: WritableLayers, target: string): void;
-  /** A read-only view of a folder whose ids are shifted as the user namespace behind `fd` maps them (Linux 5.12). */
-  idmapped(source: string, target: string, fd: number): void;
+  /** A read-only view of a folder whose ids are shifted as the user namespace behind `fd` maps them (Linux 5.12): a descriptor, mounted nowhere. */
+  idmapped(source: string, fd: number): number;
+  /** Mounts a view. */
+  attach(view: number, target: string): void;
   /** Nothing that is mounted below is seen by anybody else's copy. */
   makePrivate(path: string): void;
   /** Lazily, never through a link. False: nothing was mounted there. */
@@ -150,6 +152,7 @@ function throughFfi(ffi: typeof import("node:ffi")): Syscalls {
   const mount = (source: string, target: string, type: string, flags: number, data: string): void => {
     check(`mount ${target}`, libc.mount(source, target, type, BigInt(flags), data));
   };
+  const called = (what: string, result: bigint): bigint => BigInt(check(what, Number(result)));
   const text = (value: string): Buffer => Buffer.from(`${value}\0`);
   const nothing = text("");
   const tight = mountFlags.noSetuid | mountFlags.noDevices;
@@ -188,11 +191,10 @@ function throughFfi(ffi: typeof import("node:ffi")): Syscalls {
         process.chdir(before);
       }
     },
-    idmapped: (source, target, fd) => {
-      const called = (name: string, result: bigint): bigint => BigInt(check(`${name} ${source}`, Number(result)));
+    idmapped: (source, fd) => {
       const flags = openTree.clone | openTree.closeOnExec;
-      const tree = called(
-        "open_tree",
+      const view = called(
+        `open_tree ${source}`,
         libc.syscall(openTree.number, workingDirectory, text(source), flags, nothing, 0n),
       );
       try {
@@ -202,14 +204,21 @@ function throughFfi(ffi: typeof import("node:ffi")): Syscalls {
         attributes.writeBigUInt64LE(BigInt(fd), userNamespaceAt);
         const size = BigInt(bytes);
         called(
-          "mount_setattr",
-          libc.syscall(mountSetattr.number, tree, nothing, mountSetattr.emptyPath, attributes, size),
+          `mount_setattr ${source}`,
+          libc.syscall(mountSetattr.number, view, nothing, mountSetattr.emptyPath, attributes, size),
         );
-        const from = moveMount.fromDescriptor;
-        called("move_mount", libc.syscall(moveMount.number, tree, nothing, workingDirectory, text(target), from));
-      } finally {
-        closeSync(Number(tree));
+        return Number(view);
+      } catch (error) {
+        closeSync(Number(view));
+        throw error;
       }
+    },
+    attach: (view, target) => {
+      const from = moveMount.fromDescriptor;
+      called(
+        `move_mount ${target}`,
+        libc.syscall(moveMount.number, BigInt(view), nothing, workingDirectory, text(target), from),
+      );
     },
     makePrivate: (path) => mount("", path, "", mountFlags.private, ""),
     unmount: (path) => {
@@ -313,6 +322,7 @@ function throughPrograms(): Syscalls {
       run("/bin/mount", ["-t", "overlay", "-o", options, "ebb", target], base);
     },
     idmapped: (source) => needsFfi(`open_tree ${source}`),
+    attach: () => needsFfi("move_mount"),
     newNetwork: () => needsFfi("unshare"),
     joinNetwork: () => needsFfi("setns"),
     pinNetwork: () => needsFfi("mount"),

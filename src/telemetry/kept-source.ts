@@ -1,7 +1,7 @@
 // Follows what the supervisor keeps of one run's output: woken by the file system, at the pace at which the log is written.
 
 import fs from "node:fs";
-import { KeptReader, type KeptReaderOptions } from "#lib/kept-output.ts";
+import { isKeptOutput, KeptReader, type KeptReaderOptions } from "#lib/kept-output.ts";
 import type { Cancel, Clock } from "#model/clock.ts";
 import { logLimits } from "#model/limits.ts";
 
@@ -24,7 +24,9 @@ export class KeptSource {
     this.#options = options;
     this.#reader = new KeptReader(options);
     try {
-      this.#watcher = fs.watch(options.folder, { persistent: false }, () => this.#soon());
+      this.#watcher = fs.watch(options.folder, { persistent: false }, (_, name) => {
+        if (name === null || isKeptOutput(name)) this.#soon();
+      });
       this.#watcher.on("error", () => this.#look());
     } catch {
       // No more of them are to be had on this machine.

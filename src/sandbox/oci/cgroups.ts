@@ -110,8 +110,10 @@ class CgroupsV1 implements Cgroups {
   readonly #at: ReadonlyMap<string, string>;
   /** The v2 mount of a hybrid machine: no limit stands there, but runc makes its folders in it too. */
   readonly #unified: string | null;
+  readonly #countsSwap: boolean;
 
   constructor(at: ReadonlyMap<string, string>, unified: string | null, parent: string) {
+    this.#countsSwap = existsSync(join(at.get("memory")!, "memory.memsw.limit_in_bytes"));
     this.#at = at;
     this.#unified = unified;
     this.#parent = parent;
@@ -170,7 +172,7 @@ class CgroupsV1 implements Cgroups {
     return [
       { kind: "write", path: memory("memory.limit_in_bytes"), value: String(memoryBytes) },
       // Without swap accounting there is no such file; swappiness 0 keeps its pages in memory then.
-      ...(existsSync(join(this.#at.get("memory")!, "memory.memsw.limit_in_bytes"))
+      ...(this.#countsSwap
         ? [{ kind: "write" as const, path: memory("memory.memsw.limit_in_bytes"), value: String(memoryBytes) }]
         : [{ kind: "write" as const, path: memory("memory.swappiness"), value: "0" }]),
       { kind: "write", path: this.#path("pids", id, "pids.max"), value: String(pids) },

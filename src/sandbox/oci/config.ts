@@ -2,7 +2,7 @@
 
 import { dirname } from "node:path";
 import { sandboxLimits } from "#model/limits.ts";
-import type { Seccomp } from "./seccomp-filter.ts";
+import type { SeccompProfile } from "./seccomp.ts";
 
 /** Ids of the host that one sandbox gets: all of a 16-bit id space, its own. */
 export const idRangeSize = 65_536;
@@ -49,7 +49,8 @@ export interface SandboxSpec {
   readonly networkNamespace: string | null;
   readonly cgroupsPath: string;
   readonly binds: readonly BindMount[];
-  readonly seccomp: Seccomp;
+  /** A program in base64 is for crun, which makes nothing of a profile then (crun(1), run.oci.seccomp_bpf_data); the profile is for any engine. */
+  readonly seccomp: SeccompProfile | string;
   /** The root's mount is read-only by itself, and the engine cannot say so again (runsc forgets nosuid and nodev then, which are locked). */
   readonly rootIsReadOnly?: boolean;
   /** Not the code's folder is bound but the one above it, in which there is nothing else. */
@@ -142,10 +143,9 @@ export function ociConfig(spec: SandboxSpec): unknown {
       devices: [],
       maskedPaths,
       readonlyPaths,
-      seccomp: spec.seccomp.profile,
+      ...(typeof spec.seccomp === "string" ? {} : { seccomp: spec.seccomp }),
     },
-    // crun takes this instead, and makes nothing of the profile (crun(1), run.oci.seccomp_bpf_data).
-    annotations: spec.seccomp.program === null ? {} : { "run.oci.seccomp_bpf_data": spec.seccomp.program },
+    annotations: typeof spec.seccomp === "string" ? { "run.oci.seccomp_bpf_data": spec.seccomp } : {},
   };
 }
 

@@ -101,7 +101,7 @@ test("the configuration holds no secret and no capability, and every namespace",
       networkNamespace: null,
       cgroupsPath: "/ebb/s/c",
       binds: [],
-      seccomp: { profile: seccompProfile("x64"), program: null },
+      seccomp: seccompProfile("x64"),
     }),
   );
   for (const kind of ["user", "mount", "pid", "ipc", "uts", "cgroup", "network"])

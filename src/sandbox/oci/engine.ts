@@ -64,8 +64,27 @@ export function engineArgv(engine: Engine, options: RunOptions): string[] {
   ];
 }
 
-/** How often one that is waited for is looked at, one whose order lies ready for it, and one that nobody waits for. */
-export const settledPauseMs = { waitedFor: 1, ordered: 4, ahead: 20 } as const;
+/** How often one that is waited for is looked at, and one that nobody waits for. */
+export const settledPauseMs = { waitedFor: 1, ahead: 20 } as const;
+const longestPauseMs = 4;
+
+/** Engines whose order lies ready for the program that they become, and whose time is counted from when that is seen. */
+export class Ordered {
+  #count = 0;
+
+  /**
+   * `look`: for it, so often. One or two are seen within the millisecond; many do not have the processors look for them instead of
+   * starting them.
+   */
+  async settle(look: (pauseMs: number) => Promise<void>): Promise<void> {
+    this.#count++;
+    try {
+      await look(Math.min(longestPauseMs, Math.max(settledPauseMs.waitedFor, this.#count - 1)));
+    } finally {
+      this.#count--;
+    }
+  }
+}
 
 /** The name of a process until it becomes the program. A program may have an engine's very name; no other is taken for it. */
 export function isEngineName(name: string): boolean {
@@ -81,7 +100,9 @@ export type GivesUp = () => boolean;
  */
 export async function becameProgram(pidFile: string, pauseMs: number, givesUp: GivesUp): Promise<boolean> {
   let pid: string | null = null;
-  for (; ; await sleep(pauseMs)) {
+  for (;;) {
+    // Whoever asks has just started it.
+    await sleep(pauseMs);
     if (givesUp()) return false;
     pid ??= readPid(pidFile);
     const name = pid === null ? "" : readSmall(`/proc/${pid}/comm`).trim();

@@ -127,8 +127,9 @@ export function changesIn(folder: string): string {
   return join(folder, "image", "upper");
 }
 
+/** Its root goes with what it is mounted in: each end of a mount waits for all processors. */
 export function undoOf(folder: string): Array<{ readonly kind: "unmount"; readonly path: string }> {
-  return [rootPathIn(folder), join(folder, "image")].map((path) => ({ kind: "unmount", path }));
+  return [{ kind: "unmount", path: join(folder, "image") }];
 }
 
 /** Below `folder`, a sandbox's own. */

@@ -34,7 +34,7 @@ import { baseEnv, readShims, type Shims } from "../shims.ts";
 import { runBuildStep } from "./build-step.ts";
 import { describeCgroups, findCgroups, leftOverCpu, type Cgroups } from "./cgroups.ts";
 import { firstHostId, idRanges, idRangeSize } from "./config.ts";
-import { enginesHere, noEngine, settledPauseMs, type Engine } from "./engine.ts";
+import { enginesHere, noEngine, Ordered, settledPauseMs, type Engine } from "./engine.ts";
 import { findRunsc, Gvisor, isGvisor, shimEnv } from "./gvisor.ts";
 import { imageOrder, ImageStarts, wordsOfExit } from "./images.ts";
 import { cgroupParentOf, keptPlan, Leftovers } from "./leftovers.ts";
@@ -57,6 +57,7 @@ export function createOciDriver(options: OciOptions): OciDriver {
 export class OciDriver implements SandboxDriver {
   readonly name = "oci";
   readonly #options: OciOptions;
+  readonly #ordered = new Ordered();
   readonly #sandboxes = new Map<SandboxId, OciSandbox>();
   readonly #leftovers: Leftovers;
   /** Address of a link to the credential of the instance behind it. */
@@ -225,7 +226,8 @@ export class OciDriver implements SandboxDriver {
       const kept = lasting ? this.#leftovers.keptOf(lasting.instance) : null;
       const sandbox = new OciSandbox({ id, start, spawner, cgroups: this.#cgroups!, listener, plan, release, kept });
       this.#sandboxes.set(id, sandbox);
-      await spawner.make({ owner: id, things: plan.things, undo: plan.undo });
+      // What is kept is made in one go with its launch: nothing of it is wanted before.
+      if (kept === null) await spawner.make({ owner: id, things: plan.things, undo: plan.undo });
       return sandbox;
     } catch (error) {
       release(
@@ -365,7 +367,8 @@ export class OciDriver implements SandboxDriver {
     const begin = async (): Promise<void> => {
       await writeOrder(sandbox.orderPath!, order, giving);
       // Until the engine is through nobody listens either, and to look at that costs a twentieth of a connection.
-      await sandbox.isProgram(probe === null ? settledPauseMs.ordered : settledPauseMs.waitedFor, starting);
+      const look = (pauseMs: number): Promise<void> => sandbox.isProgram(pauseMs, starting);
+      await (probe === null ? this.#ordered.settle(look) : look(settledPauseMs.waitedFor));
     };
     if (probe === null) {
       await begin();

@@ -29,6 +29,8 @@ interface End {
 const MiB = 1024 * 1024;
 /** Longer is not waited for an engine's end to be seen. */
 const engineMs = 1_000;
+/** Before there is anything of it. */
+const nothingUsed: SandboxUsage = { cpuNs: 0, memoryPeakBytes: 0 };
 
 /** What its program can be said to have done wrong at its start. */
 export interface ProgramWords {
@@ -40,7 +42,7 @@ export interface ProgramWords {
 /** What the supervisor keeps of one. */
 export interface KeptSandbox {
   readonly folder: string;
-  begun(sandbox: SandboxId): Promise<void>;
+  begun(sandbox: SandboxId): void;
   /** After its end. */
   exit(): KeptExit | null;
 }
@@ -72,7 +74,7 @@ export interface OciSandboxOptions {
   readonly start: Start;
   readonly spawner: Pick<Spawner, "make" | "unmake" | "launch" | "exited" | "signal">;
   readonly cgroups: Cgroups;
-  /** It is to live on when ebb dies. */
+  /** It is to live on when ebb dies, and what it stands on is made when it is launched. */
   readonly kept?: KeptSandbox | null;
   readonly listener: SandboxListener | null;
   readonly plan: StartPlan;
@@ -155,11 +157,15 @@ export class OciSandbox {
     return this.#launching;
   }
 
-  async #launch(before: readonly Make[]): Promise<void> {
+  async #launch(things: readonly Make[]): Promise<void> {
     const { spawner, plan } = this.#options;
     if (this.#soon) clearImmediate(this.#soon);
+    const all =
+      this.kept === null
+        ? { before: things }
+        : { before: [...unchanged(plan.things, things), ...things], undo: plan.undo };
     try {
-      await spawner.launch({ ...plan.launch, before });
+      await spawner.launch({ ...plan.launch, ...all });
     } catch (error) {
       const words = error instanceof Error ? error.message : String(error);
       await this.#lost(words);
@@ -197,9 +203,8 @@ export class OciSandbox {
   }
 
   /** It has been told what to do. */
-  async begun(): Promise<void> {
-    // One that has ended already tells that by its end.
-    await this.kept?.begun(this.id).catch(() => {});
+  begun(): void {
+    this.kept?.begun(this.id);
   }
 
   /** Limits and code of its revision: before the process where that is still possible, or into the running sandbox. */
@@ -317,7 +322,7 @@ export class OciSandbox {
       this.#sent = "SIGTERM";
       this.#launching = Promise.reject(new EbbError("internal", "The sandbox was stopped before it was started."));
       this.#launching.catch(() => {});
-      this.#end({ code: null, signal: null, ...(await this.#leftOver()) });
+      this.#end({ code: null, signal: null, ...(this.kept === null ? await this.#leftOver() : {}) });
       return;
     }
     await this.#launching.catch(() => {});
@@ -376,8 +381,14 @@ export class OciSandbox {
   }
 
   usage(): SandboxUsage {
-    return this.#counters.usage();
+    return this.#launching === null ? nothingUsed : this.#counters.usage();
   }
+}
+
+/** Without the files that are written again right away. */
+function unchanged(things: readonly Make[], next: readonly Make[]): Make[] {
+  const written = new Set(next.flatMap((thing) => (thing.kind === "write" ? [thing.path] : [])));
+  return things.filter((thing) => thing.kind !== "write" || !written.has(thing.path));
 }
 
 function failed(message: string, hint: string | null = null): Failed {

@@ -108,7 +108,8 @@ export function planStart(options: {
       ...(result === null ? [] : [{ source: result, target: resultPath, ...pipe }]),
       ...(frames === null || runsc === null ? [] : [{ source: frames, target: framesPath, ...pipe }]),
     ],
-    seccomp,
+    // A profile is half of what is read by every engine, and sent to whoever starts it.
+    seccomp: (runsc === null && engine.name === "crun" ? seccomp.program : null) ?? seccomp.profile,
     rootIsReadOnly: runsc !== null,
     codeBelow: runsc !== null,
   });
@@ -143,7 +144,8 @@ export function planStart(options: {
     things: [
       { kind: "folder", path: folder, mode: 0o711 },
       { kind: "folder", path: outputFolder, mode: 0o700 },
-      { kind: "folder", path: codeTarget, mode: 0o755 },
+      // The code of an image is in it.
+      { kind: "folder", path: root.kind === "image" ? slot : codeTarget, mode: 0o755 },
       { kind: "file", path: join(folder, "config.json"), text: JSON.stringify(config), mode: 0o600 },
       ...(root.kind === "image"
         ? [imageRoot({ ...root, hostId, folder, bytes: tmpBytes, address, toEnd: result !== null })]
@@ -164,8 +166,7 @@ export function planStart(options: {
       ...cgroups.limits(id, { memoryBytes: start.pool.memoryMb * MiB, pids: sandboxLimits.pids, cpu: start.cpu }),
     ],
     undo: [
-      { kind: "unmount", path: codeTarget },
-      ...(root.kind === "image" ? undoOf(folder) : []),
+      ...(root.kind === "image" ? undoOf(folder) : [{ kind: "unmount" as const, path: codeTarget }]),
       { kind: "cgroup", paths: cgroups.leftovers(id) },
       { kind: "remove", path: join(runDir, "engine", id) },
       { kind: "remove", path: slot },
@@ -199,7 +200,8 @@ export function planStart(options: {
 
 /** "SIGQUIT", "QUIT" or "3", as images say it; what is none of the kernel's is SIGTERM, as nothing is. */
 export function endSignalOf(said: string | null): NodeJS.Signals {
-  const word = said?.toUpperCase() ?? "";
+  if (said === null) return "SIGTERM";
+  const word = said.toUpperCase();
   const name = word.startsWith("SIG") ? word : `SIG${word}`;
   const number = /^[0-9]{1,2}$/.test(word) ? Number(word) : null;
   const found = Object.entries(constants.signals).find(([signal, value]) => signal === name || value === number);

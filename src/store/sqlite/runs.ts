@@ -35,8 +35,9 @@ export async function insert(db: Transaction<Schema>, run: Run): Promise<void> {
     .where("workload", "=", workload)
     .where("open", "=", 0)
     .orderBy("id", "desc")
-    .offset(jobLimits.endedRunsKept)
-    .limit(storeLimits.queryRows);
+    // As a parameter either has the statement prepared anew each time it is bound: SQLite plans by their values.
+    .offset(sql.lit(jobLimits.endedRunsKept))
+    .limit(sql.lit(storeLimits.queryRows));
   await db.deleteFrom("runs").where("id", "in", ended).execute();
 }
 
