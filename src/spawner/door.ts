@@ -157,8 +157,11 @@ export type Make =
 export type Undo =
   | { readonly kind: "unmount"; readonly path: string }
   | { readonly kind: "remove"; readonly path: string }
-  /** Kills every process in it, then removes it (all controllers' directories on cgroup v1). */
-  | { readonly kind: "cgroup"; readonly paths: readonly string[] }
+  /**
+   * Kills every process in it, then removes it (all controllers' directories on cgroup v1). `blank`: those of them that the next of the
+   * same name may find; they may stay while whoever made them lives.
+   */
+  | { readonly kind: "cgroup"; readonly paths: readonly string[]; readonly blank?: readonly string[] }
   /** Succeeds also where there is nothing to undo; one that fails is owed still. */
   | { readonly kind: "command"; readonly argv: readonly string[] };
 

@@ -1,6 +1,7 @@
 // Inside the spawner: starting processes, knowing their ends, and undoing what belonged to them.
 
 import { chownSync, closeSync, mkdirSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from "node:fs";
+import { BlankCgroups } from "./blank-cgroups.ts";
 import { Children, type Child, type Program } from "./children.ts";
 import type { ExecResult, LaunchSpec, Make, ProcessExit, Undo } from "./door.ts";
 import { GracePeriod } from "./grace-period.ts";
@@ -35,6 +36,7 @@ export class Launcher {
   readonly #namespaces = new UserNamespaces();
   readonly #children = new Children();
   readonly #gracePeriod = new GracePeriod();
+  readonly #blank = new BlankCgroups();
   readonly #sealed: Sealed;
   readonly #ended: (id: string, how: ProcessExit) => void;
   readonly #exec: (atEnd: NonNullable<LaunchSpec["atEnd"]>, signal: AbortSignal) => Promise<ExecResult>;
@@ -164,6 +166,7 @@ export class Launcher {
     await this.#over(spec.id, how);
     const left = (await this.#undo(spec.id)).length > 0;
     this.#launched.delete(spec.id);
+    if (this.#launched.size === 0) this.#blank.removeSoon(() => this.#ledger.launches());
     this.#ended(spec.id, { ...how, ...(left ? { left } : {}) });
   }
 
@@ -182,7 +185,8 @@ export class Launcher {
 
   /** The words of what failed. */
   async #undo(id: string): Promise<readonly string[]> {
-    const problems = await undoAll(this.#ledger.undoOf(id), this.#system, this.#removeCgroup);
+    const undo = this.#ledger.undoOf(id).map((step) => this.#blank.leave(step));
+    const problems = await undoAll(undo, this.#system, this.#removeCgroup);
     for (const words of problems) this.#problem(`${id}: ${words}`);
     // What could not be undone stays in the ledger: the next start tries again.
     if (problems.length === 0) this.#ledger.forget(id);
@@ -213,6 +217,7 @@ export class Launcher {
   async killAll(): Promise<void> {
     for (const id of this.#launched.keys()) this.signal(id, "SIGKILL");
     await Promise.all([...this.#launched.values()].map((launched) => launched.over));
+    this.#blank.remove(this.#ledger.launches());
   }
 }
 

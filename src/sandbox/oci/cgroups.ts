@@ -35,27 +35,29 @@ export interface Cgroups {
   readonly version: 1 | 2;
   /** What makes the parent; `bytes`: for all sandboxes together. */
   parent(bytes: number): { readonly paths: readonly string[]; readonly limits: readonly FileValue[] };
-  /** What the engine is told: the cgroup below ours. */
-  enginePath(id: string): string;
-  folders(id: string): readonly string[];
+  /** What the engine is told: the cgroup below ours. `name` here and below: of one sandbox's. */
+  enginePath(name: string): string;
+  folders(name: string): readonly string[];
   /** Where no engine makes a leaf below ours: what there must be besides `folders`, and the files that take a process in. */
-  joined(id: string): { readonly folders: readonly string[]; readonly files: readonly string[] };
-  limits(id: string, limits: SandboxLimits): readonly FileValue[];
-  cpuLimits(id: string, limits: CpuLimits): readonly FileValue[];
+  joined(name: string): { readonly folders: readonly string[]; readonly files: readonly string[] };
+  limits(name: string, limits: SandboxLimits): readonly FileValue[];
+  cpuLimits(name: string, limits: CpuLimits): readonly FileValue[];
   /** Every folder that may exist afterwards: the engine makes its own under each controller. */
-  leftovers(id: string): readonly string[];
-  reports(id: string): readonly string[];
-  memoryReport(id: string, files: Readonly<Record<string, string>>, limitBytes: number): MemoryReport;
-  cpuFile(id: string): string;
+  leftovers(name: string): readonly string[];
+  /** Those of them in which nothing is limited, counted or frozen: the next of the same name may find them. */
+  blank(name: string): readonly string[];
+  reports(name: string): readonly string[];
+  memoryReport(name: string, files: Readonly<Record<string, string>>, limitBytes: number): MemoryReport;
+  cpuFile(name: string): string;
   cpuNs(text: string): number | null;
-  peakFile(id: string): string;
+  peakFile(name: string): string;
   /** How often a process or thread was refused to it. */
-  pidsFile(id: string): string;
+  pidsFile(name: string): string;
   readonly pidsRefused: (text: string | undefined) => boolean;
   /** Of what is in a sandbox's memory by kind; and of that what it holds: all but files that the kernel gives back first. */
-  memoryFile(id: string): string;
+  memoryFile(name: string): string;
   heldBytes(text: string): number | null;
-  freeze(id: string, frozen: boolean): FileValue;
+  freeze(name: string, frozen: boolean): FileValue;
 }
 
 const periodUs = 100_000;
@@ -123,13 +125,13 @@ class CgroupsV1 implements Cgroups {
     return join(this.#at.get(controller)!, this.#parent, ...rest);
   }
 
-  #everywhere(...id: string[]): string[] {
+  #everywhere(...name: string[]): string[] {
     const mounts = new Set([...this.#at.values(), ...(this.#unified === null ? [] : [this.#unified])]);
-    return [...mounts].map((mount) => join(mount, this.#parent, ...id));
+    return [...mounts].map((mount) => join(mount, this.#parent, ...name));
   }
 
-  #own(id: string[]): string[] {
-    return [...new Set(["memory", "cpu", "cpuacct", "pids"].map((controller) => this.#path(controller, ...id)))];
+  #own(name: string[]): string[] {
+    return [...new Set(["memory", "cpu", "cpuacct", "pids"].map((controller) => this.#path(controller, ...name)))];
   }
 
   parent(bytes: number): { paths: string[]; limits: FileValue[] } {
@@ -152,75 +154,80 @@ class CgroupsV1 implements Cgroups {
       : [{ kind: "write", path: this.#path("cpuset", file), value: readFileSync(join(root, file), "latin1").trim() }];
   }
 
-  enginePath(id: string): string {
-    return `/${this.#parent}/${id}/c`;
+  enginePath(name: string): string {
+    return `/${this.#parent}/${name}/c`;
   }
 
-  folders(id: string): string[] {
-    return this.#own([id]);
+  folders(name: string): string[] {
+    return this.#own([name]);
   }
 
-  joined(id: string): { folders: string[]; files: string[] } {
-    const freezer = this.#path("freezer", id);
-    const folders = this.#own([id]);
+  joined(name: string): { folders: string[]; files: string[] } {
+    const freezer = this.#path("freezer", name);
+    const folders = this.#own([name]);
     const all = folders.includes(freezer) ? folders : [...folders, freezer];
     return { folders: [freezer], files: all.map((folder) => join(folder, "cgroup.procs")) };
   }
 
-  limits(id: string, { memoryBytes, pids, cpu }: SandboxLimits): FileValue[] {
-    const memory = (file: string): string => this.#path("memory", id, file);
+  limits(name: string, { memoryBytes, pids, cpu }: SandboxLimits): FileValue[] {
+    const memory = (file: string): string => this.#path("memory", name, file);
     return [
       { kind: "write", path: memory("memory.limit_in_bytes"), value: String(memoryBytes) },
       // Without swap accounting there is no such file; swappiness 0 keeps its pages in memory then.
       ...(this.#countsSwap
         ? [{ kind: "write" as const, path: memory("memory.memsw.limit_in_bytes"), value: String(memoryBytes) }]
         : [{ kind: "write" as const, path: memory("memory.swappiness"), value: "0" }]),
-      { kind: "write", path: this.#path("pids", id, "pids.max"), value: String(pids) },
-      ...this.cpuLimits(id, cpu),
+      { kind: "write", path: this.#path("pids", name, "pids.max"), value: String(pids) },
+      ...this.cpuLimits(name, cpu),
     ];
   }
 
-  cpuLimits(id: string, limits: CpuLimits): FileValue[] {
-    const cpu = (file: string): string => this.#path("cpu", id, file);
+  cpuLimits(name: string, limits: CpuLimits): FileValue[] {
+    const cpu = (file: string): string => this.#path("cpu", name, file);
     return [
       { kind: "write", path: cpu("cpu.shares"), value: String(Math.max(2, Math.round(limits.cpu * 1024))) },
       { kind: "write", path: cpu("cpu.cfs_quota_us"), value: String(quotaUs(limits)) },
     ];
   }
 
-  leftovers(id: string): string[] {
-    return this.#everywhere(id);
+  leftovers(name: string): string[] {
+    return this.#everywhere(name);
   }
 
-  reports(id: string): string[] {
-    return [this.peakFile(id)];
+  blank(name: string): string[] {
+    const ours = new Set([...this.#own([name]), this.#path("freezer", name)]);
+    return this.#everywhere(name).filter((path) => !ours.has(path));
   }
 
-  memoryReport(id: string, files: Readonly<Record<string, string>>, limitBytes: number): MemoryReport {
-    const peakBytes = numberOf(files[this.peakFile(id)]);
+  reports(name: string): string[] {
+    return [this.peakFile(name)];
+  }
+
+  memoryReport(name: string, files: Readonly<Record<string, string>>, limitBytes: number): MemoryReport {
+    const peakBytes = numberOf(files[this.peakFile(name)]);
     // Version 1 counts its kills in the cgroup that the engine has removed by now, and not every kernel counts failures above
     // it. What is left: the limit was reached. With SIGKILL, which nobody inside can send to the first process, that is enough.
     return { peakBytes, killed: peakBytes !== null && peakBytes >= limitBytes - slackBytes };
   }
 
-  cpuFile(id: string): string {
-    return this.#path("cpuacct", id, "cpuacct.usage");
+  cpuFile(name: string): string {
+    return this.#path("cpuacct", name, "cpuacct.usage");
   }
 
   cpuNs(text: string): number | null {
     return numberOf(text);
   }
 
-  peakFile(id: string): string {
-    return this.#path("memory", id, "memory.max_usage_in_bytes");
+  peakFile(name: string): string {
+    return this.#path("memory", name, "memory.max_usage_in_bytes");
   }
 
-  pidsFile(id: string): string {
-    return this.#path("pids", id, "pids.events");
+  pidsFile(name: string): string {
+    return this.#path("pids", name, "pids.events");
   }
 
-  memoryFile(id: string): string {
-    return this.#path("memory", id, "memory.stat");
+  memoryFile(name: string): string {
+    return this.#path("memory", name, "memory.stat");
   }
 
   heldBytes(text: string): number | null {
@@ -228,8 +235,8 @@ class CgroupsV1 implements Cgroups {
     return held([fieldOf(text, "total_rss"), fieldOf(text, "total_cache")], fieldOf(text, "total_inactive_file"));
   }
 
-  freeze(id: string, frozen: boolean): FileValue {
-    return { kind: "write", path: this.#path("freezer", id, "freezer.state"), value: frozen ? "FROZEN" : "THAWED" };
+  freeze(name: string, frozen: boolean): FileValue {
+    return { kind: "write", path: this.#path("freezer", name, "freezer.state"), value: frozen ? "FROZEN" : "THAWED" };
   }
 }
 
@@ -264,55 +271,59 @@ class CgroupsV2 implements Cgroups {
     };
   }
 
-  enginePath(id: string): string {
-    return `/${this.#parent}/${id}/c`;
+  enginePath(name: string): string {
+    return `/${this.#parent}/${name}/c`;
   }
 
-  folders(id: string): string[] {
-    return [this.#path(id)];
+  folders(name: string): string[] {
+    return [this.#path(name)];
   }
 
-  joined(id: string): { folders: string[]; files: string[] } {
-    return { folders: [], files: [this.#path(id, "cgroup.procs")] };
+  joined(name: string): { folders: string[]; files: string[] } {
+    return { folders: [], files: [this.#path(name, "cgroup.procs")] };
   }
 
-  limits(id: string, { memoryBytes, pids, cpu }: SandboxLimits): FileValue[] {
+  limits(name: string, { memoryBytes, pids, cpu }: SandboxLimits): FileValue[] {
     return [
-      { kind: "write", path: this.#path(id, "memory.max"), value: String(memoryBytes) },
+      { kind: "write", path: this.#path(name, "memory.max"), value: String(memoryBytes) },
       ...(existsSync(this.#path("memory.swap.max"))
-        ? [{ kind: "write" as const, path: this.#path(id, "memory.swap.max"), value: "0" }]
+        ? [{ kind: "write" as const, path: this.#path(name, "memory.swap.max"), value: "0" }]
         : []),
       // An instance of which the killer took a part is no instance.
-      { kind: "write", path: this.#path(id, "memory.oom.group"), value: "1" },
-      { kind: "write", path: this.#path(id, "pids.max"), value: String(pids) },
-      ...this.cpuLimits(id, cpu),
+      { kind: "write", path: this.#path(name, "memory.oom.group"), value: "1" },
+      { kind: "write", path: this.#path(name, "pids.max"), value: String(pids) },
+      ...this.cpuLimits(name, cpu),
     ];
   }
 
-  cpuLimits(id: string, limits: CpuLimits): FileValue[] {
+  cpuLimits(name: string, limits: CpuLimits): FileValue[] {
     const weight = Math.min(10_000, Math.max(1, Math.round(limits.cpu * 100)));
     return [
-      { kind: "write", path: this.#path(id, "cpu.weight"), value: String(weight) },
-      { kind: "write", path: this.#path(id, "cpu.max"), value: `${quotaUs(limits)} ${periodUs}` },
+      { kind: "write", path: this.#path(name, "cpu.weight"), value: String(weight) },
+      { kind: "write", path: this.#path(name, "cpu.max"), value: `${quotaUs(limits)} ${periodUs}` },
     ];
   }
 
-  leftovers(id: string): string[] {
-    return [this.#path(id)];
+  leftovers(name: string): string[] {
+    return [this.#path(name)];
   }
 
-  reports(id: string): string[] {
-    return [this.#path(id, "memory.events"), this.peakFile(id)];
+  blank(): string[] {
+    return [];
   }
 
-  memoryReport(id: string, files: Readonly<Record<string, string>>, limitBytes: number): MemoryReport {
-    const killed = (fieldOf(files[this.#path(id, "memory.events")], "oom_kill") ?? 0) > 0;
+  reports(name: string): string[] {
+    return [this.#path(name, "memory.events"), this.peakFile(name)];
+  }
+
+  memoryReport(name: string, files: Readonly<Record<string, string>>, limitBytes: number): MemoryReport {
+    const killed = (fieldOf(files[this.#path(name, "memory.events")], "oom_kill") ?? 0) > 0;
     // memory.peak is of Linux 5.19: before that, what was killed for its limit had reached it.
-    return { peakBytes: numberOf(files[this.peakFile(id)]) ?? (killed ? limitBytes : null), killed };
+    return { peakBytes: numberOf(files[this.peakFile(name)]) ?? (killed ? limitBytes : null), killed };
   }
 
-  cpuFile(id: string): string {
-    return this.#path(id, "cpu.stat");
+  cpuFile(name: string): string {
+    return this.#path(name, "cpu.stat");
   }
 
   cpuNs(text: string): number | null {
@@ -320,16 +331,16 @@ class CgroupsV2 implements Cgroups {
     return us === null ? null : us * 1000;
   }
 
-  peakFile(id: string): string {
-    return this.#path(id, "memory.peak");
+  peakFile(name: string): string {
+    return this.#path(name, "memory.peak");
   }
 
-  pidsFile(id: string): string {
-    return this.#path(id, "pids.events");
+  pidsFile(name: string): string {
+    return this.#path(name, "pids.events");
   }
 
-  memoryFile(id: string): string {
-    return this.#path(id, "memory.stat");
+  memoryFile(name: string): string {
+    return this.#path(name, "memory.stat");
   }
 
   heldBytes(text: string): number | null {
@@ -338,8 +349,8 @@ class CgroupsV2 implements Cgroups {
     return held([fieldOf(text, "anon"), fieldOf(text, "file"), kernel], fieldOf(text, "inactive_file"));
   }
 
-  freeze(id: string, frozen: boolean): FileValue {
-    return { kind: "write", path: this.#path(id, "cgroup.freeze"), value: frozen ? "1" : "0" };
+  freeze(name: string, frozen: boolean): FileValue {
+    return { kind: "write", path: this.#path(name, "cgroup.freeze"), value: frozen ? "1" : "0" };
   }
 }
 

@@ -9,16 +9,16 @@ const counterBytes = 4_096;
 /** Read twice an invocation: the files are opened at their first use, for to open one costs more than to read it. */
 export class Counters {
   readonly #cgroups: Cgroups;
-  readonly #id: string;
+  readonly #name: string;
   #files: { readonly cpu: number; readonly peak: number } | null = null;
   #memoryStat: number | null = null;
   #cpuNs: number | null = null;
   #peakBytes: number | null = null;
   #closed = false;
 
-  constructor(cgroups: Cgroups, id: string) {
+  constructor(cgroups: Cgroups, name: string) {
     this.#cgroups = cgroups;
-    this.#id = id;
+    this.#name = name;
   }
 
   usage(): SandboxUsage {
@@ -47,7 +47,7 @@ export class Counters {
   heldBytes(): number | null {
     if (this.#closed) return null;
     try {
-      this.#memoryStat ??= openSync(this.#cgroups.memoryFile(this.#id), "r");
+      this.#memoryStat ??= openSync(this.#cgroups.memoryFile(this.#name), "r");
       return this.#cgroups.heldBytes(readCounter(this.#memoryStat));
     } catch {
       // It is being removed.
@@ -70,7 +70,7 @@ export class Counters {
   }
 
   #open(): { readonly cpu: number; readonly peak: number } {
-    return (this.#files ??= openCounters(this.#cgroups.cpuFile(this.#id), this.#cgroups.peakFile(this.#id)));
+    return (this.#files ??= openCounters(this.#cgroups.cpuFile(this.#name), this.#cgroups.peakFile(this.#name)));
   }
 }
 

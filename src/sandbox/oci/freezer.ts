@@ -1,19 +1,18 @@
 // Holds one sandbox's processes still, and lets them go on: one write each to a file of its cgroup, which is opened once.
 
 import { closeSync, openSync, write, writeSync } from "node:fs";
-import type { SandboxId } from "#model/ids.ts";
 import type { Cgroups } from "./cgroups.ts";
 
 export class Freezer {
   readonly #cgroups: Pick<Cgroups, "version" | "freeze">;
-  readonly #id: SandboxId;
+  readonly #name: string;
   #fd: number | null = null;
   /** The last write that is on its way; version 2 only. */
   #last: Promise<void> = Promise.resolve();
 
-  constructor(cgroups: Pick<Cgroups, "version" | "freeze">, id: SandboxId) {
+  constructor(cgroups: Pick<Cgroups, "version" | "freeze">, name: string) {
     this.#cgroups = cgroups;
-    this.#id = id;
+    this.#name = name;
   }
 
   /**
@@ -25,7 +24,7 @@ export class Freezer {
    * nobody waits for the last. Letting go is done when the write is.
    */
   async set(frozen: boolean): Promise<void> {
-    const { path, value } = this.#cgroups.freeze(this.#id, frozen);
+    const { path, value } = this.#cgroups.freeze(this.#name, frozen);
     const fd = (this.#fd ??= openSync(path, "r+"));
     if (this.#cgroups.version === 1) return void writeSync(fd, value, 0);
     const before = this.#last;

@@ -52,6 +52,7 @@ exec /usr/bin/unshare --mount --propagation slave --cgroup --pid --fork --kill-c
 export interface GvisorRun {
   readonly path: string;
   readonly id: string;
+  readonly cgroup: string;
   readonly cgroups: Cgroups;
   readonly stateDir: string;
   readonly bundle: string;
@@ -66,7 +67,7 @@ export function gvisorArgv(run: GvisorRun): string[] {
     "-c",
     enter,
     procFolder(run.bundle),
-    ...run.cgroups.joined(run.id).files,
+    ...run.cgroups.joined(run.cgroup).files,
     "--",
     run.path,
     "--root",

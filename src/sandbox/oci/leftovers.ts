@@ -3,7 +3,7 @@
 import { basename, join } from "node:path";
 import { EbbError } from "#model/errors.ts";
 import type { InstanceId, SandboxId } from "#model/ids.ts";
-import type { LeftLink, Link } from "#network/door.ts";
+import type { LeftLink, Link, Network } from "#network/door.ts";
 import type { Kept, Left, Supervisor } from "#spawner/door.ts";
 import type { Lasting, LeftInstance, SandboxListener } from "../door.ts";
 import { findCgroups } from "./cgroups.ts";
@@ -16,16 +16,23 @@ export interface LeftNote {
   readonly range: number;
   readonly start: Start;
   readonly left: LeftLink | null;
-  readonly plan: Pick<StartPlan, "launch" | "engineLog" | "pidFile" | "codeTarget">;
+  readonly plan: Pick<StartPlan, "launch" | "cgroup" | "engineLog" | "pidFile" | "codeTarget">;
 }
 
 export function cgroupParentOf(runDir: string): string {
   return `ebb-${basename(runDir)}`;
 }
 
-export function keptPlan(plan: StartPlan, lasting: Lasting, of: Omit<LeftNote, "plan">): StartPlan {
-  const { launch, engineLog, pidFile, codeTarget } = plan;
-  const note: LeftNote = { ...of, plan: { launch, engineLog, pidFile, codeTarget } };
+export function keptPlan(
+  plan: StartPlan,
+  lasting: Lasting,
+  of: Omit<LeftNote, "plan" | "left">,
+  network: Partial<Pick<Network, "leave">> | null,
+): StartPlan {
+  const { launch, cgroup, engineLog, pidFile, codeTarget } = plan;
+  const { link } = of.start;
+  const left = link === null ? null : network!.leave!(link);
+  const note: LeftNote = { ...of, left, plan: { launch, cgroup, engineLog, pidFile, codeTarget } };
   const { instance: name, timeoutMs: endsMs, graceMs, resultBytes } = lasting;
   const kept: Kept = { name, note, endsMs, graceMs, resultBytes };
   // gVisor's file server reads each pipe that it serves.

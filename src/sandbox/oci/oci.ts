@@ -212,6 +212,8 @@ export class OciDriver implements SandboxDriver {
       const hostId = firstHostId + range * idRangeSize;
       const planned = planStart({
         id,
+        // One after the other finds what the last one of its range has left: mostly there is one.
+        cgroup: lasting ? `run-${range}` : id,
         runDir,
         start,
         root: await this.#rootOf(id, start, hostId),
@@ -221,8 +223,7 @@ export class OciDriver implements SandboxDriver {
         cgroups: this.#cgroups!,
         seccomp: gvisor ? this.#gvisorSeccomp : this.#seccomp,
       });
-      const left = lasting && start.link ? network!.leave!(start.link) : null;
-      const plan = lasting ? keptPlan(planned, lasting, { runDir, range, start, left }) : planned;
+      const plan = lasting ? keptPlan(planned, lasting, { runDir, range, start }, network) : planned;
       const kept = lasting ? this.#leftovers.keptOf(lasting.instance) : null;
       const sandbox = new OciSandbox({ id, start, spawner, cgroups: this.#cgroups!, listener, plan, release, kept });
       this.#sandboxes.set(id, sandbox);
@@ -290,7 +291,7 @@ export class OciDriver implements SandboxDriver {
     const assigned = sandbox.within(sandbox.image ? programStartMs : sandboxLimits.startMs, async (starting) => {
       const control = sandbox.runtimeLink;
       // First: what follows is done while the spawner is at it.
-      const limits = this.#cgroups!.cpuLimits(sandbox.id, assignment);
+      const limits = this.#cgroups!.cpuLimits(sandbox.cgroup, assignment);
       const giving = sandbox.give(limits, this.#code(sandbox, assignment), starting);
       if (control !== null && !assignment.check) sandbox.connectEarly();
       const body = sandbox.orderPath === null ? assignBody(assignment, codeFolder, sandbox.pool.memoryMb) : "";

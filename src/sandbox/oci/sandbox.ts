@@ -84,6 +84,8 @@ export interface OciSandboxOptions {
 
 export class OciSandbox {
   readonly id: SandboxId;
+  /** What its cgroups are called. */
+  readonly cgroup: string;
   readonly pool: PoolKey;
   readonly image: ImageStart | null;
   readonly listener: SandboxListener | null;
@@ -120,11 +122,12 @@ export class OciSandbox {
   readonly #counters: Counters;
 
   constructor(options: OciSandboxOptions) {
-    const { launch, engineLog, codeTarget, image } = options.plan;
+    const { launch, cgroup, engineLog, codeTarget, image } = options.plan;
     this.#options = options;
-    this.#freezer = new Freezer(options.cgroups, options.id);
-    this.#counters = new Counters(options.cgroups, options.id);
+    this.#freezer = new Freezer(options.cgroups, cgroup);
+    this.#counters = new Counters(options.cgroups, cgroup);
     this.id = options.id;
+    this.cgroup = cgroup;
     this.pool = options.start.pool;
     this.image = image;
     this.listener = options.listener;
@@ -285,16 +288,16 @@ export class OciSandbox {
     const { cgroups, plan } = this.#options;
     const { launch } = plan;
     const { memoryMb } = this.pool;
-    const memory = how.files ? cgroups.memoryReport(this.id, how.files, memoryMb * MiB) : null;
+    const memory = how.files ? cgroups.memoryReport(this.cgroup, how.files, memoryMb * MiB) : null;
     const kept = this.kept?.exit() ?? null;
     // Its supervisor has asked it, and then made it.
     const sent = this.#sent ?? (kept?.expired ? "SIGTERM" : null);
     // Nor is one killed for its memory that was killed for its result.
     const forResult = launch.ownPids === true && kept?.resultTooLarge === true;
     // Read of class gvisor alone.
-    const crowdOf = cgroups.pidsRefused(how.files?.[cgroups.pidsFile(this.id)]) ? sandboxLimits.pids : null;
+    const crowdOf = cgroups.pidsRefused(how.files?.[cgroups.pidsFile(this.cgroup)]) ? sandboxLimits.pids : null;
     const ended = exitOf({ how, sent, memoryMb, memory: forResult ? null : memory, crowdOf });
-    const cpu = how.files?.[cgroups.cpuFile(this.id)];
+    const cpu = how.files?.[cgroups.cpuFile(this.cgroup)];
     const usage = cpu === undefined ? null : { cpuNs: cgroups.cpuNs(cpu), memoryPeakBytes: memory?.peakBytes ?? null };
     const exit = {
       ...(kept === null ? {} : { kept }),

@@ -45,6 +45,7 @@ export interface StartPlan {
   readonly undo: readonly Undo[];
   readonly launch: Omit<LaunchSpec, "before">;
   readonly image: ImageStart | null;
+  readonly cgroup: string;
   readonly engineLog: string;
   readonly pidFile: string;
   /** Where code is mounted to appear as /var/task. */
@@ -55,6 +56,8 @@ export interface StartPlan {
 
 export function planStart(options: {
   readonly id: SandboxId;
+  /** What its cgroups are called. */
+  readonly cgroup: string;
   readonly runDir: string;
   readonly start: Start;
   readonly root: Root;
@@ -66,7 +69,7 @@ export function planStart(options: {
   readonly cgroups: Cgroups;
   readonly seccomp: Seccomp;
 }): StartPlan {
-  const { id, runDir, start, root, hostId, engine, runsc, cgroups, seccomp } = options;
+  const { id, cgroup, runDir, start, root, hostId, engine, runsc, cgroups, seccomp } = options;
   const folder = join(runDir, "sandboxes", id);
   const outputFolder = join(runDir, "output", id);
   const slot = join(runDir, "slots", id);
@@ -99,7 +102,7 @@ export function planStart(options: {
     env: start.env,
     hostId,
     networkNamespace: start.link?.namespacePath ?? null,
-    cgroupsPath: cgroups.enginePath(id),
+    cgroupsPath: cgroups.enginePath(cgroup),
     binds: [
       // An image's root has its own, written.
       ...(root.kind === "runtime" ? [{ source: join(runDir, "etc", "resolv.conf"), target: "/etc/resolv.conf" }] : []),
@@ -114,7 +117,7 @@ export function planStart(options: {
     codeBelow: runsc !== null,
   });
   const stateDir = join(runDir, "engine");
-  const joined = runsc === null ? null : cgroups.joined(id);
+  const joined = runsc === null ? null : cgroups.joined(cgroup);
   const argv =
     runsc === null
       ? engineArgv(engine, {
@@ -128,6 +131,7 @@ export function planStart(options: {
       : gvisorArgv({
           path: runsc,
           id,
+          cgroup,
           cgroups,
           stateDir: join(stateDir, id),
           bundle: folder,
@@ -137,6 +141,7 @@ export function planStart(options: {
         });
   return {
     credentialPath: start.input ? null : input,
+    cgroup,
     engineLog,
     pidFile,
     codeTarget,
@@ -158,16 +163,17 @@ export function planStart(options: {
         { kind: "bind", source, target: mountPoint(i), readOnly: true },
       ]),
       ...(runsc === null ? [] : [{ kind: "folder" as const, path: procFolder(folder), mode: 0o700 }]),
-      ...[...cgroups.folders(id), ...(joined?.folders ?? [])].map((path) => ({
+      ...[...cgroups.folders(cgroup), ...(joined?.folders ?? [])].map((path) => ({
         kind: "folder" as const,
         path,
         mode: 0o755,
       })),
-      ...cgroups.limits(id, { memoryBytes: start.pool.memoryMb * MiB, pids: sandboxLimits.pids, cpu: start.cpu }),
+      ...cgroups.limits(cgroup, { memoryBytes: start.pool.memoryMb * MiB, pids: sandboxLimits.pids, cpu: start.cpu }),
     ],
     undo: [
       ...(root.kind === "image" ? undoOf(folder) : [{ kind: "unmount" as const, path: codeTarget }]),
-      { kind: "cgroup", paths: cgroups.leftovers(id) },
+      // What is called after its sandbox nobody looks for again.
+      { kind: "cgroup", paths: cgroups.leftovers(cgroup), blank: cgroup === id ? [] : cgroups.blank(cgroup) },
       { kind: "remove", path: join(runDir, "engine", id) },
       { kind: "remove", path: slot },
       { kind: "remove", path: outputFolder },
@@ -188,9 +194,9 @@ export function planStart(options: {
       ...(runsc === null ? {} : { ownPids: true }),
       readAtEnd: [
         engineLog,
-        ...cgroups.reports(id),
-        ...(start.pool.toEnd ? [cgroups.cpuFile(id)] : []),
-        ...(runsc === null ? [] : [cgroups.pidsFile(id)]),
+        ...cgroups.reports(cgroup),
+        ...(start.pool.toEnd ? [cgroups.cpuFile(cgroup)] : []),
+        ...(runsc === null ? [] : [cgroups.pidsFile(cgroup)]),
       ],
       ...(start.step === undefined ? {} : { atEnd: start.step.keep(changesIn(folder), hostId) }),
       undo: [],
