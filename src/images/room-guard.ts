@@ -38,7 +38,8 @@ export class RoomGuard {
     this.#clock = clock;
     if (run.signal.aborted) this.#stop();
     run.signal.addEventListener("abort", this.#stop);
-    this.#cancel = this.#later();
+    // At once: what is done within a quarter of a second may be what the disk has no room for.
+    this.#cancel = this.#later(0);
   }
 
   end(): void {
@@ -47,8 +48,8 @@ export class RoomGuard {
     this.#run.signal.removeEventListener("abort", this.#stop);
   }
 
-  #later(): Cancel {
-    return this.#clock.after(lookEveryMs, () => void this.#look());
+  #later(afterMs = lookEveryMs): Cancel {
+    return this.#clock.after(afterMs, () => void this.#look());
   }
 
   async #look(): Promise<void> {
