@@ -50,7 +50,8 @@ test("a command is another one where anything that it can see is", () => {
 const now = 1e12;
 let count = 0;
 const step = (project: string, bytes: number, agoMs: number): CachedStep => ({
-  version: 1,
+  version: 2,
+  sha256: "0".repeat(64),
   key: String(++count),
   project,
   digest: "sha256:a",

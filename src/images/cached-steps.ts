@@ -21,13 +21,14 @@ export interface StepSubject {
 
 /** What is kept lies in a file beside it: the tar of a command's layer, or the times of a layer of copied files. */
 export interface CachedStep {
-  readonly version: 1;
+  readonly version: 2;
   readonly key: string;
   readonly project: string;
   /** Of the layer. */
   readonly digest: string;
-  /** Of the file. */
+  /** Of the file, as its sum in hex is. */
   readonly bytes: number;
+  readonly sha256: string;
   readonly usedMs: number;
   /** Under which boot it was written; until the disk has it all, a power cut makes it worth nothing. */
   readonly boot: string;

@@ -1,6 +1,7 @@
 // What is kept of the steps of builds: whose it is, when it goes, and what an end in the middle leaves.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,10 +16,16 @@ after(() => rmSync(parent, { recursive: true }));
 const [one, other] = ["1", "2"].map((digit) => digit.repeat(64)) as [string, string];
 let count = 0;
 
+/** `sha256sum -- PATH`, and `sync`. */
+async function summing([program, , path = ""]: readonly string[]) {
+  const stdout = program === "sha256sum" ? execFileSync(program, ["--", path], { encoding: "utf8" }) : "";
+  return { code: 0, stdout, stderr: "" };
+}
+
 async function started(folder = join(parent, String(++count)), over: Partial<StepCacheOptions> = {}) {
   const staging = join(folder, "staging");
   mkdirSync(staging, { recursive: true });
-  const spawner = { exec: async () => ({ code: 0, stdout: "", stderr: "" }) };
+  const spawner = { exec: summing };
   const cache = new StepCache({ folder: join(folder, "steps"), spawner, clock: systemClock, ...over });
   await cache.start();
   const file = (name: string): string => join(staging, name);
@@ -89,13 +96,23 @@ test("an end between any two steps leaves what is whole, and no file of the othe
   for (const key of names) assert.equal(await next.take(key), null);
 });
 
-test("a file that is not as long as it was is not taken, and goes", async () => {
-  const { folder, cache, file, keep, files } = await started();
+for (const damaged of ["who", "whale"])
+  test(`a file of which the disk has made "${damaged}" is not taken, and goes`, async () => {
+    const { folder, cache, file, keep, files } = await started();
+    await keep(one, "whole");
+    writeFileSync(join(folder, "steps", `${one}.kept`), damaged);
+    assert.equal(await cache.of("default", true).take(one, file("taken")), null);
+    assert.ok(!existsSync(file("taken")));
+    assert.deepEqual(files(), []);
+  });
+
+test("one whose sum cannot be had now is not taken, and stays", async () => {
+  const { folder, cache, keep } = await started();
   await keep(one, "whole");
-  writeFileSync(join(folder, "steps", `${one}.kept`), "who");
-  assert.equal(await cache.of("default", true).take(one, file("taken")), null);
-  assert.ok(!existsSync(file("taken")));
-  assert.deepEqual(files(), []);
+  await cache.stop();
+  const down = { exec: () => Promise.reject(new Error("the spawner has died")) };
+  assert.equal(await (await started(folder, { spawner: down })).take(one), null);
+  assert.equal(await (await started(folder)).take(one), "sha256:whole");
 });
 
 test("what nobody has used for long goes, and what is used stays", async () => {

@@ -27,6 +27,7 @@ export interface ProjectSteps {
 }
 
 const syncMs = 10 * 60_000;
+const readMs = 2 * 60_000;
 const keyForm = /^[0-9a-f]{64}$/;
 
 export class StepCache {
@@ -84,22 +85,25 @@ export class StepCache {
           if (errnoOf(error) === "ENOENT") return null;
           throw error;
         }
-        if ((await stat(path)).size !== step.bytes) {
-          // The disk has lost some of it. What is run again is kept again.
+        const sum = (await stat(path)).size === step.bytes ? await this.#sumOf(path) : "";
+        if (sum !== step.sha256) {
           await rm(path);
-          await this.#inTurn(() => this.#remove(key));
+          // The disk has lost some of it. What is run again is kept again.
+          if (sum !== null) await this.#inTurn(() => this.#remove(key));
           return null;
         }
         await this.#used(key);
         return step.digest;
       },
       keep: async (key, { digest, bytes, path }) => {
+        const sha256 = await this.#sumOf(path);
         const kept = this.#inTurn(async () => {
           if (isGone()) return;
           await this.#remove(key);
+          if (sha256 === null) return;
           await link(path, this.#file(key));
           const usedMs = this.#options.clock.wallMs();
-          await this.#put({ version: 1, key, project, digest, bytes, usedMs, boot: this.#boot, synced: false });
+          await this.#put({ version: 2, key, project, digest, bytes, sha256, usedMs, boot: this.#boot, synced: false });
           await this.#removeOutdated();
         });
         await kept.catch(() => this.#inTurn(() => this.#remove(key)).catch(() => {}));
@@ -130,6 +134,17 @@ export class StepCache {
       }
     });
   };
+
+  /** By a program: a layer of a gigabyte is seconds of a processor. null: it cannot be had now. */
+  async #sumOf(path: string): Promise<string | null> {
+    try {
+      const options = { timeoutMs: readMs, signal: this.#ending.signal };
+      const { code, stdout } = await this.#options.spawner.exec(["sha256sum", "--", path], options);
+      return code === 0 ? (/^\\?([0-9a-f]{64}) /.exec(stdout)?.[1] ?? null) : null;
+    } catch {
+      return null;
+    }
+  }
 
   async #removeOutdated(): Promise<void> {
     for (const { key } of outdated(this.#steps.values(), this.#options.clock.wallMs())) await this.#remove(key);
@@ -200,7 +215,7 @@ export class StepCache {
       if (!(await stat(path)).isFile()) return null;
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- ebb's own words
       const step = JSON.parse(await readFile(path, "utf8")) as CachedStep;
-      return step.version === 1 && keyForm.test(step.key) && name === `${step.key}.json` ? step : null;
+      return step.version === 2 && keyForm.test(step.key) && name === `${step.key}.json` ? step : null;
     } catch {
       return null;
     }
