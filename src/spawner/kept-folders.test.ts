@@ -54,3 +54,13 @@ test("one that is damaged is replaced", () => {
   assert.equal(readdirSync(directory).length, 3);
   assert.ok(named().every((name) => existsSync(join(directory, name, "note.json"))));
 });
+
+test("one that cannot be made leaves nothing, and says why", () => {
+  const before = readdirSync(directory).length;
+  const folders = new KeptFolders(directory, 0);
+  const taken = folders.make("taken", "one");
+  writeFileSync(join(taken, "log.0000000001"), "in the way of a rename");
+  for (let n = 0; n < 3; n++) assert.throws(() => folders.make("taken", "two"), /ENOTEMPTY|EEXIST/);
+  assert.equal(note(taken), "one");
+  assert.equal(readdirSync(directory).length, before + 1);
+});

@@ -46,24 +46,16 @@ export class KeptFolders {
   make(name: string, note: string): string {
     const folder = join(this.#directory, name);
     const spare = this.#spare.pop();
-    if (spare !== undefined && this.#reuse(join(this.#directory, spare), folder, note)) return folder;
+    if (spare !== undefined) {
+      try {
+        return fill(join(this.#directory, spare), folder, note);
+      } catch {
+        // Whatever it is that is wrong with it.
+      }
+    }
     const unfinished = join(this.#directory, this.#spareName());
     mkdirSync(unfinished, { recursive: true, mode: 0o700 });
-    writeOver(join(unfinished, noteName), note);
-    renameSync(unfinished, folder);
-    return folder;
-  }
-
-  #reuse(spare: string, folder: string, note: string): boolean {
-    try {
-      writeOver(join(spare, noteName), note);
-      renameSync(spare, folder);
-      return true;
-    } catch {
-      // Whatever it is that is wrong with it.
-      rmSync(spare, { recursive: true, force: true });
-      return false;
-    }
+    return fill(unfinished, folder, note);
   }
 
   /** Nobody asks for what is in it any more. */
@@ -90,6 +82,18 @@ export class KeptFolders {
 
   #spareName(): string {
     return `${sparePrefix}${this.#count++}`;
+  }
+}
+
+/** Where it cannot be, nothing of it stays. */
+function fill(unfinished: string, folder: string, note: string): string {
+  try {
+    writeOver(join(unfinished, noteName), note);
+    renameSync(unfinished, folder);
+    return folder;
+  } catch (error) {
+    rmSync(unfinished, { recursive: true, force: true });
+    throw error;
   }
 }
 
