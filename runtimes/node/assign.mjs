@@ -10,7 +10,7 @@ import { captureListen } from "./listen.mjs";
 import { installWebObjects, webStyle } from "./web.mjs";
 
 /** @import { Server, Socket } from "node:net" */
-/** @import { Exchange } from "./http1.mjs" */
+/** @import { Connection, Exchange } from "./http1.mjs" */
 /** @import { Recognised, Shape } from "./recognise.mjs" */
 
 /**
@@ -113,7 +113,7 @@ export async function assign(exchange, body, host) {
 
 /** Goes when what was said has gone out. @param {Exchange} exchange @param {number} status */
 function leave(exchange, status, patienceMs = flushMs) {
-  const { socket } = exchange.connection;
+  const { socket } = /** @type {Connection} */ (exchange.connection);
   exchange.end();
   socket.end(() => process.exit(status));
   setTimeout(() => process.exit(status), patienceMs);
@@ -141,14 +141,15 @@ async function become(assignment, { entry, handler, output, rehearsed }, tell) {
     return { style, ready: { entry, handler: null, signature: "server", done: "response" } };
   }
   capture.release();
+  const shares = found.shape !== "node" && assignment.concurrency > 1;
   const style = await styleOf(found, invocations, limits);
-  return { style, ready: { entry, handler: found.handler, signature: found.shape, done: "told" } };
+  return { style, ready: { entry, handler: found.handler, signature: found.shape, done: "told", shares } };
 }
 
 /** @param {Recognised} found @param {Invocations} invocations @param {Assignment["limits"]} limits @returns {Promise<Style>} */
 async function styleOf(found, invocations, limits) {
   const lifecycle = {
-    active: () => invocations.active.size,
+    active: () => invocations.active,
     set onIdle(/** @type {(() => void) | null} */ call) {
       invocations.onIdle = call;
     },
@@ -207,7 +208,8 @@ function guard(output) {
 /** @param {Style} style @param {Host} host @param {Exchange} control */
 function drainOnTerm(style, host, control) {
   let draining = false;
-  const idle = () => leave(control, 0);
+  // What a shared connection has to say goes out at the end of the turn.
+  const idle = () => setImmediate(leave, control, 0);
   process.on("SIGTERM", () => {
     if (draining) return;
     draining = true;

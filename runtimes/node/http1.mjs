@@ -6,6 +6,11 @@ import { Body, chunked } from "./http1-body.mjs";
 /** @import { Socket } from "node:net" */
 
 /** Names and values in turn. @typedef {string[]} FlatHeaders */
+/** @typedef {Pick<Socket, "cork" | "uncork" | "destroy"> & { write(data: string | Uint8Array, encoding?: "latin1"): boolean }} AnswerSocket */
+/**
+ * What carries an exchange: a connection, or a frame of one that is shared. `begun`: an answer in pieces is about to be written; `answered`: all of it is.
+ * @typedef {{ socket: AnswerSocket, readonly closing: boolean, doneInHead: Exchange | null, begun(): void, answered(last: boolean): void }} Carrier
+ */
 
 const headBytes = 64 * 1024;
 const headerCount = 256;
@@ -46,15 +51,17 @@ function renderHead(status, headers, keepLength) {
 
 /** One request and its answer. */
 export class Exchange {
-  /** @param {Connection} connection @param {string} method @param {string} target @param {FlatHeaders} headers @param {number} length */
+  /** @param {Carrier} connection @param {string} method @param {string} target @param {FlatHeaders} headers @param {number} length */
   constructor(connection, method, target, headers, length) {
+    /** What carries it. */
     this.connection = connection;
     this.method = method;
     /** Path and query as they came. */
     this.target = target;
     /** Names in lower case. */
     this.headers = headers;
-    this.body = new Body(connection, length);
+    // One that is framed has no body, and is asked for nothing of it.
+    this.body = new Body(/** @type {Connection} */ (connection), length);
     /** What happens when the peer goes before the answer is complete. @type {(() => void) | null} */
     this.onAbort = null;
     /** Called when a streamed answer may go on. @type {(() => void) | null} */
@@ -121,6 +128,7 @@ export class Exchange {
       head += "transfer-encoding: chunked\r\n";
     }
     this.headSent = true;
+    this.connection.begun();
     // What is left of the request's body at the end of the answer decides then whether the connection stays.
     this.connection.socket.write(head + (this.connection.closing ? "connection: close\r\n\r\n" : "\r\n"), "latin1");
   }
@@ -159,6 +167,16 @@ export class Exchange {
     this.connection.socket.destroy();
   }
 
+  /** Whoever asked has gone. */
+  abort() {
+    this.body.fail(new Error("the client has gone"));
+    if (this.complete) return;
+    this.complete = true;
+    this.aborted = true;
+    this.onAbort?.();
+    this.onDrain?.();
+  }
+
   #mustClose() {
     return !this.body.complete || this.connection.closing;
   }
@@ -181,7 +199,7 @@ function promisedLength(headers) {
   return undefined;
 }
 
-/** @param {Socket} socket @param {string} head @param {string | Uint8Array} body */
+/** @param {AnswerSocket} socket @param {string} head @param {string | Uint8Array} body */
 function writeTwo(socket, head, body) {
   socket.cork();
   socket.write(head, "latin1");
@@ -210,7 +228,7 @@ export class Connection {
     socket.on("close", () => {
       const { exchange } = this;
       this.exchange = null;
-      if (exchange) this.#abort(exchange);
+      exchange?.abort();
       closed(this);
     });
     // The peer never closes its half alone: an end is a goodbye.
@@ -227,16 +245,6 @@ export class Connection {
   finish() {
     this.closing = true;
     if (this.exchange === null) this.socket.end();
-  }
-
-  /** @param {Exchange} exchange */
-  #abort(exchange) {
-    exchange.body.fail(new Error("the client has gone"));
-    if (exchange.complete) return;
-    exchange.complete = true;
-    exchange.aborted = true;
-    exchange.onAbort?.();
-    exchange.onDrain?.();
   }
 
   /** @param {Buffer} chunk */
@@ -269,19 +277,8 @@ export class Connection {
     const head = rest.toString("latin1", 0, end + 2);
     const after = end + 4;
     this.rest = rest.length > after ? rest.subarray(after) : null;
-    const start = requestLine.exec(head);
-    if (start === null) return this.refuse(400, "the request line is malformed");
-    const headers = parseFields(head, start[0].length);
-    if (typeof headers === "string") return this.refuse(400, headers);
-    const length = bodyLength(headers);
-    if (typeof length === "string") return this.refuse(400, length);
-    const exchange = new Exchange(
-      this,
-      /** @type {string} */ (start[1]),
-      /** @type {string} */ (start[2]),
-      headers,
-      length,
-    );
+    const exchange = readHead(this, head);
+    if (typeof exchange === "string") return this.refuse(400, exchange);
     this.exchange = exchange;
     if (this.rest !== null && !exchange.body.complete) {
       const body = this.rest;
@@ -290,6 +287,8 @@ export class Connection {
     }
     if (this.exchange === exchange) this.serve(exchange);
   }
+
+  begun() {}
 
   /** An answer has gone out whole. @param {boolean} last */
   answered(last) {
@@ -323,7 +322,7 @@ export class Connection {
     this.closing = true;
     this.rest = null;
     this.discarded = 0;
-    if (current !== null) this.#abort(current);
+    current?.abort();
     if (current?.headSent) {
       this.socket.destroy();
       return;
@@ -334,6 +333,17 @@ export class Connection {
     );
     setTimeout(() => this.socket.destroy(), lingerMs).unref();
   }
+}
+
+/** @param {Carrier} connection @param {string} head without its empty line @returns {Exchange | string} a string: what is wrong */
+export function readHead(connection, head) {
+  const start = requestLine.exec(head);
+  if (start === null) return "the request line is malformed";
+  const headers = parseFields(head, start[0].length);
+  if (typeof headers === "string") return headers;
+  const length = bodyLength(headers);
+  if (typeof length === "string") return length;
+  return new Exchange(connection, /** @type {string} */ (start[1]), /** @type {string} */ (start[2]), headers, length);
 }
 
 /** @param {string} head @param {number} from @returns {FlatHeaders | string} a string: what is wrong */

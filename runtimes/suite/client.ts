@@ -33,6 +33,18 @@ export function headersOf(response: { headers: Array<[string, string]> }, name: 
 
 let counter = 0;
 
+/** As ebb sends it. */
+export function requestHead(request: ClientRequest, framing: string): string {
+  counter += 1;
+  const id = request.id ?? `r${String(counter).padStart(25, "0")}`;
+  const extra = (request.headers ?? []).map(([name, value]) => `${name}: ${value}\r\n`).join("");
+  return (
+    `${request.method ?? (request.body === undefined ? "GET" : "POST")} ${request.target ?? "/"} HTTP/1.1\r\nhost: hello.localhost:8080\r\n` +
+    `ebb-invocation-id: ${id}\r\nebb-trigger: ${request.trigger ?? "http"}\r\nebb-deadline-ms: ${request.deadlineMs ?? 30_000}\r\n` +
+    `traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n${extra}${framing}\r\n`
+  );
+}
+
 export class ClientConnection {
   readonly socket: net.Socket;
   ended = false;
@@ -88,21 +100,14 @@ export class ClientConnection {
   }
 
   head(request: ClientRequest, framing: string): string {
-    counter += 1;
-    const id = request.id ?? `r${String(counter).padStart(25, "0")}`;
-    const extra = (request.headers ?? []).map(([name, value]) => `${name}: ${value}\r\n`).join("");
-    return (
-      `${request.method ?? (request.body === undefined ? "GET" : "POST")} ${request.target ?? "/"} HTTP/1.1\r\nhost: hello.localhost:8080\r\n` +
-      `ebb-invocation-id: ${id}\r\nebb-trigger: ${request.trigger ?? "http"}\r\nebb-deadline-ms: ${request.deadlineMs ?? 30_000}\r\n` +
-      `traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n${extra}${framing}\r\n`
-    );
+    return requestHead(request, framing);
   }
 
   /** Sends a whole request. */
   send(request: ClientRequest): void {
     const body = request.body === undefined ? Buffer.alloc(0) : Buffer.from(request.body as Uint8Array);
     const framing = request.body === undefined ? "" : `content-length: ${body.length}\r\n`;
-    this.socket.write(Buffer.concat([Buffer.from(this.head(request, framing), "latin1"), body]));
+    this.socket.write(Buffer.concat([Buffer.from(requestHead(request, framing), "latin1"), body]));
   }
 
   async request(request: ClientRequest): Promise<ClientResponse> {

@@ -23,6 +23,7 @@ export interface Ready {
   handler: string | null;
   signature: string;
   done: "told" | "response";
+  shares?: boolean;
   phases: { bootMs: number; importMs: number };
 }
 

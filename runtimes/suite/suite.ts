@@ -9,6 +9,7 @@ import { loadingSuite } from "./loading.ts";
 import { nodeSuite } from "./node-web-objects.ts";
 import { outputSuite } from "./output.ts";
 import { pythonSuite } from "./python.ts";
+import { sharedConnectionSuite } from "./shared-connection.ts";
 import type { Runtime } from "./support.ts";
 
 /** Parts, and tests of a part, that run side by side: a test is mostly waiting for its process to start. */
@@ -23,7 +24,10 @@ const parts = {
   loading: loadingSuite,
   handlerFiles: (runtime, every) => handlerFilesSuite(runtime, every ? "every" : null),
   own: (runtime) => {
-    if (runtime.language === "node") nodeSuite(runtime);
+    if (runtime.language === "node") {
+      nodeSuite(runtime);
+      sharedConnectionSuite(runtime);
+    }
     if (runtime.language === "python") pythonSuite(runtime);
   },
 } satisfies Record<string, (runtime: Runtime, every: boolean) => void>;

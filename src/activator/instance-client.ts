@@ -1,5 +1,5 @@
 // The connections to one instance, and what is asked of them whichever HTTP they speak. Those of HTTP/1.1: the most recently used one
-// first, and none beyond what the instance said it keeps.
+// first, and none beyond what the instance said it keeps; for what is under way at once, one that is shared, where its runtime can.
 
 import type { Duplex } from "node:stream";
 import type { Clock } from "#model/clock.ts";
@@ -7,6 +7,7 @@ import type { SocketReader } from "#sandbox/door.ts";
 import type { Call } from "./door.ts";
 import { InstanceConnection, type ConnectionKeeper, type InstanceExchange } from "./instance-connection.ts";
 import { requestHead, type RequestHead } from "./request-head.ts";
+import { SharedConnection, type FramedExchange, type SharedKeeper } from "./shared-connection.ts";
 
 /** An exchange under way, as the invocation sees it. */
 export interface InstanceStream {
@@ -36,15 +37,24 @@ const longestKeepAliveMs = 60_000;
 /** What the server's and our timers may differ by. */
 const keepAliveMarginMs = 1_000;
 
-export class Http1Client implements InstanceClient, ConnectionKeeper {
+/** To fetch an answer that has begun on the shared connection. */
+const fetchHead = (id: string): string => `GET /ebb/v1/answers/${id} HTTP/1.1\r\nhost: runtime\r\n\r\n`;
+
+export class Http1Client implements InstanceClient, ConnectionKeeper, SharedKeeper {
   readonly #connect: (reader?: SocketReader) => Duplex;
   readonly #clock: Clock;
   readonly #idle: InstanceConnection[] = [];
   readonly #all = new Set<InstanceConnection>();
+  /** The runtime can share a connection. */
+  #shares: boolean;
+  #shared: SharedConnection | null = null;
+  /** The last answer came in pieces, and so may the next: by the shared connection it would take twice as many turns. */
+  #inPieces = false;
 
-  constructor(connect: (reader?: SocketReader) => Duplex, clock: Clock) {
+  constructor(connect: (reader?: SocketReader) => Duplex, clock: Clock, shares: boolean) {
     this.#connect = connect;
     this.#clock = clock;
+    this.#shares = shares;
   }
 
   headOf(call: Call, deadlineMs: number): RequestHead {
@@ -53,9 +63,31 @@ export class Http1Client implements InstanceClient, ConnectionKeeper {
 
   send(exchange: InstanceExchange, call: Call, head: RequestHead, nowUs: number, fresh: boolean): InstanceStream {
     const { method, body, upgrade } = call;
+    if (this.#shares && body === null && !upgrade && !fresh && !this.#inPieces && this.#crowded) {
+      this.#shared ??= new SharedConnection((reader) => this.#connect(reader), this);
+      if (this.#shared.usable) return this.#shared.send(exchange, call.id, method, head.text);
+    }
     const connection = upgrade ? this.#takeToLeave() : this.#take(nowUs, fresh);
     connection.send(exchange, method, head.text, body, upgrade);
     return connection;
+  }
+
+  /** Something else is under way. */
+  get #crowded(): boolean {
+    return this.#all.size > this.#idle.length || (this.#shared !== null && this.#shared.active > 0);
+  }
+
+  /** By one that carries nothing else, and never has: should it break, the invocation has begun, and is not tried again. */
+  moved(framed: FramedExchange): InstanceStream {
+    this.#inPieces = true;
+    const connection = this.#take(0, true);
+    connection.send(framed.exchange, framed.method, fetchHead(framed.id), null, false);
+    return connection;
+  }
+
+  sharedClosed(refused: boolean): void {
+    this.#shared = null;
+    if (refused) this.#shares = false;
   }
 
   /** A connection that carries nothing; `fresh`: one that never has. */
@@ -85,6 +117,10 @@ export class Http1Client implements InstanceClient, ConnectionKeeper {
     this.#idle.push(connection);
   }
 
+  answers(whole: boolean): void {
+    this.#inPieces = !whole;
+  }
+
   closed(connection: InstanceConnection): void {
     this.#all.delete(connection);
     const at = this.#idle.indexOf(connection);
@@ -94,11 +130,16 @@ export class Http1Client implements InstanceClient, ConnectionKeeper {
   /** The instance takes nothing new: connections that carry something end by themselves. */
   closeIdle(): void {
     for (const connection of this.#idle.splice(0)) connection.cut();
+    if (this.#shared?.active !== 0) return;
+    this.#shared.close();
+    this.#shared = null;
   }
 
   /** Nothing of the instance is left. */
   close(): void {
     this.#idle.length = 0;
+    this.#shared?.close();
+    this.#shared = null;
     for (const connection of this.#all) connection.cut();
     this.#all.clear();
   }

@@ -42,6 +42,8 @@ export interface InstanceExchange {
 export interface ConnectionKeeper {
   /** The exchange is complete and the connection can carry another one. */
   free(connection: InstanceConnection, keepAliveMs: number | null): void;
+  /** An answer has begun; `whole`: all of it is there. */
+  answers(whole: boolean): void;
   /** It is gone. */
   closed(connection: InstanceConnection): void;
 }
@@ -165,6 +167,7 @@ export class InstanceConnection implements ResponseEvents, InstanceStream {
   head(head: ResponseHead, whole: boolean): void {
     this.#keepAlive = head.keepAlive;
     this.#keepAliveMs = head.keepAliveMs;
+    this.#keeper.answers(whole);
     this.#exchange?.head(head, whole);
   }
 

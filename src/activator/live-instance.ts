@@ -33,7 +33,7 @@ export class LiveInstance implements Slotted {
     this.client =
       protocolOf(instance.revision) === "h2c"
         ? new Http2Client(() => instance.connect(), clock)
-        : new Http1Client((reader) => instance.connect(reader), clock);
+        : new Http1Client((reader) => instance.connect(reader), clock, instance.shares);
     this.capacity = instance.revision.settings.concurrency;
     this.timeoutMs = instance.revision.settings.timeoutSeconds * 1_000;
     this.#clock = clock;

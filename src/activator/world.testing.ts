@@ -76,6 +76,8 @@ export function http2Revision(
 
 /** What happened, in order: "begin ID", "end ID ok 200", "refused ID refused 429", "kill ID", … */
 export class World {
+  /** Of instances that start from now on. */
+  shares = false;
   readonly clock: Clock;
   readonly activator: Activator;
   readonly loads: Load[] = [];
@@ -237,6 +239,7 @@ export class World {
       id: `i${++this.#made}`,
       revision,
       done,
+      shares: this.shares,
       phases: {},
       startUs: 5_000,
       connect: (reader) => {

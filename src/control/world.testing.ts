@@ -351,7 +351,8 @@ export async function createWorld(
         const body = texts.get(content) ?? content;
         for (const [part, failure] of loadFailures)
           if (body.includes(part)) return { ok: false as const, failure, output: "printed while loading\n" };
-        return { ok: true, entry: "index.js", handler: "default", signature: "web", done: "told", phases: {} };
+        const ready = { entry: "index.js", handler: "default", signature: "web", done: "told", shares: false } as const;
+        return { ok: true, ...ready, phases: {} };
       },
     },
   });

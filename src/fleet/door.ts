@@ -25,6 +25,7 @@ export interface Instance {
   readonly revision: ServingRevision;
   /** How an invocation in it ends; see Ready. */
   readonly done: "response" | "told";
+  readonly shares: boolean;
   readonly phases: StartPhases;
   readonly startUs: number;
   /** See SandboxDriver.connect. */

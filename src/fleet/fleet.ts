@@ -272,8 +272,7 @@ class SandboxFleet implements Fleet {
     member.readyUs = clock.monotonicUs();
     this.#registry.succeeded(revision);
     this.#cancelRetry(group);
-    const { project, workload, number } = revision;
-    const of = { instance: id, project, workload, revision: number };
+    const of = { instance: id, project: revision.project, workload: revision.workload, revision: revision.number };
     tell({ kind: "instance_ready", ...of, ahead: member.ahead, phases: ready.phases });
     const [pausing, liveness] = [this.#pausing, this.#liveness];
     pausing.idle(member);
@@ -282,6 +281,7 @@ class SandboxFleet implements Fleet {
       id,
       revision,
       done: ready.done,
+      shares: ready.shares,
       phases: ready.phases,
       startUs: member.readyUs - member.startUs,
       connect: (reader) => driver.connect(sandbox, reader),

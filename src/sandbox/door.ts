@@ -77,6 +77,8 @@ export interface Ready {
   readonly signature: Signature;
   /** response: the invocation ends with the response. told: the runtime says so, in the head (`ebb-done`) or by `done`. */
   readonly done: "response" | "told";
+  /** Many invocations may share one connection (runtimes/CONTRACT.md, 10). */
+  readonly shares: boolean;
   readonly phases: StartPhases;
   /** What a check was asked to make: packed, and a tenant's bytes. */
   readonly loadCache?: Uint8Array;

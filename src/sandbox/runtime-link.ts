@@ -31,6 +31,17 @@ export interface RuntimeLinkOptions {
   readonly done: (invocation: InvocationId) => void;
 }
 
+/** A program without a runtime of ours says nothing: to have begun is all that it does. */
+export const readyProgram: Ready = {
+  ok: true,
+  entry: null,
+  handler: null,
+  signature: "program",
+  done: "response",
+  shares: false,
+  phases: {},
+};
+
 /** What the runtime is sent; the names are the contract's. */
 export function assignBody(assignment: Assignment, code: string, memoryMb: number): string {
   return JSON.stringify({
@@ -239,12 +250,13 @@ export function readAnswer(said: unknown): Ready | Failed {
   const { ready, failed } = said;
   if (isRecord(failed)) return { ok: false, failure: readFailure(failed) };
   if (!isRecord(ready)) return nonsense("answered neither ready nor failed");
-  const { entry = null, handler = null, signature, done, phases = {} } = ready;
+  const { entry = null, handler = null, signature, done, shares = false, phases = {} } = ready;
   if (!isShortOrNull(entry) || !isShortOrNull(handler)) return nonsense("answered ready with a wrong entry or handler");
   const known = signatures.find((name) => name === signature);
   if (known === undefined) return nonsense("answered ready with an unknown signature");
   if (done !== "response" && done !== "told") return nonsense("answered ready with an unknown kind of done");
-  return { ok: true, entry, handler, signature: known, done, phases: readPhases(phases) };
+  if (typeof shares !== "boolean") return nonsense("answered ready without saying whether it shares a connection");
+  return { ok: true, entry, handler, signature: known, done, shares, phases: readPhases(phases) };
 }
 
 function readFailure(failed: Record<string, unknown>): Failure {

@@ -153,7 +153,15 @@ export class FaultyDriver implements SandboxDriver {
     else if (this.#hits(assignFails)) return failed("SyntaxError: Unexpected token (index.js:3)");
     else {
       sandbox.ready = true;
-      return { ok: true, entry: "index.js", handler: "handle", signature: "web", done: "response", phases: {} };
+      return {
+        ok: true,
+        entry: "index.js",
+        handler: "handle",
+        signature: "web",
+        done: "response",
+        shares: false,
+        phases: {},
+      };
     }
     return failed("exited with 1");
   }

@@ -447,13 +447,13 @@ var Invocations = class {
   constructor(output, tellDone) {
     this.output = output;
     this.tellDone = tellDone;
-    this.active = /* @__PURE__ */ new Set();
+    this.active = 0;
     this.onIdle = null;
   }
   /** @param {string | undefined} id @param {string | undefined} deadlineMs @returns {Invocation} */
   begin(id, deadlineMs) {
     const invocation = new Invocation(this, id ?? "", Number(deadlineMs ?? longestMs));
-    this.active.add(invocation);
+    this.active += 1;
     this.output.begin(invocation.id);
     return invocation;
   }
@@ -515,10 +515,10 @@ var Invocation = class {
   #close(tell) {
     const { all } = this;
     this.over = true;
-    all.active.delete(this);
+    all.active -= 1;
     all.output.end(this.id);
     if (tell && this.id !== "") all.tellDone(this.id);
-    if (all.active.size === 0) all.onIdle?.();
+    if (all.active === 0) all.onIdle?.();
   }
 };
 var shimFolder = new URL(".", import.meta.url).href;
@@ -788,13 +788,17 @@ function renderHead(status, headers, keepLength) {
   return head;
 }
 var Exchange = class {
-  /** @param {Connection} connection @param {string} method @param {string} target @param {FlatHeaders} headers @param {number} length */
+  /** @param {Carrier} connection @param {string} method @param {string} target @param {FlatHeaders} headers @param {number} length */
   constructor(connection, method, target, headers, length) {
     this.connection = connection;
     this.method = method;
     this.target = target;
     this.headers = headers;
-    this.body = new Body(connection, length);
+    this.body = new Body(
+      /** @type {Connection} */
+      connection,
+      length
+    );
     this.onAbort = null;
     this.onDrain = null;
     this.aborted = false;
@@ -855,6 +859,7 @@ var Exchange = class {
       head += "transfer-encoding: chunked\r\n";
     }
     this.headSent = true;
+    this.connection.begun();
     this.connection.socket.write(head + (this.connection.closing ? "connection: close\r\n\r\n" : "\r\n"), "latin1");
   }
   /** False: full; wait for onDrain. @param {string | Uint8Array} chunk @returns {boolean} */
@@ -888,6 +893,15 @@ var Exchange = class {
     if (this.complete) return;
     this.complete = true;
     this.connection.socket.destroy();
+  }
+  /** Whoever asked has gone. */
+  abort() {
+    this.body.fail(new Error("the client has gone"));
+    if (this.complete) return;
+    this.complete = true;
+    this.aborted = true;
+    this.onAbort?.();
+    this.onDrain?.();
   }
   #mustClose() {
     return !this.body.complete || this.connection.closing;
@@ -939,7 +953,7 @@ var Connection = class {
     socket.on("close", () => {
       const { exchange } = this;
       this.exchange = null;
-      if (exchange) this.#abort(exchange);
+      exchange?.abort();
       closed(this);
     });
     socket.on("end", () => socket.destroy());
@@ -952,15 +966,6 @@ var Connection = class {
   finish() {
     this.closing = true;
     if (this.exchange === null) this.socket.end();
-  }
-  /** @param {Exchange} exchange */
-  #abort(exchange) {
-    exchange.body.fail(new Error("the client has gone"));
-    if (exchange.complete) return;
-    exchange.complete = true;
-    exchange.aborted = true;
-    exchange.onAbort?.();
-    exchange.onDrain?.();
   }
   /** @param {Buffer} chunk */
   #received(chunk) {
@@ -990,21 +995,8 @@ var Connection = class {
     const head = rest.toString("latin1", 0, end + 2);
     const after = end + 4;
     this.rest = rest.length > after ? rest.subarray(after) : null;
-    const start = requestLine.exec(head);
-    if (start === null) return this.refuse(400, "the request line is malformed");
-    const headers = parseFields(head, start[0].length);
-    if (typeof headers === "string") return this.refuse(400, headers);
-    const length = bodyLength(headers);
-    if (typeof length === "string") return this.refuse(400, length);
-    const exchange = new Exchange(
-      this,
-      /** @type {string} */
-      start[1],
-      /** @type {string} */
-      start[2],
-      headers,
-      length
-    );
+    const exchange = readHead(this, head);
+    if (typeof exchange === "string") return this.refuse(400, exchange);
     this.exchange = exchange;
     if (this.rest !== null && !exchange.body.complete) {
       const body = this.rest;
@@ -1012,6 +1004,8 @@ var Connection = class {
       this.rest = exchange.body.feed(body);
     }
     if (this.exchange === exchange) this.serve(exchange);
+  }
+  begun() {
   }
   /** An answer has gone out whole. @param {boolean} last */
   answered(last) {
@@ -1042,7 +1036,7 @@ var Connection = class {
     this.closing = true;
     this.rest = null;
     this.discarded = 0;
-    if (current !== null) this.#abort(current);
+    current?.abort();
     if (current?.headSent) {
       this.socket.destroy();
       return;
@@ -1059,6 +1053,23 @@ ${body}`
     setTimeout(() => this.socket.destroy(), lingerMs).unref();
   }
 };
+function readHead(connection, head) {
+  const start = requestLine.exec(head);
+  if (start === null) return "the request line is malformed";
+  const headers = parseFields(head, start[0].length);
+  if (typeof headers === "string") return headers;
+  const length = bodyLength(headers);
+  if (typeof length === "string") return length;
+  return new Exchange(
+    connection,
+    /** @type {string} */
+    start[1],
+    /** @type {string} */
+    start[2],
+    headers,
+    length
+  );
+}
 function parseFields(head, from) {
   const headers = [];
   if (!wellFormed.test(head)) return "a header line is malformed";
@@ -1103,21 +1114,254 @@ function bodyLength(headers) {
   return coding ? chunked : Math.max(length, 0);
 }
 
+// shared-connection.mjs
+var frameHeadBytes = 8;
+var requestBytes = 64 * 1024;
+var answerBytes = 64 * 1024;
+var numbers = 4096;
+var accepted = "HTTP/1.1 101 \r\nconnection: upgrade\r\nupgrade: ebb-frames\r\n\r\n";
+function frameHead(length, number) {
+  return String.fromCharCode(
+    length & 255,
+    length >> 8 & 255,
+    length >> 16 & 255,
+    length >>> 24,
+    number & 255,
+    number >> 8 & 255,
+    0,
+    0
+  );
+}
+var SharedConnection = class {
+  /** @param {Connection} connection which has asked to become this one @param {Keeper} keeper */
+  constructor(connection, keeper) {
+    this.keeper = keeper;
+    this.invocations = [];
+    this.active = 0;
+    this.closing = false;
+    this.rest = null;
+    this.parts = [];
+    const { socket, rest } = connection;
+    this.socket = socket;
+    for (const event of ["data", "drain", "close"]) socket.removeAllListeners(event);
+    socket.on("data", (chunk) => this.#received(
+      /** @type {Buffer} */
+      chunk
+    ));
+    socket.on("close", () => {
+      for (const invocation of this.invocations) invocation?.dropped();
+      keeper.closed(this);
+    });
+    socket.write(accepted, "latin1");
+    if (rest !== null) this.#received(rest);
+  }
+  /** Closes when what runs is answered. */
+  finish() {
+    this.closing = true;
+    this.#endIfIdle();
+  }
+  /** @param {Buffer} chunk */
+  #received(chunk) {
+    const bytes = this.rest === null ? chunk : Buffer.concat([this.rest, chunk]);
+    let at = 0;
+    while (bytes.length - at >= frameHeadBytes) {
+      const length = bytes.readUInt32LE(at);
+      const number = bytes.readUInt32LE(at + 4);
+      const from = at + frameHeadBytes;
+      if (length <= requestBytes && number < numbers && bytes.length - from < length) break;
+      at = from + length;
+      if (length > requestBytes || number >= numbers || !this.#frame(number, bytes.toString("latin1", from, at))) {
+        this.socket.destroy();
+        return;
+      }
+    }
+    this.rest = at < bytes.length ? bytes.subarray(at) : null;
+  }
+  /** @param {number} number @param {string} text @returns {boolean} false: nothing that may come here */
+  #frame(number, text) {
+    if (text === "") {
+      this.invocations[number]?.dropped();
+      return true;
+    }
+    if (!text.endsWith("\r\n\r\n") || this.invocations[number]?.framed === false) return false;
+    const invocation = new FramedInvocation(this, number);
+    const exchange = readHead(invocation, text.slice(0, -2));
+    if (typeof exchange === "string" || !exchange.body.complete) return false;
+    invocation.exchange = exchange;
+    while (this.invocations.length < number) this.invocations.push(new FramedInvocation(this, -1));
+    this.invocations[number] = invocation;
+    this.active += 1;
+    this.keeper.serve(exchange);
+    return true;
+  }
+  /** The one frame that answers a number. @param {number} number @param {(string | Uint8Array)[]} parts @param {number} length */
+  put(number, parts, length) {
+    this.active -= 1;
+    if (this.parts.length === 0) setImmediate(this.#flush);
+    this.parts.push(frameHead(length, number), ...parts);
+  }
+  #flush = () => {
+    const { parts, socket } = this;
+    this.parts = [];
+    let text = "";
+    socket.cork();
+    for (const part of parts) {
+      if (typeof part === "string") {
+        text += part;
+        continue;
+      }
+      socket.write(text, "latin1");
+      text = "";
+      socket.write(part);
+    }
+    if (text !== "") socket.write(text, "latin1");
+    socket.uncork();
+    this.#endIfIdle();
+  };
+  #endIfIdle() {
+    if (this.closing && this.active === 0 && this.parts.length === 0) this.socket.end();
+  }
+};
+var FramedInvocation = class {
+  /** @param {SharedConnection} shared @param {number} number */
+  constructor(shared, number) {
+    this.shared = shared;
+    this.number = number;
+    this.exchange = null;
+    this.doneInHead = null;
+    this.framed = number < 0;
+    this.ended = false;
+    this.parts = [];
+    this.length = 0;
+    this.full = false;
+    this.broken = false;
+  }
+  // --- what an exchange asks of its connection
+  get socket() {
+    return (
+      /** @type {import("./http1.mjs").AnswerSocket} */
+      /** @type {unknown} */
+      this
+    );
+  }
+  get closing() {
+    return false;
+  }
+  /** @param {string | Uint8Array} data @param {"latin1"} [encoding] @returns {boolean} */
+  write(data, encoding) {
+    const part = typeof data === "string" && encoding !== "latin1" ? Buffer.from(data) : data;
+    this.parts.push(part);
+    this.length += part.length;
+    return !this.full;
+  }
+  cork() {
+  }
+  uncork() {
+  }
+  /** The answer breaks off, wherever it goes. */
+  destroy() {
+    this.broken = true;
+    if (!this.framed) this.#moves();
+  }
+  /** Its answer comes in pieces. */
+  begun() {
+    this.#moves();
+  }
+  /** All of its answer is written. @param {boolean} _last of a connection's own */
+  answered(_last) {
+    this.ended = true;
+    if (this.framed) return;
+    if (this.length > answerBytes) this.#moves();
+    else this.#put(this.parts, this.length);
+  }
+  // --- how it ends
+  /** Nothing more goes by the frames: ebb is to ask for it. */
+  #moves() {
+    this.full = true;
+    this.shared.keeper.moves(this.#id(), this);
+    this.#put([], 0);
+  }
+  /** @param {(string | Uint8Array)[]} parts @param {number} length */
+  #put(parts, length) {
+    this.framed = true;
+    this.shared.put(this.number, parts, length);
+  }
+  /** ebb has asked for the rest of it, which goes by this connection. @param {Connection} connection */
+  moveTo(connection) {
+    const { exchange, parts } = this;
+    if (exchange === null || this.broken) {
+      connection.socket.destroy();
+      return;
+    }
+    exchange.connection = connection;
+    connection.exchange = exchange;
+    connection.doneInHead = this.doneInHead;
+    this.doneInHead = null;
+    connection.socket.cork();
+    for (const part of parts) {
+      if (typeof part === "string") connection.socket.write(part, "latin1");
+      else connection.socket.write(part);
+    }
+    connection.socket.uncork();
+    this.parts = [];
+    if (this.ended) connection.answered(false);
+    else exchange.onDrain?.();
+  }
+  /** ebb wants no answer any more, or is gone. */
+  dropped() {
+    const { exchange, doneInHead } = this;
+    if (doneInHead !== null) this.shared.keeper.tellDone(this.#id());
+    this.doneInHead = null;
+    if (exchange === null || exchange.connection !== this) return;
+    exchange.abort();
+    this.shared.keeper.left(this.#id());
+    if (!this.framed) this.#put([], 0);
+  }
+  #id() {
+    return this.exchange?.header("ebb-invocation-id") ?? "";
+  }
+};
+
 // connections.mjs
+var sharedTarget = "/ebb/v1/shared";
+var answersTarget = "/ebb/v1/answers/";
 function connections(serve, tellDone) {
   const open = /* @__PURE__ */ new Set();
+  const moving = /* @__PURE__ */ new Map();
   const closed = (connection) => {
     open.delete(connection);
     const id = connection.doneInHead?.header("ebb-invocation-id");
     if (id !== void 0) tellDone(id);
   };
-  const request = (exchange) => {
-    if (exchange.target === "/ebb/v1/assign" && exchange.header("ebb-invocation-id") === void 0)
-      exchange.answer(410, [], null, null);
+  const keeper = {
+    serve,
+    tellDone,
+    closed: (shared) => void open.delete(shared),
+    moves: (id, invocation) => void moving.set(id, invocation),
+    left: (id) => void moving.delete(id)
+  };
+  const control2 = (exchange, connection) => {
+    const { target } = exchange;
+    const moved = target.startsWith(answersTarget) ? moving.get(target.slice(answersTarget.length)) : void 0;
+    if (moved !== void 0) {
+      moving.delete(target.slice(answersTarget.length));
+      moved.moveTo(connection);
+    } else if (target === sharedTarget && exchange.header("upgrade") !== void 0) {
+      connection.exchange = null;
+      open.delete(connection);
+      open.add(new SharedConnection(connection, keeper));
+    } else exchange.answer(410, [], null, null);
+  };
+  const request = (exchange, connection) => {
+    if (exchange.target.startsWith("/ebb/v1/") && exchange.header("ebb-invocation-id") === void 0)
+      control2(exchange, connection);
     else serve(exchange);
   };
   return {
-    accept: (socket) => void open.add(new Connection(socket, request, closed)),
+    accept: (socket) => {
+      const connection = new Connection(socket, (exchange) => request(exchange, connection), closed);
+      open.add(connection);
+    },
     /** Those that serve nothing now close now, the others after their answer. */
     close() {
       for (const connection of open) connection.finish();
@@ -2316,7 +2560,10 @@ async function assign(exchange, body, host) {
   }
 }
 function leave(exchange, status, patienceMs = flushMs) {
-  const { socket } = exchange.connection;
+  const { socket } = (
+    /** @type {Connection} */
+    exchange.connection
+  );
   exchange.end();
   socket.end(() => process.exit(status));
   setTimeout(() => process.exit(status), patienceMs);
@@ -2338,12 +2585,13 @@ async function become(assignment, { entry, handler, output, rehearsed }, tell) {
     return { style: style2, ready: { entry, handler: null, signature: "server", done: "response" } };
   }
   capture.release();
+  const shares = found.shape !== "node" && assignment.concurrency > 1;
   const style = await styleOf(found, invocations, limits);
-  return { style, ready: { entry, handler: found.handler, signature: found.shape, done: "told" } };
+  return { style, ready: { entry, handler: found.handler, signature: found.shape, done: "told", shares } };
 }
 async function styleOf(found, invocations, limits) {
   const lifecycle = {
-    active: () => invocations.active.size,
+    active: () => invocations.active,
     set onIdle(call) {
       invocations.onIdle = call;
     }
@@ -2392,7 +2640,7 @@ function guard(output) {
 }
 function drainOnTerm(style, host, control2) {
   let draining = false;
-  const idle = () => leave(control2, 0);
+  const idle = () => setImmediate(leave, control2, 0);
   process.on("SIGTERM", () => {
     if (draining) return;
     draining = true;
@@ -2480,6 +2728,7 @@ export {
   Body,
   Connection,
   Exchange,
+  FramedInvocation,
   Headers,
   Invocation,
   Invocations,
@@ -2488,6 +2737,7 @@ export {
   Output,
   Request,
   Response,
+  SharedConnection,
   TooLarge,
   assign,
   captureListen,
@@ -2510,6 +2760,7 @@ export {
   nativeFetch,
   parametersOf,
   problem,
+  readHead,
   recognise,
   reportOf,
   resolveEntry,

@@ -185,6 +185,7 @@ export class FakeDriver implements SandboxDriver {
       handler: "default",
       signature: script.signature ?? "web",
       done: script.done ?? "response",
+      shares: false,
       phases: { load: startMs },
     };
   }

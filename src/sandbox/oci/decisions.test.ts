@@ -172,6 +172,7 @@ test("a runtime's answer is taken field by field", () => {
     handler: null,
     signature: "web",
     done: "told",
+    shares: true,
     phases: { bootMs: 1, evil: "x", __proto__: 1, late: 1e9 },
   };
   assert.deepEqual(readAnswer({ ready }), { ok: true, ...ready, phases: { bootMs: 1 } });
@@ -182,6 +183,7 @@ test("a runtime's answer is taken field by field", () => {
     {},
     { ready: {} },
     { ready: { ...ready, signature: "toString" } },
+    { ready: { ...ready, shares: "yes" } },
     { ready: { ...ready, entry: "x".repeat(2000) } },
     { ready: { ...ready, entry: "\u001b[2Jx" } },
     { ready: { ...ready, handler: "a\nb" } },

@@ -29,7 +29,7 @@ import type {
   SocketReader,
 } from "../door.ts";
 import { Startup } from "../probe.ts";
-import { assignBody, codeFolder, RuntimeLink } from "../runtime-link.ts";
+import { assignBody, codeFolder, readyProgram, RuntimeLink } from "../runtime-link.ts";
 import { baseEnv, readShims, type Shims } from "../shims.ts";
 import { runBuildStep } from "./build-step.ts";
 import { describeCgroups, findCgroups, leftOverCpu, type Cgroups } from "./cgroups.ts";
@@ -308,7 +308,7 @@ export class OciDriver implements SandboxDriver {
       return untouched(error instanceof Error ? error.message : String(error));
     });
     // How a program that runs to its end has ended, its exit tells.
-    if (!answer.ok && assignment.probe === null && given) return begun;
+    if (!answer.ok && assignment.probe === null && given) return readyProgram;
     if (!answer.ok) {
       void sandbox.stop(0);
       return isUntouched() ? { ...answer, untouched: true } : answer;
@@ -373,7 +373,7 @@ export class OciDriver implements SandboxDriver {
     };
     if (probe === null) {
       await begin();
-      return begun;
+      return readyProgram;
     }
     const startup = new Startup({ address: sandbox.link!.address, port, probe });
     sandbox.programPort = port;
@@ -384,7 +384,7 @@ export class OciDriver implements SandboxDriver {
       };
     await begin();
     if (!(await startup.serves(starting.signal()))) return null;
-    return begun;
+    return readyProgram;
   }
 
   connect(id: SandboxId, reader?: SocketReader): Duplex {
@@ -449,9 +449,6 @@ export class OciDriver implements SandboxDriver {
     await rm(join(dataDir, "isolation.json"), { force: true });
   }
 }
-
-/** A program that knows nothing of ebb. */
-const begun: Ready = { ok: true, entry: null, handler: null, signature: "program", done: "response", phases: {} };
 
 function untouched(message: string): Failed {
   return { ok: false, untouched: true, failure: { fault: "platform", message, stack: null, hint: null } };

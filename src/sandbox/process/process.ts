@@ -29,7 +29,7 @@ import { exitOf } from "../end.ts";
 import { listens } from "../listens.ts";
 import { oneOffResult, readFifo } from "../one-off.ts";
 import { requirePython } from "../python.ts";
-import { assignBody, RuntimeLink } from "../runtime-link.ts";
+import { assignBody, readyProgram, RuntimeLink } from "../runtime-link.ts";
 import { baseEnv, readShims } from "../shims.ts";
 
 const loopback = "127.0.0.1";
@@ -243,7 +243,7 @@ class ProcessDriver implements SandboxDriver {
       return failed(`${program} cannot be started: ${error instanceof Error ? error.message : String(error)}`);
     }
     if (assignment.probe !== null && !(await listens(loopback, running.port, signal))) return null;
-    return { ok: true, entry: null, handler: null, signature: "program", done: "response", phases: {} };
+    return readyProgram;
   }
 
   #nodeOf(pool: PoolKey): Promise<string> {
