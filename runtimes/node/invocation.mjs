@@ -1,5 +1,7 @@
 // One invocation from its request to its end: marks, time left, what it still waits for, and how ebb hears that it is done.
 
+import { invocationBegins } from "./collector.mjs";
+
 /** @import { Output } from "./output.mjs" */
 
 /** Without a header that says it: as long as ebb allows any. */
@@ -16,7 +18,6 @@ export class Invocations {
   constructor(output, tellDone) {
     this.output = output;
     this.tellDone = tellDone;
-    // Counted, not kept: a set that all pass through makes a new table every few, and each holds the next one in V8's old generation.
     this.active = 0;
     /** Called whenever none is left. @type {(() => void) | null} */
     this.onIdle = null;
@@ -26,6 +27,7 @@ export class Invocations {
   begin(id, deadlineMs) {
     const invocation = new Invocation(this, id ?? "", Number(deadlineMs ?? longestMs));
     this.active += 1;
+    invocationBegins();
     this.output.begin(invocation.id);
     return invocation;
   }

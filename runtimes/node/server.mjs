@@ -1,6 +1,7 @@
 // Signature "server": the function's own HTTP server answers; an invocation ends with its response, or with the socket that it has
 // upgraded (a WebSocket).
 
+import { invocationBegins } from "./collector.mjs";
 import { hand } from "./listen.mjs";
 
 /** @import { IncomingMessage, ServerResponse } from "node:http" */
@@ -36,6 +37,7 @@ export function serverStyle(capture, output) {
   function enter(request) {
     const id = String(request.headers["ebb-invocation-id"] ?? "");
     active += 1;
+    invocationBegins();
     output.begin(id);
     let over = false;
     const finish = () => {

@@ -277,6 +277,20 @@ export function sharedConnectionSuite(runtime: Runtime): void {
         assert.equal((await (await instanceOf()).request({ target: "/echo/on" })).text, "echo on");
       });
 
+    it("lets V8 keep in its nursery what many calls allocate, once there have been many", async (t) => {
+      const files = {
+        "index.mjs": `const v8 = process.getBuiltinModule("node:v8"), said = [], { setFlagsFromString } = v8;
+          v8.setFlagsFromString = (flag) => (said.push(flag), setFlagsFromString(flag));
+          export default () => Response.json(said);`,
+      };
+      const instance = await serving(t, runtime, codeOf(t, files), { concurrency: 100 });
+      const frames = new Frames(instance);
+      t.after(() => frames.socket.destroy());
+      for (let call = 0; call < 499; call++) assert.equal((await frames.answer(0, "/")).text, "[]");
+      await frames.answer(0, "/");
+      assert.equal((await frames.answer(0, "/")).text, '["--no-allocation-site-pretenuring"]');
+    });
+
     it("has nothing for who asks for an answer that is not there", async (t) => {
       assert.equal((await (await moved(t, newId())).response()).status, 410);
     });

@@ -21,4 +21,6 @@ export function growthPercent(livingBytes: number): number {
  */
 export function letHeapsGrow(): void {
   setFlagsFromString(`--heap-growing-percent=${growthPercent(getHeapStatistics().used_heap_size)}`);
+  // What outlives two collections of the nursery under load would make V8 put all that is allocated there into the old generation from then on.
+  setFlagsFromString("--no-allocation-site-pretenuring");
 }

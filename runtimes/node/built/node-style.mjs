@@ -110,6 +110,7 @@ var NodeResponse = class extends http.ServerResponse {
 import { functionProblem, reportOf } from "./shim.mjs";
 
 // server.mjs
+import { invocationBegins } from "./shim.mjs";
 import { hand } from "./shim.mjs";
 function isSecondAssign(request) {
   return request.url === "/ebb/v1/assign" && request.headers["ebb-invocation-id"] === void 0;

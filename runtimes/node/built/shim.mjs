@@ -436,6 +436,16 @@ var Output = class {
   }
 };
 
+// collector.mjs
+var often = 500;
+var begun = 0;
+function invocationBegins() {
+  if (++begun === often) setImmediate(keepInNursery);
+}
+function keepInNursery() {
+  process.getBuiltinModule("node:v8").setFlagsFromString("--no-allocation-site-pretenuring");
+}
+
 // invocation.mjs
 var longestMs = 36e5;
 function steadyMs() {
@@ -454,6 +464,7 @@ var Invocations = class {
   begin(id, deadlineMs) {
     const invocation = new Invocation(this, id ?? "", Number(deadlineMs ?? longestMs));
     this.active += 1;
+    invocationBegins();
     this.output.begin(invocation.id);
     return invocation;
   }
@@ -2752,6 +2763,7 @@ export {
   hand,
   httpEvent,
   installWebObjects,
+  invocationBegins,
   isStream,
   isTagged,
   listenAlone,
