@@ -1,7 +1,6 @@
 // A load client that keeps every sample: keep-alive connections that each send the next request when the answer is complete.
 
 import { connect, type Socket } from "node:net";
-import { giveBack } from "#lib/give-back.ts";
 
 /** Where to connect: a TCP port of loopback, or a Unix socket. */
 export type Target = { readonly port: number } | { readonly path: string };
@@ -28,8 +27,6 @@ export async function load(
   target: Target,
   { connections, durationMs, host, path = "/" }: LoadOptions,
 ): Promise<LoadResult> {
-  // The client's own garbage: before, not in what is measured.
-  giveBack();
   const request = `GET ${path} HTTP/1.1\r\nhost: ${host}\r\n\r\n`;
   const samples: number[] = [];
   let failures = 0;

@@ -1,6 +1,5 @@
 // A load that does not wait for answers: so many requests a second, each timed from the moment at which it was due.
 
-import { giveBack } from "#lib/give-back.ts";
 import { Client, type Target } from "./load.ts";
 
 export interface OpenLoopResult {
@@ -23,7 +22,6 @@ export interface OpenLoopOptions {
 /** Whoever is due takes a kept connection that is free; where there is none it opens one, or waits for one where there may be no more. */
 export async function openLoop(target: Target, options: OpenLoopOptions): Promise<OpenLoopResult> {
   const { perSecond, durationMs, host, connectionsMax = Infinity } = options;
-  giveBack();
   const request = `GET / HTTP/1.1\r\nhost: ${host}\r\n\r\n`;
   const count = Math.floor((perSecond * durationMs) / 1000);
   const latenciesMs = new Float64Array(count);
