@@ -335,15 +335,36 @@ export class Connection {
   }
 }
 
-/** @param {Carrier} connection @param {string} head without its empty line @returns {Exchange | string} a string: what is wrong */
-export function readHead(connection, head) {
+/**
+ * @param {Carrier} connection @param {string} head without its empty line
+ * @param {(head: string, from: number) => FlatHeaders | string} fields reads them @returns {Exchange | string} a string: what is wrong
+ */
+export function readHead(connection, head, fields = parseFields) {
   const start = requestLine.exec(head);
   if (start === null) return "the request line is malformed";
-  const headers = parseFields(head, start[0].length);
+  const headers = fields(head, start[0].length);
   if (typeof headers === "string") return headers;
   const length = bodyLength(headers);
   if (typeof length === "string") return length;
   return new Exchange(connection, /** @type {string} */ (start[1]), /** @type {string} */ (start[2]), headers, length);
+}
+
+/**
+ * Those that ebb has written, and where nothing depends on where they end: names are in lower case, and values without blanks around them.
+ * @param {string} head @param {number} from @returns {FlatHeaders | string} a string: what is wrong
+ */
+export function framedFields(head, from) {
+  /** @type {FlatHeaders} */
+  const headers = [];
+  for (let start = from; start < head.length;) {
+    const end = head.indexOf("\r\n", start);
+    const colon = head.indexOf(": ", start);
+    if (colon < 0 || colon > end) return "a header line is malformed";
+    headers.push(head.slice(start, colon), head.slice(colon + 2, end));
+    if (headers.length > 2 * headerCount) return "too many headers";
+    start = end + 2;
+  }
+  return headers;
 }
 
 /** @param {string} head @param {number} from @returns {FlatHeaders | string} a string: what is wrong */

@@ -1,7 +1,7 @@
 // The connection that many invocations share (CONTRACT.md, 10): each request and each answer is a frame. What arrives together is read
 // by one system call and answered by one, where connections of their own would each take two.
 
-import { readHead } from "./http1.mjs";
+import { framedFields, readHead } from "./http1.mjs";
 
 /** @import { Connection, Exchange } from "./http1.mjs" */
 
@@ -94,7 +94,7 @@ export class SharedConnection {
     }
     if (!text.endsWith("\r\n\r\n") || this.invocations[number]?.framed === false) return false;
     const invocation = new FramedInvocation(this, number);
-    const exchange = readHead(invocation, text.slice(0, -2));
+    const exchange = readHead(invocation, text.slice(0, -2), framedFields);
     if (typeof exchange === "string" || !exchange.body.complete) return false;
     invocation.exchange = exchange;
     while (this.invocations.length < number) this.invocations.push(new FramedInvocation(this, -1));
@@ -115,18 +115,18 @@ export class SharedConnection {
     const { parts, socket } = this;
     this.parts = [];
     let text = "";
-    socket.cork();
     for (const part of parts) {
       if (typeof part === "string") {
         text += part;
         continue;
       }
+      socket.cork();
       socket.write(text, "latin1");
       text = "";
       socket.write(part);
     }
     if (text !== "") socket.write(text, "latin1");
-    socket.uncork();
+    while (socket.writableCorked > 0) socket.uncork();
     this.#endIfIdle();
   };
 

@@ -264,7 +264,7 @@ export function sharedConnectionSuite(runtime: Runtime): void {
     const nonsense: Record<string, () => Buffer> = {
       "a frame that is too long": () => Frames.of(0, Buffer.alloc(70_000, "x")),
       "a number that is too high": () => Frames.request(70_000, "/echo/a"),
-      "what is no request": () => Frames.of(0, "GET / HTTP/1.1\r\nhost : a\r\n\r\n"),
+      "what is no request": () => Frames.of(0, "GET / HTTP/1.1\r\nhost\r\n\r\n"),
       "a head that does not end": () => Frames.of(0, "GET / HTTP/1.1\r\nhost: a\r\n"),
       "a request with a body": () => Frames.of(0, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n"),
       "a number that is taken": () => Buffer.concat([0, 0].map((number) => Frames.request(number, "/hold/taken"))),

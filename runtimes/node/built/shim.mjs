@@ -1064,10 +1064,10 @@ ${body}`
     setTimeout(() => this.socket.destroy(), lingerMs).unref();
   }
 };
-function readHead(connection, head) {
+function readHead(connection, head, fields = parseFields) {
   const start = requestLine.exec(head);
   if (start === null) return "the request line is malformed";
-  const headers = parseFields(head, start[0].length);
+  const headers = fields(head, start[0].length);
   if (typeof headers === "string") return headers;
   const length = bodyLength(headers);
   if (typeof length === "string") return length;
@@ -1080,6 +1080,18 @@ function readHead(connection, head) {
     headers,
     length
   );
+}
+function framedFields(head, from) {
+  const headers = [];
+  for (let start = from; start < head.length; ) {
+    const end = head.indexOf("\r\n", start);
+    const colon = head.indexOf(": ", start);
+    if (colon < 0 || colon > end) return "a header line is malformed";
+    headers.push(head.slice(start, colon), head.slice(colon + 2, end));
+    if (headers.length > 2 * headerCount) return "too many headers";
+    start = end + 2;
+  }
+  return headers;
 }
 function parseFields(head, from) {
   const headers = [];
@@ -1196,7 +1208,7 @@ var SharedConnection = class {
     }
     if (!text.endsWith("\r\n\r\n") || this.invocations[number]?.framed === false) return false;
     const invocation = new FramedInvocation(this, number);
-    const exchange = readHead(invocation, text.slice(0, -2));
+    const exchange = readHead(invocation, text.slice(0, -2), framedFields);
     if (typeof exchange === "string" || !exchange.body.complete) return false;
     invocation.exchange = exchange;
     while (this.invocations.length < number) this.invocations.push(new FramedInvocation(this, -1));
@@ -1215,18 +1227,18 @@ var SharedConnection = class {
     const { parts, socket } = this;
     this.parts = [];
     let text = "";
-    socket.cork();
     for (const part of parts) {
       if (typeof part === "string") {
         text += part;
         continue;
       }
+      socket.cork();
       socket.write(text, "latin1");
       text = "";
       socket.write(part);
     }
     if (text !== "") socket.write(text, "latin1");
-    socket.uncork();
+    while (socket.writableCorked > 0) socket.uncork();
     this.#endIfIdle();
   };
   #endIfIdle() {
@@ -2758,6 +2770,7 @@ export {
   eventStyle,
   exportsOf,
   fail,
+  framedFields,
   frames,
   functionProblem,
   hand,
