@@ -41,7 +41,8 @@ export function connections(serve, tellDone) {
       connection.exchange = null;
       open.delete(connection);
       open.add(new SharedConnection(connection, keeper));
-    } else exchange.answer(410, [], null, null);
+    } else if (target.startsWith(answersTarget)) connection.socket.destroy();
+    else exchange.answer(410, [], null, null);
   };
   /** @param {Exchange} exchange @param {Connection} connection */
   const request = (exchange, connection) => {

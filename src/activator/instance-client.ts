@@ -81,7 +81,7 @@ export class Http1Client implements InstanceClient, ConnectionKeeper, SharedKeep
   moved(framed: FramedExchange): InstanceStream {
     this.#inPieces = true;
     const connection = this.#take(0, true);
-    connection.send(framed.exchange, framed.method, fetchHead(framed.id), null, false);
+    connection.send(framed, framed.method, fetchHead(framed.id), null, false);
     return connection;
   }
 

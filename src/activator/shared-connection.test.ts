@@ -261,6 +261,24 @@ test("a caller that goes is told to the runtime, and the number serves nobody el
   assert.ok(third === number || third === other, "both are free again");
 });
 
+test("a caller that goes before its answer was fetched is told to the runtime where that still has it", async () => {
+  const { runtime } = await busy();
+  const [call, number] = await shared(runtime);
+  const plain = runtime.plain.length;
+  runtime.answer(number, "");
+  // Its connection is there and has said nothing: the runtime has not taken the answer up.
+  await until(() => runtime.plain.length > plain, "it is fetched");
+  call.invocation.abort();
+  await until(() => runtime.framed.at(-1)?.head === "", "the runtime knows");
+  assert.equal(runtime.framed.at(-1)?.number, number);
+  // The next goes by one of its own, as after any answer in pieces; a whole one brings back the shared one, and the number.
+  const next = world.call();
+  await until(() => runtime.plain.length > plain + 1, "the next has come");
+  runtime.plain[plain + 1]!.socket.write(ok("whole"));
+  await next.answer;
+  assert.equal((await shared(runtime))[1], number);
+});
+
 test("an answer that is not HTTP, or is not whole, fails its own call alone", async () => {
   const { runtime } = await busy();
   for (const answer of [

@@ -5,7 +5,7 @@ import type { Duplex } from "node:stream";
 import { httpLimits } from "#model/limits.ts";
 import type { SocketReader } from "#sandbox/door.ts";
 import type { InstanceStream } from "./instance-client.ts";
-import type { InstanceExchange } from "./instance-connection.ts";
+import type { Breakage, InstanceExchange } from "./instance-connection.ts";
 import { BadResponse, type ResponseHead } from "./response-head.ts";
 import { ResponseParser, type ResponseEvents } from "./response-parser.ts";
 
@@ -97,6 +97,14 @@ export class SharedConnection implements ResponseEvents {
     if (this.#state === "open") this.#write(frameHead(0, number));
   }
 
+  /** The number is free for another one. */
+  release(number: number): void {
+    if (this.#state !== "open") return;
+    this.#exchanges[number] = null;
+    this.#free.push(number);
+    this.#active--;
+  }
+
   /** Nothing of the instance is left; nobody hears of it. */
   close(): void {
     this.#state = "closed";
@@ -161,18 +169,17 @@ export class SharedConnection implements ResponseEvents {
       const length = bytes.readUInt32LE(at);
       const number = bytes.readUInt32LE(at + 4);
       const framed = this.#exchanges[number] ?? null;
-      if (length > frameBytes || framed === null) {
+      if (length > frameBytes || framed === null || framed.moved) {
         this.#close(true, "it sent a frame that answers nothing, or is too long");
         return bytes.length;
       }
       const start = at + frameHeadBytes;
       if (bytes.length - start < length) break;
       at = start + length;
-      this.#exchanges[number] = null;
-      this.#free.push(number);
-      this.#active--;
-      if (length === 0) framed.moves(this.#keeper);
-      else this.#answer(framed, bytes.subarray(start, at));
+      // Its number stays with one that moves: until the runtime has taken it up there it can only be dropped here.
+      if (length === 0 && framed.moves(this.#keeper)) continue;
+      this.release(number);
+      if (length > 0) this.#answer(framed, bytes.subarray(start, at));
     }
     return at;
   }
@@ -183,10 +190,10 @@ export class SharedConnection implements ResponseEvents {
       this.#parser.expect(framed.method, false);
       this.#parser.feed(frame);
       // Heard already where it was complete.
-      framed.broken("malformed", "its answer is shorter than it says");
+      framed.fails("malformed", "its answer is shorter than it says");
     } catch (error) {
       if (!(error instanceof BadResponse)) throw error;
-      framed.broken("malformed", error.message);
+      framed.fails("malformed", error.message);
     } finally {
       if (this.#current !== null) this.#parser = new ResponseParser(this);
       this.#current = null;
@@ -197,7 +204,7 @@ export class SharedConnection implements ResponseEvents {
     if (this.#state === "closed") return;
     this.close();
     this.#keeper.sharedClosed(refused);
-    for (const framed of this.#exchanges.splice(0)) framed?.broken(refused ? "malformed" : "closed", message);
+    for (const framed of this.#exchanges.splice(0)) framed?.fails(refused ? "malformed" : "closed", message);
   }
 
   // --- what the parser finds in a frame
@@ -225,13 +232,16 @@ interface Framed {
   readonly number: number;
 }
 
-/** One exchange of a shared connection, until it is answered, or goes on by a connection of its own. */
-export class FramedExchange implements InstanceStream {
+/** One exchange of a shared connection: answered there, or by a connection of its own to which it moves, and then between that and its invocation. */
+export class FramedExchange implements InstanceStream, InstanceExchange {
   readonly #shared: SharedConnection;
   readonly #of: Framed;
   /** Null: it is over, or nobody wants it. */
   #exchange: InstanceExchange | null;
+  /** What it has moved to. */
   #moved: InstanceStream | null = null;
+  /** The runtime may not have taken it up there yet. */
+  #moving = false;
 
   constructor(shared: SharedConnection, of: Framed) {
     this.#shared = shared;
@@ -245,6 +255,9 @@ export class FramedExchange implements InstanceStream {
   get method(): string {
     return this.#of.method;
   }
+  get moved(): boolean {
+    return this.#moved !== null;
+  }
 
   // --- from the invocation
 
@@ -255,8 +268,9 @@ export class FramedExchange implements InstanceStream {
   cut(): void {
     const wanted = this.#exchange !== null;
     this.#exchange = null;
-    if (this.#moved !== null) this.#moved.cut();
-    else if (wanted) this.#shared.drop(this.#of.number);
+    this.#moved?.cut();
+    if (this.#moving) this.#leave();
+    else if (wanted && this.#moved === null) this.#shared.drop(this.#of.number);
   }
 
   halfClose(): void {
@@ -266,21 +280,32 @@ export class FramedExchange implements InstanceStream {
 
   // --- from the connection
 
-  moves(keeper: SharedKeeper): void {
-    if (this.#exchange !== null) this.#moved = keeper.moved(this);
+  /** False: nobody wants it any more. */
+  moves(keeper: SharedKeeper): boolean {
+    if (this.#exchange === null) return false;
+    this.#moving = true;
+    this.#moved = keeper.moved(this);
+    return true;
   }
 
-  /** To whom the answer goes that another connection brings. */
-  get exchange(): InstanceExchange {
-    return this.#of.exchange;
+  /** The shared connection has failed it, or has ended: what has moved has one of its own. */
+  fails(kind: "closed" | "malformed", message: string): void {
+    if (this.#moved !== null) return;
+    this.broken({ kind, message, silent: kind === "closed", unsent: false, whole: true, reused: true });
   }
+
+  // --- from whichever connection brings the answer
 
   head(head: ResponseHead, whole: boolean): void {
+    if (this.#moving) {
+      this.#moving = false;
+      this.#shared.release(this.#of.number);
+    }
     this.#exchange?.head(head, whole);
   }
 
-  data(chunk: Buffer): void {
-    this.#exchange?.data(chunk);
+  data(chunk: Buffer): boolean {
+    return this.#exchange?.data(chunk) ?? true;
   }
 
   end(last: Buffer | null, done: boolean): void {
@@ -289,9 +314,24 @@ export class FramedExchange implements InstanceStream {
     exchange?.end(last, done);
   }
 
-  broken(kind: "closed" | "malformed", message: string): void {
+  upgraded(_head: ResponseHead, socket: Duplex): void {
+    socket.destroy();
+  }
+
+  broken(breakage: Breakage): void {
     const exchange = this.#exchange;
     this.#exchange = null;
-    exchange?.broken({ kind, message, silent: kind === "closed", unsent: false, whole: true, reused: true });
+    if (this.#moving) this.#leave();
+    exchange?.broken(breakage);
+  }
+
+  bodyFailed(): void {}
+  sent(): void {}
+
+  /** The runtime still has it here, and hears here that nobody wants it. */
+  #leave(): void {
+    this.#moving = false;
+    this.#shared.drop(this.#of.number);
+    this.#shared.release(this.#of.number);
   }
 }

@@ -1373,7 +1373,8 @@ function connections(serve, tellDone) {
       connection.exchange = null;
       open.delete(connection);
       open.add(new SharedConnection(connection, keeper));
-    } else exchange.answer(410, [], null, null);
+    } else if (target.startsWith(answersTarget)) connection.socket.destroy();
+    else exchange.answer(410, [], null, null);
   };
   const request = (exchange, connection) => {
     if (exchange.target.startsWith("/ebb/v1/") && exchange.header("ebb-invocation-id") === void 0)
