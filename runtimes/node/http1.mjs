@@ -327,12 +327,15 @@ export class Connection {
       this.socket.destroy();
       return;
     }
-    const body = JSON.stringify({ type: "about:blank", title: "Bad request", status, code: "bad_request", detail });
-    this.socket.end(
-      `HTTP/1.1 ${status} \r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
-    );
+    this.socket.end(refusal(status, detail, "connection: close\r\n"));
     setTimeout(() => this.socket.destroy(), lingerMs).unref();
   }
+}
+
+/** What is answered to what is no request. @param {number} status @param {string} detail @param {string} fields more of its head @returns {string} ASCII */
+export function refusal(status, detail, fields) {
+  const body = JSON.stringify({ type: "about:blank", title: "Bad request", status, code: "bad_request", detail });
+  return `HTTP/1.1 ${status} \r\ncontent-type: application/problem+json\r\ncontent-length: ${body.length}\r\n${fields}\r\n${body}`;
 }
 
 /**

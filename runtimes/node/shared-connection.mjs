@@ -1,7 +1,7 @@
 // The connection that many invocations share (CONTRACT.md, 10): each request and each answer is a frame. What arrives together is read
 // by one system call and answered by one, where connections of their own would each take two.
 
-import { framedFields, readHead } from "./http1.mjs";
+import { framedFields, readHead, refusal } from "./http1.mjs";
 
 /** @import { Connection, Exchange } from "./http1.mjs" */
 
@@ -86,22 +86,33 @@ export class SharedConnection {
     this.rest = at < bytes.length ? bytes.subarray(at) : null;
   }
 
-  /** @param {number} number @param {string} text @returns {boolean} false: nothing that may come here */
+  /** @param {number} number @param {string} text @returns {boolean} false: nobody who keeps to the frames would send it */
   #frame(number, text) {
     if (text === "") {
       this.invocations[number]?.dropped();
       return true;
     }
-    if (!text.endsWith("\r\n\r\n") || this.invocations[number]?.framed === false) return false;
+    if (this.invocations[number]?.framed === false) return false;
     const invocation = new FramedInvocation(this, number);
-    const exchange = readHead(invocation, text.slice(0, -2), framedFields);
-    if (typeof exchange === "string" || !exchange.body.complete) return false;
-    invocation.exchange = exchange;
-    while (this.invocations.length < number) this.invocations.push(new FramedInvocation(this, -1));
-    this.invocations[number] = invocation;
+    const read = text.endsWith("\r\n\r\n")
+      ? readHead(invocation, text.slice(0, -2), framedFields)
+      : "the request's head does not end";
+    const exchange = typeof read === "string" || read.body.complete ? read : "a request in a frame has no body";
     this.active += 1;
-    this.keeper.serve(exchange);
+    if (typeof exchange === "string") this.#refuse(number, exchange);
+    else {
+      invocation.exchange = exchange;
+      while (this.invocations.length < number) this.invocations.push(new FramedInvocation(this, -1));
+      this.invocations[number] = invocation;
+      this.keeper.serve(exchange);
+    }
     return true;
+  }
+
+  /** What is no request fails alone: others share the connection. @param {number} number @param {string} detail */
+  #refuse(number, detail) {
+    const answer = refusal(400, detail, "ebb-done: 1\r\n");
+    this.put(number, [answer], answer.length);
   }
 
   /** The one frame that answers a number. @param {number} number @param {(string | Uint8Array)[]} parts @param {number} length */

@@ -261,12 +261,27 @@ export function sharedConnectionSuite(runtime: Runtime): void {
       for (const id of ids) await (await instanceOf()).done(id);
     });
 
+    it("refuses what is no request by its frame, and goes on with the others", async (t) => {
+      const frames = await opened(t);
+      frames.send(9, "/hold/others");
+      for (const text of [
+        "GET / HTTP/1.1\r\nhost\r\n\r\n",
+        "GET /\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n",
+        `GET / HTTP/1.1\r\n${"a: b\r\n".repeat(300)}\r\n`,
+      ]) {
+        frames.socket.write(Frames.of(2, text));
+        assert.equal((await frames.frame(2))?.status, 400, text);
+      }
+      await until(async () => (await frames.answer(0, "/holding/others")).text === "true");
+      await frames.answer(0, "/let-go/others");
+      assert.equal((await frames.frame(9))?.text, "let go others");
+    });
+
     const nonsense: Record<string, () => Buffer> = {
       "a frame that is too long": () => Frames.of(0, Buffer.alloc(70_000, "x")),
       "a number that is too high": () => Frames.request(70_000, "/echo/a"),
-      "what is no request": () => Frames.of(0, "GET / HTTP/1.1\r\nhost\r\n\r\n"),
-      "a head that does not end": () => Frames.of(0, "GET / HTTP/1.1\r\nhost: a\r\n"),
-      "a request with a body": () => Frames.of(0, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n"),
       "a number that is taken": () => Buffer.concat([0, 0].map((number) => Frames.request(number, "/hold/taken"))),
     };
     for (const [what, bytes] of Object.entries(nonsense))

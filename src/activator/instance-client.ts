@@ -37,6 +37,8 @@ const longestKeepAliveMs = 60_000;
 /** What the server's and our timers may differ by. */
 const keepAliveMarginMs = 1_000;
 
+/** A longer head would hold up others; a runtime takes no more than four times of this. */
+const framedHeadBytes = 16 * 1024;
 /** To fetch an answer that has begun on the shared connection. */
 const fetchHead = (id: string): string => `GET /ebb/v1/answers/${id} HTTP/1.1\r\nhost: runtime\r\n\r\n`;
 
@@ -63,7 +65,7 @@ export class Http1Client implements InstanceClient, ConnectionKeeper, SharedKeep
 
   send(exchange: InstanceExchange, call: Call, head: RequestHead, nowUs: number, fresh: boolean): InstanceStream {
     const { method, body, upgrade } = call;
-    if (this.#shares && body === null && !upgrade && !fresh && !this.#inPieces && this.#crowded) {
+    if (!fresh && this.#mayShare(call, head)) {
       this.#shared ??= new SharedConnection((reader) => this.#connect(reader), this);
       if (this.#shared.usable) return this.#shared.send(exchange, call.id, method, head.text);
     }
@@ -72,8 +74,9 @@ export class Http1Client implements InstanceClient, ConnectionKeeper, SharedKeep
     return connection;
   }
 
-  /** Something else is under way. */
-  get #crowded(): boolean {
+  /** Something else is under way, and the runtime will take this one beside it. */
+  #mayShare({ body, upgrade }: Call, { text }: RequestHead): boolean {
+    if (!this.#shares || body !== null || upgrade || this.#inPieces || text.length > framedHeadBytes) return false;
     return this.#all.size > this.#idle.length || (this.#shared !== null && this.#shared.active > 0);
   }
 

@@ -118,6 +118,15 @@ test("what is alone goes by a connection of its own, as does what has a body or 
   upgrading.invocation.abort();
 });
 
+test("a head that is long goes by a connection of its own: no client may hold up, or break, what others share", async () => {
+  const { runtime } = await busy();
+  await shared(runtime);
+  const plain = runtime.plain.length;
+  world.call({ headers: ["host", "h", "x-long", "x".repeat(20_000)] });
+  await until(() => runtime.plain.length === plain + 1, "it has come");
+  assert.ok(runtime.plain[plain]!.head.includes("x".repeat(20_000)));
+});
+
 test("where only one may run, and where the runtime cannot, nothing is shared", async () => {
   for (const [shares, concurrency] of [
     [false, 100],

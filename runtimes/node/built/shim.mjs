@@ -1052,18 +1052,18 @@ var Connection = class {
       this.socket.destroy();
       return;
     }
-    const body = JSON.stringify({ type: "about:blank", title: "Bad request", status, code: "bad_request", detail });
-    this.socket.end(
-      `HTTP/1.1 ${status} \r
-content-type: application/problem+json\r
-content-length: ${Buffer.byteLength(body)}\r
-connection: close\r
-\r
-${body}`
-    );
+    this.socket.end(refusal(status, detail, "connection: close\r\n"));
     setTimeout(() => this.socket.destroy(), lingerMs).unref();
   }
 };
+function refusal(status, detail, fields) {
+  const body = JSON.stringify({ type: "about:blank", title: "Bad request", status, code: "bad_request", detail });
+  return `HTTP/1.1 ${status} \r
+content-type: application/problem+json\r
+content-length: ${body.length}\r
+${fields}\r
+${body}`;
+}
 function readHead(connection, head, fields = parseFields) {
   const start = requestLine.exec(head);
   if (start === null) return "the request line is malformed";
@@ -1200,22 +1200,30 @@ var SharedConnection = class {
     }
     this.rest = at < bytes.length ? bytes.subarray(at) : null;
   }
-  /** @param {number} number @param {string} text @returns {boolean} false: nothing that may come here */
+  /** @param {number} number @param {string} text @returns {boolean} false: nobody who keeps to the frames would send it */
   #frame(number, text) {
     if (text === "") {
       this.invocations[number]?.dropped();
       return true;
     }
-    if (!text.endsWith("\r\n\r\n") || this.invocations[number]?.framed === false) return false;
+    if (this.invocations[number]?.framed === false) return false;
     const invocation = new FramedInvocation(this, number);
-    const exchange = readHead(invocation, text.slice(0, -2), framedFields);
-    if (typeof exchange === "string" || !exchange.body.complete) return false;
-    invocation.exchange = exchange;
-    while (this.invocations.length < number) this.invocations.push(new FramedInvocation(this, -1));
-    this.invocations[number] = invocation;
+    const read = text.endsWith("\r\n\r\n") ? readHead(invocation, text.slice(0, -2), framedFields) : "the request's head does not end";
+    const exchange = typeof read === "string" || read.body.complete ? read : "a request in a frame has no body";
     this.active += 1;
-    this.keeper.serve(exchange);
+    if (typeof exchange === "string") this.#refuse(number, exchange);
+    else {
+      invocation.exchange = exchange;
+      while (this.invocations.length < number) this.invocations.push(new FramedInvocation(this, -1));
+      this.invocations[number] = invocation;
+      this.keeper.serve(exchange);
+    }
     return true;
+  }
+  /** What is no request fails alone: others share the connection. @param {number} number @param {string} detail */
+  #refuse(number, detail) {
+    const answer2 = refusal(400, detail, "ebb-done: 1\r\n");
+    this.put(number, [answer2], answer2.length);
   }
   /** The one frame that answers a number. @param {number} number @param {(string | Uint8Array)[]} parts @param {number} length */
   put(number, parts, length) {
@@ -2788,6 +2796,7 @@ export {
   problem,
   readHead,
   recognise,
+  refusal,
   reportOf,
   resolveEntry,
   sourceLines,
