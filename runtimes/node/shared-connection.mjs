@@ -2,6 +2,7 @@
 // by one system call and answered by one, where connections of their own would each take two.
 
 import { framedFields, readHead, refusal } from "./http1.mjs";
+import { steadyMs } from "./invocation.mjs";
 
 /** @import { Connection, Exchange } from "./http1.mjs" */
 
@@ -14,6 +15,10 @@ const answerBytes = 64 * 1024;
 /** How many there may be at once. */
 const numbers = 4_096;
 
+/** So long the requests of one read are begun one after the other; the others wait until those have been answered that could be. */
+const turnMs = 1;
+
+const none = Buffer.alloc(0);
 const accepted = "HTTP/1.1 101 \r\nconnection: upgrade\r\nupgrade: ebb-frames\r\n\r\n";
 
 /** @param {number} length @param {number} number @returns {string} latin1 */
@@ -46,15 +51,20 @@ export class SharedConnection {
     this.invocations = [];
     this.active = 0;
     this.closing = false;
-    /** The beginning of a frame. @type {Buffer | null} */
+    /** What is not read yet: the beginning of a frame, or frames whose turn has not come. @type {Buffer | null} */
     this.rest = null;
+    /** There are such frames. */
+    this.later = false;
     /** What goes out at the end of this turn; text is latin1. @type {(string | Uint8Array)[]} */
     this.parts = [];
     const { socket, rest } = connection;
     this.socket = socket;
     for (const event of ["data", "drain", "close"]) socket.removeAllListeners(event);
     socket.on("data", (chunk) => this.#received(/** @type {Buffer} */ (chunk)));
+    // Code that ends the process takes no answers with it that others have given.
+    process.on("exit", this.#flush);
     socket.on("close", () => {
+      process.removeListener("exit", this.#flush);
       for (const invocation of this.invocations) invocation?.dropped();
       keeper.closed(this);
     });
@@ -70,9 +80,21 @@ export class SharedConnection {
 
   /** @param {Buffer} chunk */
   #received(chunk) {
-    const bytes = this.rest === null ? chunk : Buffer.concat([this.rest, chunk]);
+    this.rest = this.rest === null ? chunk : Buffer.concat([this.rest, chunk]);
+    if (!this.later) this.#read();
+  }
+
+  #read = () => {
+    const bytes = this.rest ?? none;
+    const lateMs = steadyMs() + turnMs;
     let at = 0;
+    this.later = false;
     while (bytes.length - at >= frameHeadBytes) {
+      if (at > 0 && steadyMs() > lateMs) {
+        this.later = true;
+        setImmediate(this.#read);
+        break;
+      }
       const length = bytes.readUInt32LE(at);
       const number = bytes.readUInt32LE(at + 4);
       const from = at + frameHeadBytes;
@@ -84,7 +106,7 @@ export class SharedConnection {
       }
     }
     this.rest = at < bytes.length ? bytes.subarray(at) : null;
-  }
+  };
 
   /** @param {number} number @param {string} text @returns {boolean} false: nobody who keeps to the frames would send it */
   #frame(number, text) {
@@ -118,8 +140,10 @@ export class SharedConnection {
   /** The one frame that answers a number. @param {number} number @param {(string | Uint8Array)[]} parts @param {number} length */
   put(number, parts, length) {
     this.active -= 1;
-    if (this.parts.length === 0) setImmediate(this.#flush);
+    if (this.parts.length === 0 && !this.later) setImmediate(this.#flush);
     this.parts.push(frameHead(length, number), ...parts);
+    // Those that are read later take their time: it does not wait for them.
+    if (this.later) this.#flush();
   }
 
   #flush = () => {
@@ -182,7 +206,8 @@ export class FramedInvocation {
 
   /** @param {string | Uint8Array} data @param {"latin1"} [encoding] @returns {boolean} */
   write(data, encoding) {
-    const part = typeof data === "string" && encoding !== "latin1" ? Buffer.from(data) : data;
+    // Bytes are copied: they go out when others have run, who may have them too.
+    const part = typeof data === "string" && encoding === "latin1" ? data : Buffer.from(data);
     this.parts.push(part);
     this.length += part.length;
     return !this.full;
@@ -207,7 +232,10 @@ export class FramedInvocation {
     this.ended = true;
     if (this.framed) return;
     if (this.length > answerBytes) this.#moves();
-    else this.#put(this.parts, this.length);
+    else {
+      this.#put(this.parts, this.length);
+      this.parts = [];
+    }
   }
 
   // --- how it ends

@@ -25,6 +25,10 @@ const code = {
       }
       if (pathname.startsWith("/holding/")) return new Response(String(held.has(name)));
       if (pathname.startsWith("/let-go/")) return held.get(name)("let go"), new Response(null, { status: 204 });
+      if (pathname.startsWith("/busy/")) {
+        for (const until = performance.now() + Number(name); performance.now() < until;);
+        return new Response(name);
+      }
       if (pathname === "/words") return new Response("größer ⚡");
       if (pathname === "/bytes") return new Response(Uint8Array.from({ length: 256 }, (_, i) => i));
       if (pathname === "/big") return new Response(big);
@@ -186,6 +190,44 @@ export function sharedConnectionSuite(runtime: Runtime): void {
       assert.deepEqual([...bytes.subarray(-256)], [...Array(256).keys()]);
       const head = await frames.answer(0, "/echo/abc", { method: "HEAD" });
       assert.match(head.bytes.toString(), /content-length: 8\r\n(?:.+\r\n)*\r\n$/);
+    });
+
+    it("answers one that is done before it begins the next that came with it, where they take long", async (t) => {
+      const frames = await opened(t);
+      const order: number[] = [];
+      const asked = [0, 1, 2, 3].map((number) => Frames.request(number, "/busy/20"));
+      frames.socket.write(Buffer.concat(asked));
+      const sentMs = performance.now();
+      const tookMs = await Promise.all(
+        [0, 1, 2, 3].map(async (number) => {
+          await frames.frame(number);
+          order.push(number);
+          return performance.now() - sentMs;
+        }),
+      );
+      assert.deepEqual(order, [0, 1, 2, 3]);
+      assert.ok(tookMs[0]! < tookMs[3]! - 35, `the first after ${tookMs[0]} ms, the last after ${tookMs[3]} ms`);
+    });
+
+    it("copies what a handler may use again, and keeps what others have answered when one ends the process", async (t) => {
+      const files = {
+        "index.mjs": `const one = Buffer.alloc(3);
+          export const handle = (event) => {
+            if (event.rawPath === "/exit") process.exit(0);
+            one.write(event.rawPath.slice(1));
+            return one;
+          };`,
+      };
+      const instance = await serving(t, runtime, codeOf(t, files), { concurrency: 100 });
+      const frames = new Frames(instance);
+      t.after(() => frames.socket.destroy());
+      await frames.answer(0, "/abc");
+      const paths = ["/one", "/two", "/thr"];
+      frames.socket.write(Buffer.concat(paths.map((path, number) => Frames.request(number, path))));
+      for (const [number, path] of paths.entries()) assert.equal((await frames.frame(number))?.text, path.slice(1));
+      frames.socket.write(Buffer.concat([Frames.request(0, "/one"), Frames.request(1, "/exit")]));
+      assert.deepEqual(await instance.launched.exited, { code: 0, signal: null });
+      assert.equal((await frames.frame(0))?.text, "one");
     });
 
     it("says with the answer that it is done, or later, and what failed", async (t) => {

@@ -80,10 +80,9 @@ export class Http1Client implements InstanceClient, ConnectionKeeper, SharedKeep
     return this.#all.size > this.#idle.length || (this.#shared !== null && this.#shared.active > 0);
   }
 
-  /** By one that carries nothing else, and never has: should it break, the invocation has begun, and is not tried again. */
   moved(framed: FramedExchange): InstanceStream {
     this.#inPieces = true;
-    const connection = this.#take(0, true);
+    const connection = this.#take(this.#clock.monotonicUs(), false);
     connection.send(framed, framed.method, fetchHead(framed.id), null, false);
     return connection;
   }

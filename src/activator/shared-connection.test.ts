@@ -243,6 +243,21 @@ test("an answer in pieces is fetched by a connection of its own, and the next go
   await shared(runtime);
 });
 
+test("answers that are fetched one after the other take the connection that is free, and not one more each time", async () => {
+  const { runtime } = await busy();
+  await shared(runtime);
+  const { connections } = runtime;
+  for (let time = 0; time < 10; time++) {
+    const [call, number] = await shared(runtime);
+    const plain = runtime.plain.length;
+    runtime.answer(number, "");
+    await until(() => runtime.plain.length === plain + 1, "it is fetched");
+    runtime.plain[plain]!.socket.write(ok("fetched"));
+    assert.equal((await call.answer).body, "fetched");
+  }
+  assert.ok(runtime.connections <= connections + 2, `${runtime.connections - connections} more connections`);
+});
+
 test("a call that is fetched is not run twice: where its connection breaks it has failed", async () => {
   const { runtime } = await busy();
   const [call, number] = await shared(runtime);
@@ -305,6 +320,9 @@ test("an answer that is not HTTP, or is not whole, fails its own call alone", as
     runtime.answer(its, ok("other"));
     assert.equal(codeOf(await call.answer), "bad_response", answer);
     assert.equal((await other.answer).body, "other", answer);
+    // Its head may have said that it is done: the runtime is asked to say it again.
+    await until(() => runtime.framed.at(-1)?.head === "", "the runtime hears of it");
+    assert.equal(runtime.framed.at(-1)?.number, number);
   }
 });
 

@@ -195,7 +195,11 @@ export class SharedConnection implements ResponseEvents {
       if (!(error instanceof BadResponse)) throw error;
       framed.fails("malformed", error.message);
     } finally {
-      if (this.#current !== null) this.#parser = new ResponseParser(this);
+      if (this.#current !== null) {
+        this.#parser = new ResponseParser(this);
+        // Where its head, which nobody could read, said that it is done, the runtime says so again.
+        this.drop(framed.number);
+      }
       this.#current = null;
     }
   }
@@ -254,6 +258,9 @@ export class FramedExchange implements InstanceStream, InstanceExchange {
   }
   get method(): string {
     return this.#of.method;
+  }
+  get number(): number {
+    return this.#of.number;
   }
   get moved(): boolean {
     return this.#moved !== null;
@@ -322,7 +329,8 @@ export class FramedExchange implements InstanceStream, InstanceExchange {
     const exchange = this.#exchange;
     this.#exchange = null;
     if (this.#moving) this.#leave();
-    exchange?.broken(breakage);
+    // What has moved has begun, whatever its connection carried before: it is not tried again.
+    exchange?.broken(this.#moved === null ? breakage : { ...breakage, reused: false });
   }
 
   bodyFailed(): void {}

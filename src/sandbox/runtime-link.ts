@@ -256,7 +256,9 @@ export function readAnswer(said: unknown): Ready | Failed {
   if (known === undefined) return nonsense("answered ready with an unknown signature");
   if (done !== "response" && done !== "told") return nonsense("answered ready with an unknown kind of done");
   if (typeof shares !== "boolean") return nonsense("answered ready without saying whether it shares a connection");
-  return { ok: true, entry, handler, signature: known, done, shares, phases: readPhases(phases) };
+  // By frames nobody hears that a response has ended where that is all that there is of an end.
+  const told = done === "told";
+  return { ok: true, entry, handler, signature: known, done, shares: shares && told, phases: readPhases(phases) };
 }
 
 function readFailure(failed: Record<string, unknown>): Failure {

@@ -831,13 +831,13 @@ var Exchange = class {
    * @param {(() => boolean) | null} done asked once nothing can fail any more: is the invocation over with this answer?
    */
   answer(status, headers, body, done) {
-    const none = status === 204 || status === 304;
-    const bodyless = none || this.method === "HEAD";
-    const keepLength = bodyless && !none && (body === null || body.length === 0);
+    const none2 = status === 204 || status === 304;
+    const bodyless = none2 || this.method === "HEAD";
+    const keepLength = bodyless && !none2 && (body === null || body.length === 0);
     let head = renderHead(status, headers, keepLength);
     if (this.complete) return;
     const length = body === null ? 0 : typeof body === "string" ? Buffer.byteLength(body) : body.byteLength;
-    if (!none && !keepLength) head += `content-length: ${length}\r
+    if (!none2 && !keepLength) head += `content-length: ${length}\r
 `;
     if (done?.() === true) {
       head += "ebb-done: 1\r\n";
@@ -859,11 +859,11 @@ var Exchange = class {
    * @param {number} status @param {FlatHeaders} headers
    */
   begin(status, headers) {
-    const none = status === 204 || status === 304;
-    let head = renderHead(status, headers, !none);
+    const none2 = status === 204 || status === 304;
+    let head = renderHead(status, headers, !none2);
     if (this.complete) return;
-    this.bodyless = none || this.method === "HEAD";
-    const promised = none ? void 0 : promisedLength(headers);
+    this.bodyless = none2 || this.method === "HEAD";
+    const promised = none2 ? void 0 : promisedLength(headers);
     if (promised !== void 0) this.promised = this.bodyless ? -1 : promised;
     else if (!this.bodyless) {
       this.chunked = true;
@@ -1142,6 +1142,8 @@ var frameHeadBytes = 8;
 var requestBytes = 64 * 1024;
 var answerBytes = 64 * 1024;
 var numbers = 4096;
+var turnMs = 1;
+var none = Buffer.alloc(0);
 var accepted = "HTTP/1.1 101 \r\nconnection: upgrade\r\nupgrade: ebb-frames\r\n\r\n";
 function frameHead(length, number) {
   return String.fromCharCode(
@@ -1163,6 +1165,7 @@ var SharedConnection = class {
     this.active = 0;
     this.closing = false;
     this.rest = null;
+    this.later = false;
     this.parts = [];
     const { socket, rest } = connection;
     this.socket = socket;
@@ -1171,7 +1174,9 @@ var SharedConnection = class {
       /** @type {Buffer} */
       chunk
     ));
+    process.on("exit", this.#flush);
     socket.on("close", () => {
+      process.removeListener("exit", this.#flush);
       for (const invocation of this.invocations) invocation?.dropped();
       keeper.closed(this);
     });
@@ -1185,9 +1190,20 @@ var SharedConnection = class {
   }
   /** @param {Buffer} chunk */
   #received(chunk) {
-    const bytes = this.rest === null ? chunk : Buffer.concat([this.rest, chunk]);
+    this.rest = this.rest === null ? chunk : Buffer.concat([this.rest, chunk]);
+    if (!this.later) this.#read();
+  }
+  #read = () => {
+    const bytes = this.rest ?? none;
+    const lateMs = steadyMs() + turnMs;
     let at = 0;
+    this.later = false;
     while (bytes.length - at >= frameHeadBytes) {
+      if (at > 0 && steadyMs() > lateMs) {
+        this.later = true;
+        setImmediate(this.#read);
+        break;
+      }
       const length = bytes.readUInt32LE(at);
       const number = bytes.readUInt32LE(at + 4);
       const from = at + frameHeadBytes;
@@ -1199,7 +1215,7 @@ var SharedConnection = class {
       }
     }
     this.rest = at < bytes.length ? bytes.subarray(at) : null;
-  }
+  };
   /** @param {number} number @param {string} text @returns {boolean} false: nobody who keeps to the frames would send it */
   #frame(number, text) {
     if (text === "") {
@@ -1228,8 +1244,9 @@ var SharedConnection = class {
   /** The one frame that answers a number. @param {number} number @param {(string | Uint8Array)[]} parts @param {number} length */
   put(number, parts, length) {
     this.active -= 1;
-    if (this.parts.length === 0) setImmediate(this.#flush);
+    if (this.parts.length === 0 && !this.later) setImmediate(this.#flush);
     this.parts.push(frameHead(length, number), ...parts);
+    if (this.later) this.#flush();
   }
   #flush = () => {
     const { parts, socket } = this;
@@ -1280,7 +1297,7 @@ var FramedInvocation = class {
   }
   /** @param {string | Uint8Array} data @param {"latin1"} [encoding] @returns {boolean} */
   write(data, encoding) {
-    const part = typeof data === "string" && encoding !== "latin1" ? Buffer.from(data) : data;
+    const part = typeof data === "string" && encoding === "latin1" ? data : Buffer.from(data);
     this.parts.push(part);
     this.length += part.length;
     return !this.full;
@@ -1303,7 +1320,10 @@ var FramedInvocation = class {
     this.ended = true;
     if (this.framed) return;
     if (this.length > answerBytes) this.#moves();
-    else this.#put(this.parts, this.length);
+    else {
+      this.#put(this.parts, this.length);
+      this.parts = [];
+    }
   }
   // --- how it ends
   /** Nothing more goes by the frames: ebb is to ask for it. */
