@@ -5,7 +5,7 @@ import fs from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { after, describe, it } from "node:test";
-import { assignmentOf, poolOf, prepare, type Started } from "#sandbox/suite.ts";
+import { assertLost, assignmentOf, poolOf, prepare, type Started } from "#sandbox/suite.ts";
 import type { Assignment, Failed, Ready, SandboxDriver } from "#sandbox/door.ts";
 import { ClientConnection, header, headersOf, type ClientRequest, type ClientResponse } from "./client.ts";
 import { Output } from "./instance.ts";
@@ -149,7 +149,7 @@ function life(driver: SandboxDriver, start: Start, serving: Start): void {
     const exit = await program.exited;
     assert.deepEqual([exit.reason, exit.code], ["exited", 7]);
     await connection.until(() => connection.ended);
-    assert.throws(() => driver.connect(program.id), { code: "platform_lost_instance" });
+    await assertLost(driver.connect(program.id));
     assert.equal(program.exits.length, 1);
   });
 

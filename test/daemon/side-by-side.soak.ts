@@ -120,6 +120,7 @@ test(`calls side by side get their own answers, whole (seed ${seed})`, async (t)
   t.diagnostic(`${asked} calls: ${JSON.stringify(seen)}`);
   assert.ok((seen["whole 200"] ?? 0) > 100 && (seen["pieces 200"] ?? 0) > 20);
   await sleep(100);
+  assert.equal(daemon.process.exitCode, null, daemon.log());
   await eventually("back to zero: nothing is thought to run", async () => {
     const headers = { authorization: `Bearer ${daemon.token}` };
     const { text } = await daemon.fetch(null, "/api/v1/status", { headers });

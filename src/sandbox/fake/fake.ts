@@ -22,6 +22,7 @@ import type {
   SandboxListener,
   SandboxUsage,
 } from "../door.ts";
+import { lostConnection, noSandbox } from "../lost-connection.ts";
 import { nothingLeft } from "../nothing-left.ts";
 import { exitOf } from "../end.ts";
 
@@ -211,7 +212,8 @@ export class FakeDriver implements SandboxDriver {
   }
 
   connect(id: SandboxId): Duplex {
-    const fake = this.#get(id);
+    const fake = this.#fakes.get(id);
+    if (fake === undefined) return lostConnection(id);
     const [outside, inside] = duplexPair();
     fake.connections.add(outside);
     outside.once("close", () => fake.connections.delete(outside));
@@ -295,9 +297,7 @@ export class FakeDriver implements SandboxDriver {
   }
 
   #get(id: SandboxId): Fake {
-    const fake = this.#fakes.get(id);
-    if (!fake) throw new EbbError("platform_lost_instance", `The sandbox ${id} does not exist any more.`);
-    return fake;
+    return this.#fakes.get(id) ?? noSandbox(id);
   }
 }
 

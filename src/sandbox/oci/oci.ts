@@ -29,6 +29,7 @@ import type {
   SocketReader,
 } from "../door.ts";
 import { Startup } from "../probe.ts";
+import { lostConnection, noSandbox } from "../lost-connection.ts";
 import { assignBody, codeFolder, readyProgram, RuntimeLink } from "../runtime-link.ts";
 import { baseEnv, readShims, type Shims } from "../shims.ts";
 import { runBuildStep } from "./build-step.ts";
@@ -388,7 +389,8 @@ export class OciDriver implements SandboxDriver {
   }
 
   connect(id: SandboxId, reader?: SocketReader): Duplex {
-    const sandbox = this.#get(id);
+    const sandbox = this.#sandboxes.get(id);
+    if (sandbox === undefined) return lostConnection(id);
     const early = sandbox.takeEarly(reader);
     if (early !== null) return early;
     const onread = reader === undefined ? {} : { onread: reader };
@@ -429,9 +431,7 @@ export class OciDriver implements SandboxDriver {
   }
 
   #get(id: SandboxId): OciSandbox {
-    const sandbox = this.#sandboxes.get(id);
-    if (!sandbox) throw new EbbError("platform_lost_instance", `The sandbox ${id} does not exist any more.`);
-    return sandbox;
+    return this.#sandboxes.get(id) ?? noSandbox(id);
   }
 
   /** Builds (or finds) the roots of these runtimes ahead of their first sandbox. */

@@ -29,6 +29,7 @@ import { exitOf } from "../end.ts";
 import { listens } from "../listens.ts";
 import { oneOffResult, readFifo } from "../one-off.ts";
 import { requirePython } from "../python.ts";
+import { lostConnection, noSandbox } from "../lost-connection.ts";
 import { assignBody, readyProgram, RuntimeLink } from "../runtime-link.ts";
 import { baseEnv, readShims } from "../shims.ts";
 
@@ -256,7 +257,8 @@ class ProcessDriver implements SandboxDriver {
   }
 
   connect(id: SandboxId, reader?: SocketReader): Duplex {
-    const running = this.#get(id);
+    const running = this.#running.get(id);
+    if (running === undefined) return lostConnection(id);
     const onread = reader === undefined ? {} : { onread: reader };
     if (running.socketPath !== null) return connect({ path: running.socketPath, ...onread });
     return connect({ host: loopback, port: running.port, noDelay: true, ...onread });
@@ -331,9 +333,7 @@ class ProcessDriver implements SandboxDriver {
   }
 
   #get(id: SandboxId): Running {
-    const running = this.#running.get(id);
-    if (!running) throw new EbbError("platform_lost_instance", `The sandbox ${id} does not exist any more.`);
-    return running;
+    return this.#running.get(id) ?? noSandbox(id);
   }
 }
 
