@@ -49,7 +49,7 @@ export interface ConnectionKeeper {
 }
 
 /** One for all connections: what is read is used up, or copied, before the next read. */
-const readBuffer = Buffer.allocUnsafeSlow(64 * 1024);
+export const readBuffer = Buffer.allocUnsafeSlow(64 * 1024);
 const crlf = Buffer.from("\r\n");
 const lastChunk = "0\r\n\r\n";
 

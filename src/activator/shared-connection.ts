@@ -5,7 +5,7 @@ import type { Duplex } from "node:stream";
 import { httpLimits } from "#model/limits.ts";
 import type { SocketReader } from "#sandbox/door.ts";
 import type { InstanceStream } from "./instance-client.ts";
-import type { Breakage, InstanceExchange } from "./instance-connection.ts";
+import { readBuffer, type Breakage, type InstanceExchange } from "./instance-connection.ts";
 import { BadResponse, type ResponseHead } from "./response-head.ts";
 import { ResponseParser, type ResponseEvents } from "./response-parser.ts";
 
@@ -19,9 +19,6 @@ const asked = "GET /ebb/v1/shared HTTP/1.1\r\nhost: runtime\r\nconnection: upgra
 const accepted = Buffer.from("HTTP/1.1 101 ");
 const acceptedBytes = 1_024;
 const headEnd = Buffer.from("\r\n\r\n");
-
-/** One for all connections: what is read is copied before the next read. */
-const readBuffer = Buffer.allocUnsafeSlow(64 * 1024);
 
 /** Who keeps it. */
 export interface SharedKeeper {
