@@ -38,7 +38,7 @@ export interface ActivatorOptions {
   /** Which ids are active, for the log lines of instances with more than one at a time (telemetry). */
   readonly markActive?: (instance: InstanceId, invocation: InvocationId) => void;
   readonly waiting?: WaitingBounds & { readonly deadlineMs: number };
-  /** Runs once after what is going on now; several changes of load become one report. */
+  /** Runs it at the end of this turn of the loop; an answer goes out there. */
   readonly defer?: (run: () => void) => void;
 }
 
@@ -62,7 +62,7 @@ class SlotActivator implements Activator, InvocationKeeper {
     this.clock = options.clock;
     this.#deadlineMs = options.waiting?.deadlineMs ?? waitingLimits.deadlineMs;
     this.#room = new WaitingRoom(options.waiting);
-    const { autoscaler, fleet, current, defer = afterAnswers } = options;
+    const { autoscaler, fleet, current, defer = endOfTurn } = options;
     const report = (lane: Lane): void => autoscaler.report(lane.load(fleet.workloadState(lane.revision).starting));
     this.#lanes = new Lanes({ current, report, defer });
   }
@@ -405,7 +405,6 @@ class SlotActivator implements Activator, InvocationKeeper {
 
 const noStart: StartUp = { us: 0, cold: false };
 
-/** Behind what this turn writes and closes, which goes out with the next: of those who are answered nobody waits for decisions. */
-function afterAnswers(run: () => void): void {
-  setImmediate(() => setImmediate(run));
+function endOfTurn(run: () => void): void {
+  setImmediate(run);
 }

@@ -15,8 +15,8 @@ export class Lane {
   revision: ServingRevision;
   /** The workload was removed: nothing new comes. */
   removed = false;
-  /** It has changed since its load was reported, which will be done after what is going on now. */
-  unreported = false;
+  /** Those with which its load will be reported, for it has changed since that was done; null: it has not. */
+  unreported: readonly Lane[] | null = null;
   readonly line = new Line<ActiveInvocation>();
   /** Of the serving revision alone. */
   readonly slots = new Slots<LiveInstance>();

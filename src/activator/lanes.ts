@@ -7,14 +7,14 @@ export interface LanesOptions {
   /** The revision that serves now; null: there is no such workload. */
   readonly current: (project: string, workload: string) => ServingRevision | null;
   readonly report: (lane: Lane) => void;
-  /** Runs once after what is going on now; several changes of load become one report. */
+  /** Runs it at the end of this turn of the loop. */
   readonly defer: (run: () => void) => void;
 }
 
 export class Lanes {
   readonly #options: LanesOptions;
   readonly #lanes = new WorkloadMap<Lane>();
-  /** Those whose load is to be reported after what is going on now. */
+  /** Those whose load has changed in this turn. */
   #changed: Lane[] = [];
 
   constructor(options: LanesOptions) {
@@ -60,30 +60,38 @@ export class Lanes {
     if (lane.instances.size === 0) this.#lanes.delete(lane.revision);
   }
 
-  /** Its load is reported after what is going on now. */
+  /**
+   * Its load is reported at the end of the next turn, once for all its changes: behind what this one writes and closes, for of those
+   * who are answered nobody waits for decisions.
+   */
   changed(lane: Lane): void {
     if (lane.removed) return;
-    if (lane.unreported) return;
-    lane.unreported = true;
-    if (this.#changed.push(lane) === 1) this.#options.defer(this.#reportChanged);
+    if (lane.unreported !== null) return;
+    lane.unreported = this.#changed;
+    if (this.#changed.push(lane) === 1) this.#options.defer(this.#turnOver);
   }
 
   /** Its load is reported at once. */
   report(lane: Lane): void {
     if (lane.removed) return;
-    lane.unreported = false;
+    lane.unreported = null;
     lane.noteLoad();
     this.#options.report(lane);
   }
 
-  readonly #reportChanged = (): void => {
+  readonly #turnOver = (): void => {
     const lanes = this.#changed;
+    // What changes from here on waits for a turn of its own: it may be an answer of the next.
     this.#changed = [];
+    this.#options.defer(() => this.#reportChanged(lanes));
+  };
+
+  #reportChanged(lanes: readonly Lane[]): void {
     for (const lane of lanes) {
-      // It was reported at once, or stands here twice.
-      if (!lane.unreported) continue;
-      lane.unreported = false;
+      // It was reported at once, and what has changed since then has its own time.
+      if (lane.unreported !== lanes) continue;
+      lane.unreported = null;
       if (!lane.removed && lane.noteLoad()) this.#options.report(lane);
     }
-  };
+  }
 }

@@ -290,11 +290,9 @@ export class OciDriver implements SandboxDriver {
     const isUntouched = (): boolean => !given || sandbox.runtimeLink?.taken === false;
     const { programStartMs = sandboxLimits.programStartMs } = this.#options;
     const assigned = sandbox.within(sandbox.image ? programStartMs : sandboxLimits.startMs, async (starting) => {
-      const control = sandbox.runtimeLink;
       // First: what follows is done while the spawner is at it.
       const limits = this.#cgroups!.cpuLimits(sandbox.cgroup, assignment);
       const giving = sandbox.give(limits, this.#code(sandbox, assignment), starting);
-      if (control !== null && !assignment.check) sandbox.connectEarly();
       const body = sandbox.orderPath === null ? assignBody(assignment, codeFolder, sandbox.pool.memoryMb) : "";
       await Promise.all([giving, sandbox.link && this.#options.network?.admit(sandbox.link, assignment)]);
       launchedMs = performance.now();
@@ -341,12 +339,13 @@ export class OciDriver implements SandboxDriver {
   }
 
   #load(sandbox: OciSandbox, assignment: Assignment, body: string): Promise<Ready | Failed | null> {
-    const opened = sandbox.runtimeLink !== null;
     const link = sandbox.runtimeLink ?? this.#control(sandbox);
     const answer = link.assign(body, assignment.takeWithinMs, assignment.makeLoadCache);
-    if (!opened && !assignment.check) sandbox.connectEarly();
-    // Its counters are opened while it loads, and not when its first call is marked.
-    if (!assignment.check) sandbox.usage();
+    if (assignment.check) return answer;
+    // While it loads: it accepts the connection for its first call when it has said that it is ready, and not before it reads what to
+    // load; and its counters are open when that call is marked.
+    sandbox.connectEarly();
+    sandbox.usage();
     return answer;
   }
 
