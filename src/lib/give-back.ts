@@ -1,5 +1,6 @@
 // Gives memory back to the machine. V8 collects when it needs room and malloc keeps what was freed: at rest neither does anything.
 
+import { flushCompileCache } from "node:module";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
@@ -11,6 +12,8 @@ export function giveBack({ thoroughly = false } = {}): void {
   collect ??= findCollector();
   if (thoroughly) collect?.({ type: "major", execution: "sync", flavor: "last-resort" });
   else collect?.();
+  // What Node has read of compiled code it keeps beside what V8 made of it, until it is written back.
+  flushCompileCache();
   trim ??= findTrim();
   trim();
 }
