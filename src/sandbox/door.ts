@@ -241,8 +241,8 @@ export interface SandboxDriver {
   /** The function's failure is a value; only the platform's throws. After a failure the sandbox is on its way out. */
   assign(sandbox: SandboxId, assignment: Assignment): Promise<Ready | Failed>;
   /**
-   * A new connection that speaks HTTP/1.1 to the instance. May emit error, and does for a sandbox that is gone; it never throws. With a `reader` a driver may give it what comes
-   * instead of emitting it as data; one that cannot emits.
+   * A new connection that speaks HTTP/1.1 to the instance. May emit error, and does for a sandbox that is gone; it never throws. With a
+   * `reader` a driver may give it what comes instead of emitting it as data; one that cannot emits.
    */
   connect(sandbox: SandboxId, reader?: SocketReader): Duplex;
   output(sandbox: SandboxId): OutputSource;

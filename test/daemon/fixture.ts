@@ -171,6 +171,25 @@ export async function startDaemon(
   };
 }
 
+/** An ebb that serves what is in the folder. */
+export async function startDeployed(
+  folder: string,
+  options: { readonly args?: readonly string[] } = {},
+): Promise<Daemon> {
+  const daemon = await startDaemon(options);
+  const { code, stderr } = await daemon.ebb(["deploy", folder]);
+  if (code === 0) return daemon;
+  await endDeployed(daemon, folder);
+  throw new Error(stderr);
+}
+
+/** Nothing of either is left. */
+export async function endDeployed(daemon: Daemon, folder: string): Promise<void> {
+  await daemon.stop();
+  removeDirectory(daemon.directory);
+  removeDirectory(folder);
+}
+
 /** Runs the launcher to its end; one that does not end within `timeoutMs` is killed, and its code is -1. */
 export async function runCommand(
   args: readonly string[],

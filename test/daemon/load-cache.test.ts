@@ -6,7 +6,7 @@ import { execFileSync } from "node:child_process";
 import { lstatSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { after, before, test } from "node:test";
-import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
+import { type Daemon, endDeployed, eventually, folderOf, removeDirectory, startDeployed } from "./fixture.ts";
 import { keptOf, tellsNonsense } from "./told-caches.ts";
 
 /** Much to compile, and all of it called while it loads: what V8 keeps of it is worth a layer. */
@@ -64,15 +64,9 @@ const code = folderOf(files);
 let daemon: Daemon;
 
 before(async () => {
-  daemon = await startDaemon();
-  const { code: exit, stderr } = await daemon.ebb(["deploy", code]);
-  assert.equal(exit, 0, stderr);
+  daemon = await startDeployed(code);
 });
-after(async () => {
-  await daemon.stop();
-  removeDirectory(daemon.directory);
-  removeDirectory(code);
-});
+after(() => endDeployed(daemon, code));
 
 const kept = (project?: string): Record<string, string[]> => keptOf(daemon, project);
 

@@ -4,7 +4,15 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
+import {
+  type Daemon,
+  endDeployed,
+  eventually,
+  folderOf,
+  removeDirectory,
+  startDaemon,
+  startDeployed,
+} from "./fixture.ts";
 import { livesOf, nothingLeftOf, pids } from "./traces.ts";
 
 const code = folderOf({
@@ -21,15 +29,9 @@ export default () => new Response(JSON.stringify({ calls: ++calls, name: process
 let daemon: Daemon;
 
 before(async () => {
-  daemon = await startDaemon({ args: ["--pool", "240"] });
-  const { code: exit, stderr } = await daemon.ebb(["deploy", code]);
-  assert.equal(exit, 0, stderr);
+  daemon = await startDeployed(code, { args: ["--pool", "240"] });
 });
-after(async () => {
-  await daemon.stop();
-  removeDirectory(daemon.directory);
-  removeDirectory(code);
-});
+after(() => endDeployed(daemon, code));
 
 async function pooled(): Promise<number> {
   const { text } = await daemon.fetch(null, "/api/v1/status", { headers: { authorization: `Bearer ${daemon.token}` } });

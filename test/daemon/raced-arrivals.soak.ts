@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { seeded } from "../simulation/chance.ts";
-import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
+import { type Daemon, endDeployed, eventually, folderOf, startDeployed } from "./fixture.ts";
 
 const arrivals = Number(process.env["EBB_ARRIVALS"] ?? 10_000);
 const seed = Number(process.env["EBB_SEED"] ?? Date.now() % 1_000_000);
@@ -32,15 +32,9 @@ export default () => new Response(JSON.stringify({ instance, call: ++calls }));`
 let daemon: Daemon;
 
 before(async () => {
-  daemon = await startDaemon({ args: ["--pool", "512"] });
-  const { code: exit, stderr } = await daemon.ebb(["deploy", code]);
-  assert.equal(exit, 0, stderr);
+  daemon = await startDeployed(code, { args: ["--pool", "512"] });
 });
-after(async () => {
-  await daemon.stop();
-  removeDirectory(daemon.directory);
-  removeDirectory(code);
-});
+after(() => endDeployed(daemon, code));
 
 test(`no request is lost in ${arrivals} arrivals at the moment of stopping (seed ${seed})`, async (t) => {
   const ids = new Set<string>();

@@ -7,7 +7,7 @@ import { get } from "node:http";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { seeded } from "../simulation/chance.ts";
-import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "./fixture.ts";
+import { type Daemon, endDeployed, eventually, folderOf, startDeployed } from "./fixture.ts";
 
 const seconds = Number(process.env["EBB_SECONDS"] ?? 15);
 const seed = Number(process.env["EBB_SEED"] ?? Date.now() % 1_000_000);
@@ -40,15 +40,9 @@ export default async (request) => {
 let daemon: Daemon;
 
 before(async () => {
-  daemon = await startDaemon();
-  const { code: exit, stderr } = await daemon.ebb(["deploy", code]);
-  assert.equal(exit, 0, stderr);
+  daemon = await startDeployed(code);
 });
-after(async () => {
-  await daemon.stop();
-  removeDirectory(daemon.directory);
-  removeDirectory(code);
-});
+after(() => endDeployed(daemon, code));
 
 interface Answer {
   readonly status: number;
