@@ -20,14 +20,19 @@ export interface LoadOptions {
   readonly durationMs: number;
   readonly host: string;
   readonly path?: string;
+  /** JSON, ASCII: it is posted. */
+  readonly body?: string;
 }
 
 /** Loads for `durationMs`; resolves when every connection has its last answer. */
 export async function load(
   target: Target,
-  { connections, durationMs, host, path = "/" }: LoadOptions,
+  { connections, durationMs, host, path = "/", body }: LoadOptions,
 ): Promise<LoadResult> {
-  const request = `GET ${path} HTTP/1.1\r\nhost: ${host}\r\n\r\n`;
+  const head = `${path} HTTP/1.1\r\nhost: ${host}\r\n`;
+  const type = "content-type: application/json\r\n";
+  const request =
+    body === undefined ? `GET ${head}\r\n` : `POST ${head}${type}content-length: ${body.length}\r\n\r\n${body}`;
   const samples: number[] = [];
   let failures = 0;
   const began = performance.now();

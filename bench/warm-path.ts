@@ -32,7 +32,13 @@ export async function warmOverhead(world: World): Promise<Row> {
   try {
     await eventually("the server listens", () => Promise.resolve(existsSync(path)));
     await world.call("warm");
-    const { direct, through } = await compare({ path }, { port: world.daemon.port }, "warm.localhost", 1, 1_500);
+    const { direct, through } = await compare(
+      { path },
+      { port: world.daemon.port },
+      { host: "warm.localhost" },
+      1,
+      1_500,
+    );
     const at = (results: readonly LoadResult[], percent: number): number =>
       median(results.map((result) => percentile(result.latenciesMs, percent)));
     const over = (percent: number): number => at(through, percent) - at(direct, percent);
@@ -51,28 +57,50 @@ export async function warmOverhead(world: World): Promise<Row> {
   }
 }
 
-/** The very instance that ebb calls, over its own socket: 32 connections, and then half of what ebb did on as many, which are open before. */
+/** On 32 connections, and then half of what ebb did on as many, which are open before; and what has a body. */
 export async function throughput(world: World): Promise<Row[]> {
+  const gets = await onMany(
+    world,
+    "web",
+    "throughput on 32 connections, of the same function called directly over its socket",
+  );
+  const half = await atHalfLoad({ path: gets.path }, { port: world.daemon.port }, Math.round(gets.perSecond / 2));
+  const posted = "the same of POSTs with 200 bytes of JSON, which the function reads";
+  return [gets.row, half, (await onMany(world, "json", posted, postedBody)).row];
+}
+
+const postedBody = JSON.stringify({ greeting: "hello", more: "x".repeat(168) });
+
+interface OnMany {
+  readonly row: Row;
+  readonly perSecond: number;
+  /** Of the instance's socket. */
+  readonly path: string;
+}
+
+/** The very instance that ebb calls, over its own socket. */
+async function onMany(world: World, workload: string, number: string, body?: string): Promise<OnMany> {
   const before = new Set(world.sockets());
-  await world.call("web");
+  await world.call(workload);
   const path = world.sockets().find((socket) => !before.has(socket));
   if (path === undefined) throw new Error("the instance has no socket");
-  const ebb = { port: world.daemon.port };
-  const { direct, through } = await compare({ path }, ebb, "web.localhost", 32, 2_500);
+  const asked = { host: `${workload}.localhost`, ...(body !== undefined && { body }) };
+  const { direct, through } = await compare({ path }, { port: world.daemon.port }, asked, 32, 2_500);
   const rate = (results: readonly LoadResult[]): number => median(results.map((result) => result.requestsPerSecond));
   const seen = rate(through) / rate(direct);
   const failed = failures(direct) + failures(through);
   const p99 = median(through.map((result) => percentile(result.latenciesMs, 99)));
-  return [
-    {
-      number: "throughput on 32 connections, of the same function called directly over its socket",
+  return {
+    row: {
+      number,
       target: `≥ ${share * 100}%`,
       floor: `${Math.round(rate(direct))}/s`,
       seen: `${(seen * 100).toFixed(1)}% (${Math.round(rate(through))}/s, p99 ${inMs(p99)}, ${failed} failures, n=${count(through)})`,
       held: seen >= share && failed === 0,
     },
-    await atHalfLoad({ path }, ebb, Math.round(rate(through) / 2)),
-  ];
+    perSecond: rate(through),
+    path,
+  };
 }
 
 const paced = { durationMs: 1_500, host: "web.localhost", connectionsMax: 32 };
@@ -101,17 +129,17 @@ async function atHalfLoad(direct: Target, through: Target, perSecond: number): P
 async function compare(
   direct: Target,
   through: Target,
-  host: string,
+  asked: { readonly host: string; readonly body?: string },
   connections: number,
   durationMs: number,
 ): Promise<Compared> {
   const results: [LoadResult[], LoadResult[]] = [[], []];
   const targets = [direct, through] as const;
   // Not counted: until V8 has compiled what is hot, on either side.
-  for (const target of targets) await load(target, { connections, durationMs: 2 * durationMs, host });
+  for (const target of targets) await load(target, { ...asked, connections, durationMs: 2 * durationMs });
   for (let round = 0; round < rounds; round++)
     for (const index of round % 2 === 0 ? ([0, 1] as const) : ([1, 0] as const))
-      results[index].push(await load(targets[index], { connections, durationMs, host }));
+      results[index].push(await load(targets[index], { ...asked, connections, durationMs }));
   return { direct: results[0], through: results[1] };
 }
 

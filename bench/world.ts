@@ -12,6 +12,8 @@ import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from 
 const server =
   'import { createServer } from "node:http";\ncreateServer((q, s) => s.end("hello")).listen(process.env.PORT);\n';
 const web = "export default () => new Response('hello');\n";
+/** Reads what is posted. */
+const json = "export default async (q) => new Response(q.method === 'POST' ? (await q.json()).greeting : 'hello');\n";
 const python = 'def handler(event, context):\n    return {"statusCode": 200, "body": "hello"}\n';
 /** So slow that only as many instances as requests get through them in time. */
 const slow =
@@ -26,6 +28,7 @@ functions:
   cold-python: { source: ./python, public: true, memoryMb: 128, idleSeconds: 0 }
   warm: { source: ./server, public: true, memoryMb: 128, concurrency: 100, max: 1, idleSeconds: 600 }
   web: { source: ./web, public: true, memoryMb: 128, concurrency: 100, max: 1, idleSeconds: 600 }
+  json: { source: ./json, public: true, memoryMb: 128, concurrency: 100, max: 1, idleSeconds: 600 }
   brief: { source: ./web, public: true, memoryMb: 128, idleSeconds: ${briefIdleSeconds} }
   many: { source: ./slow, public: true, memoryMb: 64, max: 100, idleSeconds: 600 }
 `;
@@ -56,6 +59,7 @@ export async function createWorld(poolMib = 0, directory?: string): Promise<Worl
     "ebb.yaml": app,
     "server/index.mjs": server,
     "web/index.mjs": web,
+    "json/index.mjs": json,
     "python/main.py": python,
     "slow/index.mjs": slow,
   });

@@ -60,7 +60,7 @@ export class Exchange {
     this.target = target;
     /** Names in lower case. */
     this.headers = headers;
-    // One that is framed has no body, and is asked for nothing of it.
+    // Of one that is framed all is here: it is asked to pause at most.
     this.body = new Body(/** @type {Connection} */ (connection), length);
     /** What happens when the peer goes before the answer is complete. @type {(() => void) | null} */
     this.onAbort = null;

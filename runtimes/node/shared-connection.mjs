@@ -8,7 +8,7 @@ import { steadyMs } from "./invocation.mjs";
 
 /** Of a frame: its length and the number of its invocation, each a u32, little endian. */
 const frameHeadBytes = 8;
-/** A request has a head and no body. */
+/** Of a request, head and body. */
 const requestBytes = 64 * 1024;
 /** A longer answer would hold up those behind it, and goes by a connection of its own. */
 const answerBytes = 64 * 1024;
@@ -100,7 +100,7 @@ export class SharedConnection {
       const from = at + frameHeadBytes;
       if (length <= requestBytes && number < numbers && bytes.length - from < length) break;
       at = from + length;
-      if (length > requestBytes || number >= numbers || !this.#frame(number, bytes.toString("latin1", from, at))) {
+      if (length > requestBytes || number >= numbers || !this.#frame(number, bytes.subarray(from, at))) {
         this.socket.destroy();
         return;
       }
@@ -108,18 +108,15 @@ export class SharedConnection {
     this.rest = at < bytes.length ? bytes.subarray(at) : null;
   };
 
-  /** @param {number} number @param {string} text @returns {boolean} false: nobody who keeps to the frames would send it */
-  #frame(number, text) {
-    if (text === "") {
+  /** @param {number} number @param {Buffer} frame @returns {boolean} false: nobody who keeps to the frames would send it */
+  #frame(number, frame) {
+    if (frame.length === 0) {
       this.invocations[number]?.dropped();
       return true;
     }
     if (this.invocations[number]?.framed === false) return false;
     const invocation = new FramedInvocation(this, number);
-    const read = text.endsWith("\r\n\r\n")
-      ? readHead(invocation, text.slice(0, -2), framedFields)
-      : "the request's head does not end";
-    const exchange = typeof read === "string" || read.body.complete ? read : "a request in a frame has no body";
+    const exchange = readFrame(invocation, frame);
     this.active += 1;
     if (typeof exchange === "string") this.#refuse(number, exchange);
     else {
@@ -170,6 +167,25 @@ export class SharedConnection {
   }
 }
 
+/** @param {FramedInvocation} invocation @param {Buffer} frame @returns {Exchange | string} a string: what is wrong */
+function readFrame(invocation, frame) {
+  const text = frame.toString("latin1");
+  const end = text.indexOf("\r\n\r\n");
+  if (end < 0) return "the request's head does not end";
+  const exchange = readHead(invocation, text.slice(0, end + 2), framedFields);
+  if (typeof exchange === "string") return exchange;
+  const from = end + 4;
+  if (exchange.body.length !== frame.length - from)
+    return "a request in a frame has all of its body there, and nothing behind it";
+  if (from < frame.length) {
+    // A copy: the function may get hold of the memory that its body lies in, and the requests of others lie beside it.
+    const body = Buffer.allocUnsafeSlow(frame.length - from);
+    frame.copy(body, 0, from);
+    exchange.body.feed(body);
+  }
+  return exchange;
+}
+
 /**
  * One invocation of a shared connection: what its exchange has for a connection. Its answer goes out whole, or, when it comes in pieces or is
  * long, by a connection for which ebb is asked.
@@ -215,6 +231,9 @@ export class FramedInvocation {
 
   cork() {}
   uncork() {}
+  // Its body is here whole: nothing is held back.
+  pause() {}
+  resume() {}
 
   /** The answer breaks off, wherever it goes. */
   destroy() {

@@ -29,6 +29,13 @@ const code = {
         for (const until = performance.now() + Number(name); performance.now() < until;);
         return new Response(name);
       }
+      if (pathname === "/body") return new Response(await request.arrayBuffer());
+      if (pathname === "/memory") return Response.json([...new Uint8Array((await request.bytes()).buffer)].length);
+      if (pathname === "/chunks") {
+        const chunks = [];
+        for await (const chunk of request.body) chunks.push(chunk);
+        return new Response(Buffer.concat(chunks));
+      }
       if (pathname === "/words") return new Response("größer ⚡");
       if (pathname === "/bytes") return new Response(Uint8Array.from({ length: 256 }, (_, i) => i));
       if (pathname === "/big") return new Response(big);
@@ -119,7 +126,9 @@ class Frames {
   }
 
   static request(number: number, target: string, more: ClientRequest = {}): Buffer {
-    return Frames.of(number, requestHead({ target, ...more }, ""));
+    const body = Buffer.from((more.body ?? "") as Uint8Array);
+    const head = requestHead({ target, ...more }, more.body === undefined ? "" : `content-length: ${body.length}\r\n`);
+    return Frames.of(number, Buffer.concat([Buffer.from(head, "latin1"), body]));
   }
 
   send(number: number, target: string, more: ClientRequest = {}): void {
@@ -190,6 +199,21 @@ export function sharedConnectionSuite(runtime: Runtime): void {
       assert.deepEqual([...bytes.subarray(-256)], [...Array(256).keys()]);
       const head = await frames.answer(0, "/echo/abc", { method: "HEAD" });
       assert.match(head.bytes.toString(), /content-length: 8\r\n(?:.+\r\n)*\r\n$/);
+    });
+
+    it("brings a body with its head, in memory that holds nothing else", async (t) => {
+      const frames = await opened(t);
+      const body = Buffer.concat([Buffer.from("a\r\n\r\nb"), Buffer.from([...Array(256).keys()])]);
+      for (const target of ["/body", "/chunks"]) {
+        const { bytes } = await frames.answer(0, target, { body });
+        assert.deepEqual(bytes.subarray(-body.length), body);
+      }
+      assert.equal((await frames.answer(0, "/body", { body: Buffer.alloc(0) })).text, "");
+      const others = [0, 1, 2].map((number) => Frames.request(number, "/memory", { body: Buffer.from("secret") }));
+      frames.socket.write(Buffer.concat(others));
+      for (const number of [0, 1, 2]) assert.equal((await frames.frame(number))?.text, "6");
+      // Nobody reads it.
+      assert.equal((await frames.answer(0, "/echo/a", { body })).text, "echo a");
     });
 
     it("answers one that is done before it begins the next that came with it, where they take long", async (t) => {
@@ -311,6 +335,9 @@ export function sharedConnectionSuite(runtime: Runtime): void {
         "GET /\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a\r\n",
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabcd",
+        "POST / HTTP/1.1\r\nhost: a\r\n\r\nabc",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         `GET / HTTP/1.1\r\n${"a: b\r\n".repeat(300)}\r\n`,
       ]) {
         frames.socket.write(Frames.of(2, text));

@@ -14,6 +14,8 @@ export interface RequestBody {
   readonly lengthBytes: number | null;
   /** So much of others is held already that this one should not wait; where it is missing it holds nothing. */
   readonly crowded?: boolean;
+  /** All of it, in place of `read`, where it is here already and is no longer than that; null: nothing has been taken. */
+  takeWhole?(mostBytes: number): Buffer | null;
   /** Starts the flow, once. */
   read(sink: { data(chunk: Uint8Array): boolean; end(trailers?: FlatHeaders): void; failed(error: Error): void }): void;
   /** After `data` answered false: go on. */

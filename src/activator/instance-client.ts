@@ -4,7 +4,7 @@
 import type { Duplex } from "node:stream";
 import type { Clock } from "#model/clock.ts";
 import type { SocketReader } from "#sandbox/door.ts";
-import type { Call } from "./door.ts";
+import type { Call, RequestBody } from "./door.ts";
 import { InstanceConnection, type ConnectionKeeper, type InstanceExchange } from "./instance-connection.ts";
 import { requestHead, type RequestHead } from "./request-head.ts";
 import { SharedConnection, type FramedExchange, type SharedKeeper } from "./shared-connection.ts";
@@ -37,8 +37,10 @@ const longestKeepAliveMs = 60_000;
 /** What the server's and our timers may differ by. */
 const keepAliveMarginMs = 1_000;
 
-/** A longer head would hold up others; a runtime takes no more than four times of this. */
+/** A longer head or body would hold up others; a runtime takes no more than four times of this for both. */
 const framedHeadBytes = 16 * 1024;
+const framedBodyBytes = 16 * 1024;
+const noBody = Buffer.alloc(0);
 /** To fetch an answer that has begun on the shared connection. */
 const fetchHead = (id: string): string => `GET /ebb/v1/answers/${id} HTTP/1.1\r\nhost: runtime\r\n\r\n`;
 
@@ -67,7 +69,8 @@ export class Http1Client implements InstanceClient, ConnectionKeeper, SharedKeep
     const { method, body, upgrade } = call;
     if (!fresh && this.#mayShare(call, head)) {
       this.#shared ??= new SharedConnection((reader) => this.#connect(reader), this);
-      if (this.#shared.usable) return this.#shared.send(exchange, call.id, method, head.text);
+      const whole = this.#shared.usable ? wholeBody(body) : null;
+      if (whole !== null) return this.#shared.send(exchange, { id: call.id, method, head: head.text, body: whole });
     }
     const connection = upgrade ? this.#takeToLeave() : this.#take(nowUs, fresh);
     connection.send(exchange, method, head.text, body, upgrade);
@@ -75,8 +78,8 @@ export class Http1Client implements InstanceClient, ConnectionKeeper, SharedKeep
   }
 
   /** Something else is under way, and the runtime will take this one beside it. */
-  #mayShare({ body, upgrade }: Call, { text }: RequestHead): boolean {
-    if (!this.#shares || body !== null || upgrade || this.#inPieces || text.length > framedHeadBytes) return false;
+  #mayShare({ upgrade }: Call, { text }: RequestHead): boolean {
+    if (!this.#shares || upgrade || this.#inPieces || text.length > framedHeadBytes) return false;
     return this.#all.size > this.#idle.length || (this.#shared !== null && this.#shared.active > 0);
   }
 
@@ -145,4 +148,9 @@ export class Http1Client implements InstanceClient, ConnectionKeeper, SharedKeep
     for (const connection of this.#all) connection.cut();
     this.#all.clear();
   }
+}
+
+/** null: it is not all here, or not short, and nothing of it has been taken. */
+function wholeBody(body: RequestBody | null): Buffer | null {
+  return body === null ? noBody : (body.takeWhole?.(framedBodyBytes) ?? null);
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import type { Socket } from "node:net";
 import test, { afterEach, beforeEach } from "node:test";
 import fc from "fast-check";
-import { bodyOf, codeOf, testRevision, until, World, type CallUnderway } from "./world.testing.ts";
+import { bodyOf, codeOf, testRevision, until, wholeBodyOf, World, type CallUnderway } from "./world.testing.ts";
 
 let world: World;
 beforeEach(() => {
@@ -99,7 +99,7 @@ async function shared(runtime: Runtime, options: Parameters<World["call"]>[0] = 
   }
 }
 
-test("what is alone goes by a connection of its own, as does what has a body or may leave; what comes beside it shares one", async () => {
+test("what is alone goes by a connection of its own, as does what has a body that is still to come or may leave; what comes beside it shares one", async () => {
   const { runtime, first } = await busy();
   const [call, number] = await shared(runtime);
   const plain = runtime.plain.length;
@@ -116,6 +116,22 @@ test("what is alone goes by a connection of its own, as does what has a body or 
   );
   posted.invocation.abort();
   upgrading.invocation.abort();
+});
+
+test("a short body that is here whole goes in the frame with its head, and counts; a longer one by a connection of its own", async () => {
+  const { runtime } = await busy();
+  const text = "a body\r\n\r\nof\0 bytes \xff";
+  const [call, number] = await shared(runtime, { method: "POST", body: wholeBodyOf(text) });
+  const { head } = runtime.framed.find((asked) => asked.number === number && asked.head !== "")!;
+  assert.match(head, /^POST .*\r\ncontent-length: 21\r\n/s);
+  assert.equal(head.slice(head.indexOf("\r\n\r\n") + 4), text);
+  runtime.answer(number, ok("taken"));
+  assert.equal((await call.answer).body, "taken");
+  assert.equal(world.ended(call.id)?.bytesIn, text.length);
+  const plain = runtime.plain.length;
+  world.call({ method: "POST", body: wholeBodyOf("x".repeat(20_000)) });
+  await until(() => runtime.plain.length === plain + 1, "it has come");
+  assert.match(runtime.plain[plain]!.head, /content-length: 20000/);
 });
 
 test("a head that is long goes by a connection of its own: no client may hold up, or break, what others share", async () => {
@@ -345,6 +361,8 @@ test("a connection that ends: what may be tried again is, what may not has faile
   const { runtime } = await busy();
   const [get] = await shared(runtime);
   const [post] = await shared(runtime, { method: "POST" });
+  // It may be done twice, but its body is gone.
+  const [put] = await shared(runtime, { method: "PUT", body: wholeBodyOf("x") });
   const plain = runtime.plain.length;
   runtime.shared!.destroy();
   runtime.shared = null;
@@ -352,7 +370,7 @@ test("a connection that ends: what may be tried again is, what may not has faile
   assert.ok(runtime.plain[plain]!.head.includes(get.id));
   runtime.plain[plain]!.socket.write(ok("again"));
   assert.equal((await get.answer).body, "again");
-  assert.equal(codeOf(await post.answer), "bad_response");
+  for (const call of [post, put]) assert.equal(codeOf(await call.answer), "bad_response");
   await shared(runtime);
 });
 

@@ -393,6 +393,15 @@ export function bodyOf(
   };
 }
 
+/** A body that is here already. */
+export function wholeBodyOf(text: string): RequestBody {
+  const bytes = Buffer.from(text, "latin1");
+  return {
+    ...bodyOf([text], bytes.length),
+    takeWhole: (mostBytes) => (bytes.length <= mostBytes ? bytes : null),
+  };
+}
+
 export function codeOf(answer: Answer): string | null {
   return answer.error instanceof EbbError ? answer.error.code : null;
 }

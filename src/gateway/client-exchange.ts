@@ -28,6 +28,8 @@ export interface ClientExchange {
   /** So much is held of others that this one should not wait. */
   readonly crowded: boolean;
   receive(receiver: BodyReceiver): void;
+  /** All of the body, in place of `receive`, where it is here already; null: it is not. */
+  takeBody?(): Buffer | null;
   pauseBody(): void;
   resumeBody(): void;
   /** What still comes of it is thrown away. */

@@ -37,6 +37,12 @@ export class IncomingBody implements RequestBody, BodyReceiver {
     return !small && !this.#asksFirst && this.#exchange.crowded;
   }
 
+  takeWhole(mostBytes: number): Buffer | null {
+    const { lengthBytes } = this;
+    if (lengthBytes === null || lengthBytes > mostBytes || this.#asksFirst) return null;
+    return this.#exchange.takeBody?.() ?? null;
+  }
+
   read(sink: BodySink): void {
     this.#sink = sink;
     if (this.#asksFirst) this.#exchange.continue();

@@ -1209,23 +1209,22 @@ var SharedConnection = class {
       const from = at + frameHeadBytes;
       if (length <= requestBytes && number < numbers && bytes.length - from < length) break;
       at = from + length;
-      if (length > requestBytes || number >= numbers || !this.#frame(number, bytes.toString("latin1", from, at))) {
+      if (length > requestBytes || number >= numbers || !this.#frame(number, bytes.subarray(from, at))) {
         this.socket.destroy();
         return;
       }
     }
     this.rest = at < bytes.length ? bytes.subarray(at) : null;
   };
-  /** @param {number} number @param {string} text @returns {boolean} false: nobody who keeps to the frames would send it */
-  #frame(number, text) {
-    if (text === "") {
+  /** @param {number} number @param {Buffer} frame @returns {boolean} false: nobody who keeps to the frames would send it */
+  #frame(number, frame) {
+    if (frame.length === 0) {
       this.invocations[number]?.dropped();
       return true;
     }
     if (this.invocations[number]?.framed === false) return false;
     const invocation = new FramedInvocation(this, number);
-    const read = text.endsWith("\r\n\r\n") ? readHead(invocation, text.slice(0, -2), framedFields) : "the request's head does not end";
-    const exchange = typeof read === "string" || read.body.complete ? read : "a request in a frame has no body";
+    const exchange = readFrame(invocation, frame);
     this.active += 1;
     if (typeof exchange === "string") this.#refuse(number, exchange);
     else {
@@ -1270,6 +1269,22 @@ var SharedConnection = class {
     if (this.closing && this.active === 0 && this.parts.length === 0) this.socket.end();
   }
 };
+function readFrame(invocation, frame) {
+  const text = frame.toString("latin1");
+  const end = text.indexOf("\r\n\r\n");
+  if (end < 0) return "the request's head does not end";
+  const exchange = readHead(invocation, text.slice(0, end + 2), framedFields);
+  if (typeof exchange === "string") return exchange;
+  const from = end + 4;
+  if (exchange.body.length !== frame.length - from)
+    return "a request in a frame has all of its body there, and nothing behind it";
+  if (from < frame.length) {
+    const body = Buffer.allocUnsafeSlow(frame.length - from);
+    frame.copy(body, 0, from);
+    exchange.body.feed(body);
+  }
+  return exchange;
+}
 var FramedInvocation = class {
   /** @param {SharedConnection} shared @param {number} number */
   constructor(shared, number) {
@@ -1305,6 +1320,11 @@ var FramedInvocation = class {
   cork() {
   }
   uncork() {
+  }
+  // Its body is here whole: nothing is held back.
+  pause() {
+  }
+  resume() {
   }
   /** The answer breaks off, wherever it goes. */
   destroy() {

@@ -114,6 +114,24 @@ test("a body that is answered without being taken is held no longer", async () =
   }
 });
 
+test("a body that is here whole, and short, is taken in one, and held no longer; any other comes in its time", async () => {
+  const socket = await open();
+  socket.write(post(1_000) + post(1_000, 400));
+  await until(() => exchanges.length === 2 && server.heldBytes > 1_400, "both are held");
+  const [whole, part] = exchanges.map((exchange) => new IncomingBody(exchange, 1_000, false));
+  assert.equal(whole!.takeWhole(999), null);
+  assert.equal(new IncomingBody(exchanges[0]!, null, false).takeWhole(1_000), null);
+  assert.equal(new IncomingBody(exchanges[0]!, 1_000, true).takeWhole(1_000), null);
+  assert.equal(whole!.takeWhole(1_000)?.toString(), "b".repeat(1_000));
+  assert.equal(whole!.takeWhole(1_000), null, "it is gone");
+  assert.equal(part!.takeWhole(1_000), null);
+  assert.ok(server.heldBytes < 1_000, `${server.heldBytes} bytes`);
+  exchanges[0]!.send(200, [], Buffer.from("ok"), false);
+  const served = serve(exchanges[1]!);
+  socket.write("b".repeat(600));
+  assert.equal(await served, 1_000);
+});
+
 test("a connection that waits is paused for others' sake alone: one that asks for nothing but answers is read on", async () => {
   served.parties.push("many", "many", "many", "many", "other");
   for (let index = 0; index < 4; index++) {

@@ -143,6 +143,13 @@ export class Exchange implements ClientExchange {
     this.#owner.flowChanged();
   }
 
+  takeBody(): Buffer | null {
+    if (!this.#complete || this.#receiver !== null || this.#discarded) return null;
+    const early = this.#early;
+    this.discardBody();
+    return early.length === 1 ? early[0]! : Buffer.concat(early);
+  }
+
   pauseBody(): void {
     this.#bodyPaused = true;
     this.#owner.flowChanged();
