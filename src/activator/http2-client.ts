@@ -45,7 +45,7 @@ export class Http2Client implements InstanceClient, Http2Opener {
     this.#clock = clock;
   }
 
-  headOf(call: Call, deadlineMs: number): RequestHead {
+  requestOf(call: Call, deadlineMs: number): RequestHead {
     return http2RequestHead(call, deadlineMs);
   }
 

@@ -37,7 +37,7 @@ export function http2RequestHead(call: Call, deadlineMs: number): RequestHead {
   fields.push("te", "trailers");
   if (body !== null && body.lengthBytes !== null) fields.push("content-length", String(body.lengthBytes));
   fields.push("ebb-invocation-id", call.id, "ebb-deadline-ms", String(deadlineMs), "ebb-trigger", call.trigger);
-  return { text: "", fields, traceId };
+  return { text: "", bodyBytes: 0, fields, traceId };
 }
 
 /** `raw`: as node:http2 tells them; nghttp2 has checked their form. null: its status or its length is none. */

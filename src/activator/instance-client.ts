@@ -4,7 +4,7 @@
 import type { Duplex } from "node:stream";
 import type { Clock } from "#model/clock.ts";
 import type { SocketReader } from "#sandbox/door.ts";
-import type { Call, RequestBody } from "./door.ts";
+import type { Call } from "./door.ts";
 import { InstanceConnection, type ConnectionKeeper, type InstanceExchange } from "./instance-connection.ts";
 import { requestHead, type RequestHead } from "./request-head.ts";
 import { SharedConnection, type FramedExchange, type SharedKeeper } from "./shared-connection.ts";
@@ -21,8 +21,8 @@ export interface InstanceStream {
 
 /** How calls get to one instance. */
 export interface InstanceClient {
-  /** `deadlineMs`: what remains of the workload's timeout. */
-  headOf(call: Call, deadlineMs: number): RequestHead;
+  /** What goes out first: the head, and a body that is short and here, which is taken. `deadlineMs`: what remains of the workload's timeout. */
+  requestOf(call: Call, deadlineMs: number): RequestHead;
   /** `fresh`: by a connection that has carried nothing. */
   send(exchange: InstanceExchange, call: Call, head: RequestHead, nowUs: number, fresh: boolean): InstanceStream;
   /** The instance takes nothing new: what is under way ends by itself. */
@@ -37,10 +37,10 @@ const longestKeepAliveMs = 60_000;
 /** What the server's and our timers may differ by. */
 const keepAliveMarginMs = 1_000;
 
-/** A longer head or body would hold up others; a runtime takes no more than four times of this for both. */
+/** A longer head would hold up others, as would a longer body; a runtime takes twice as much as both. */
 const framedHeadBytes = 16 * 1024;
-const framedBodyBytes = 16 * 1024;
-const noBody = Buffer.alloc(0);
+/** What is here already of no more than this goes out with the head, and is kept with it for another try. */
+const shortBodyBytes = 16 * 1024;
 /** To fetch an answer that has begun on the shared connection. */
 const fetchHead = (id: string): string => `GET /ebb/v1/answers/${id} HTTP/1.1\r\nhost: runtime\r\n\r\n`;
 
@@ -61,16 +61,19 @@ export class Http1Client implements InstanceClient, ConnectionKeeper, SharedKeep
     this.#shares = shares;
   }
 
-  headOf(call: Call, deadlineMs: number): RequestHead {
-    return requestHead(call, deadlineMs);
+  requestOf(call: Call, deadlineMs: number): RequestHead {
+    const head = requestHead(call, deadlineMs);
+    const body = call.body?.takeWhole?.(shortBodyBytes) ?? null;
+    if (body === null) return head;
+    return { ...head, text: head.text + body.toString("latin1"), bodyBytes: body.length };
   }
 
   send(exchange: InstanceExchange, call: Call, head: RequestHead, nowUs: number, fresh: boolean): InstanceStream {
-    const { method, body, upgrade } = call;
-    if (!fresh && this.#mayShare(call, head)) {
+    const { method, upgrade } = call;
+    const body = head.bodyBytes > 0 ? null : call.body;
+    if (!fresh && body === null && !upgrade && this.#mayShare(head)) {
       this.#shared ??= new SharedConnection((reader) => this.#connect(reader), this);
-      const whole = this.#shared.usable ? wholeBody(body) : null;
-      if (whole !== null) return this.#shared.send(exchange, { id: call.id, method, head: head.text, body: whole });
+      if (this.#shared.usable) return this.#shared.send(exchange, call.id, method, head.text);
     }
     const connection = upgrade ? this.#takeToLeave() : this.#take(nowUs, fresh);
     connection.send(exchange, method, head.text, body, upgrade);
@@ -78,8 +81,8 @@ export class Http1Client implements InstanceClient, ConnectionKeeper, SharedKeep
   }
 
   /** Something else is under way, and the runtime will take this one beside it. */
-  #mayShare({ upgrade }: Call, { text }: RequestHead): boolean {
-    if (!this.#shares || upgrade || this.#inPieces || text.length > framedHeadBytes) return false;
+  #mayShare({ text, bodyBytes }: RequestHead): boolean {
+    if (!this.#shares || this.#inPieces || text.length - bodyBytes > framedHeadBytes) return false;
     return this.#all.size > this.#idle.length || (this.#shared !== null && this.#shared.active > 0);
   }
 
@@ -148,9 +151,4 @@ export class Http1Client implements InstanceClient, ConnectionKeeper, SharedKeep
     for (const connection of this.#all) connection.cut();
     this.#all.clear();
   }
-}
-
-/** null: it is not all here, or not short, and nothing of it has been taken. */
-function wholeBody(body: RequestBody | null): Buffer | null {
-  return body === null ? noBody : (body.takeWhole?.(framedBodyBytes) ?? null);
 }

@@ -141,8 +141,9 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
     if (this.#sink === null) return this.#finish();
     this.#handedOver = true;
     const live = this.#live!;
-    this.#request = live.client.headOf(this.call, live.timeoutMs);
+    this.#request = live.client.requestOf(this.call, live.timeoutMs);
     this.traceId = this.#request.traceId;
+    this.#bytesIn = this.#request.bodyBytes;
     this.#send(live, this.handedOverUs, false);
   }
 

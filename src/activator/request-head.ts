@@ -16,8 +16,10 @@ export function traceIdOf(traceparent: string): string | null {
 }
 
 export interface RequestHead {
-  /** latin1, complete with its empty line; empty where it goes by HTTP/2. */
+  /** latin1, complete with its empty line and a short body behind it; empty where it goes by HTTP/2. */
   readonly text: string;
+  /** Of the body in `text`. 0: there is none, or it follows as it comes. */
+  readonly bodyBytes: number;
   /** Of HTTP/2: names and values in turn, pseudo headers first. null: it goes by HTTP/1.1. */
   readonly fields: readonly string[] | null;
   readonly traceId: string;
@@ -67,7 +69,7 @@ export function requestHead(call: Call, deadlineMs: number): RequestHead {
     text += body.lengthBytes === null ? "transfer-encoding: chunked\r\n" : `content-length: ${body.lengthBytes}\r\n`;
   else if (mayHaveBody(call.method)) text += "content-length: 0\r\n";
   text += `ebb-invocation-id: ${call.id}\r\nebb-deadline-ms: ${deadlineMs}\r\nebb-trigger: ${call.trigger}\r\n\r\n`;
-  return { text, fields: null, traceId };
+  return { text, bodyBytes: 0, fields: null, traceId };
 }
 
 /** RFC 9110, 8.6: a method that anticipates content says that there is none. */

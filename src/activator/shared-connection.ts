@@ -80,16 +80,13 @@ export class SharedConnection implements ResponseEvents {
     return this.#active;
   }
 
-  send(exchange: InstanceExchange, { id, method, head, body }: FramedRequest): InstanceStream {
+  /** `request`: latin1, all of it. */
+  send(exchange: InstanceExchange, id: string, method: string, request: string): InstanceStream {
     const number = this.#free.pop() ?? this.#exchanges.length;
-    const framed = new FramedExchange(this, { exchange, id, method, number, bodied: body.length > 0 });
+    const framed = new FramedExchange(this, { exchange, id, method, number });
     this.#exchanges[number] = framed;
     this.#active++;
-    if (body.length === 0) this.#write(frameHead(head.length, number) + head);
-    else {
-      this.#write(frameHead(head.length + body.length, number) + head + body.toString("latin1"));
-      exchange.sent(body.length);
-    }
+    this.#write(frameHead(request.length, number) + request);
     return framed;
   }
 
@@ -230,22 +227,11 @@ export class SharedConnection implements ResponseEvents {
   }
 }
 
-/** A request that is here whole. */
-export interface FramedRequest {
-  readonly id: string;
-  readonly method: string;
-  /** latin1, complete with its empty line. */
-  readonly head: string;
-  readonly body: Buffer;
-}
-
 interface Framed {
   readonly exchange: InstanceExchange;
   readonly id: string;
   readonly method: string;
   readonly number: number;
-  /** Its request had a body, which is not kept for another try. */
-  readonly bodied: boolean;
 }
 
 /** One exchange of a shared connection: answered there, or by a connection of its own to which it moves, and then between that and its invocation. */
@@ -310,7 +296,7 @@ export class FramedExchange implements InstanceStream, InstanceExchange {
   /** The shared connection has failed it, or has ended: what has moved has one of its own. */
   fails(kind: "closed" | "malformed", message: string): void {
     if (this.#moved !== null) return;
-    this.broken({ kind, message, silent: kind === "closed", unsent: false, whole: !this.#of.bodied, reused: true });
+    this.broken({ kind, message, silent: kind === "closed", unsent: false, whole: true, reused: true });
   }
 
   // --- from whichever connection brings the answer
