@@ -21,7 +21,7 @@ const lingerMs = 2_000;
 const requestLine = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!-~\x80-\xff]+) HTTP\/1\.1\r\n/;
 /** One pass over the whole head: no control characters, and CR and LF only as a pair. */
 const wellFormed = /^(?:[\t -~\x80-\xff]|\r\n)*$/;
-const headEnd = Buffer.from("\r\n\r\n");
+export const headEnd = Buffer.from("\r\n\r\n");
 const lastChunk = "0\r\n\r\n";
 const fieldName = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const fieldValue = /^[\t -~\x80-\xff]*$/;

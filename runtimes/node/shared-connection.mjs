@@ -1,7 +1,7 @@
 // The connection that many invocations share (CONTRACT.md, 10): each request and each answer is a frame. What arrives together is read
 // by one system call and answered by one, where connections of their own would each take two.
 
-import { framedFields, readHead, refusal } from "./http1.mjs";
+import { framedFields, headEnd, readHead, refusal } from "./http1.mjs";
 import { steadyMs } from "./invocation.mjs";
 
 /** @import { Connection, Exchange } from "./http1.mjs" */
@@ -12,13 +12,14 @@ const frameHeadBytes = 8;
 const requestBytes = 64 * 1024;
 /** A longer answer would hold up those behind it, and goes by a connection of its own. */
 const answerBytes = 64 * 1024;
+/** What is beyond this stays in the socket, where it is read faster than it is served. */
+const unreadMostBytes = 1024 * 1024;
 /** How many there may be at once. */
 const numbers = 4_096;
 
 /** So long the requests of one read are begun one after the other; the others wait until those have been answered that could be. */
 const turnMs = 1;
 
-const none = Buffer.alloc(0);
 const accepted = "HTTP/1.1 101 \r\nconnection: upgrade\r\nupgrade: ebb-frames\r\n\r\n";
 
 /** @param {number} length @param {number} number @returns {string} latin1 */
@@ -51,8 +52,9 @@ export class SharedConnection {
     this.invocations = [];
     this.active = 0;
     this.closing = false;
-    /** What is not read yet: the beginning of a frame, or frames whose turn has not come. @type {Buffer | null} */
-    this.rest = null;
+    /** What is not read yet, in pieces: the beginning of a frame, or frames whose turn has not come. @type {Buffer[]} */
+    this.unread = [];
+    this.unreadBytes = 0;
     /** There are such frames. */
     this.later = false;
     /** What goes out at the end of this turn; text is latin1. @type {(string | Uint8Array)[]} */
@@ -80,12 +82,14 @@ export class SharedConnection {
 
   /** @param {Buffer} chunk */
   #received(chunk) {
-    this.rest = this.rest === null ? chunk : Buffer.concat([this.rest, chunk]);
+    this.unread.push(chunk);
+    this.unreadBytes += chunk.length;
     if (!this.later) this.#read();
+    else if (this.unreadBytes > unreadMostBytes) this.socket.pause();
   }
 
   #read = () => {
-    const bytes = this.rest ?? none;
+    const bytes = this.unread.length === 1 ? /** @type {Buffer} */ (this.unread[0]) : Buffer.concat(this.unread);
     const lateMs = steadyMs() + turnMs;
     let at = 0;
     this.later = false;
@@ -105,7 +109,9 @@ export class SharedConnection {
         return;
       }
     }
-    this.rest = at < bytes.length ? bytes.subarray(at) : null;
+    this.unread = at < bytes.length ? [bytes.subarray(at)] : [];
+    this.unreadBytes = bytes.length - at;
+    if (this.unreadBytes <= unreadMostBytes && this.socket.isPaused()) this.socket.resume();
   };
 
   /** @param {number} number @param {Buffer} frame @returns {boolean} false: nobody who keeps to the frames would send it */
@@ -169,16 +175,16 @@ export class SharedConnection {
 
 /** @param {FramedInvocation} invocation @param {Buffer} frame @returns {Exchange | string} a string: what is wrong */
 function readFrame(invocation, frame) {
-  const text = frame.toString("latin1");
-  const end = text.indexOf("\r\n\r\n");
+  const end = frame.indexOf(headEnd);
   if (end < 0) return "the request's head does not end";
-  const exchange = readHead(invocation, text.slice(0, end + 2), framedFields);
+  // Without the body: whoever keeps a header's value keeps the text that it is a part of.
+  const exchange = readHead(invocation, frame.toString("latin1", 0, end + 2), framedFields);
   if (typeof exchange === "string") return exchange;
-  const from = end + 4;
+  const from = end + headEnd.length;
   if (exchange.body.length !== frame.length - from)
     return "a request in a frame has all of its body there, and nothing behind it";
   if (from < frame.length) {
-    // A copy: the function may get hold of the memory that its body lies in, and the requests of others lie beside it.
+    // A copy: what is left unread must not keep all that came with it, and that is others'.
     const body = Buffer.allocUnsafeSlow(frame.length - from);
     frame.copy(body, 0, from);
     exchange.body.feed(body);
@@ -231,9 +237,8 @@ export class FramedInvocation {
 
   cork() {}
   uncork() {}
-  // Its body is here whole: nothing is held back.
+  /** Its body is here whole: nothing is held back. */
   pause() {}
-  resume() {}
 
   /** The answer breaks off, wherever it goes. */
   destroy() {

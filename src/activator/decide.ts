@@ -92,7 +92,7 @@ export function outcomeOfRefusal(error: EbbError): Outcome {
 
 /**
  * May the request go out once more, on a fresh connection? Only where a kept connection turned out to be dead, with
- * the body whole, and where a second delivery is impossible (never completely written) or harmless (RFC 9110, 9.2.2).
+ * the body whole (or none of it still to come), and where a second delivery is impossible (never completely written) or harmless (RFC 9110, 9.2.2).
  */
 export function mayRetry(breakage: Breakage, method: string, retried: boolean): boolean {
   if (retried || !breakage.reused || !breakage.silent || !breakage.whole || breakage.kind !== "closed") return false;

@@ -12,7 +12,7 @@ import { http2RequestHead } from "./http2-head.ts";
 import { Http2InstanceStream, type Http2Opener } from "./http2-stream.ts";
 import type { InstanceClient, InstanceStream } from "./instance-client.ts";
 import type { InstanceExchange } from "./instance-connection.ts";
-import type { RequestHead } from "./request-head.ts";
+import type { InstanceRequest } from "./request-head.ts";
 
 /** One connection. */
 interface Line {
@@ -45,16 +45,16 @@ export class Http2Client implements InstanceClient, Http2Opener {
     this.#clock = clock;
   }
 
-  requestOf(call: Call, deadlineMs: number): RequestHead {
+  requestOf(call: Call, deadlineMs: number): InstanceRequest {
     return http2RequestHead(call, deadlineMs);
   }
 
-  send(exchange: InstanceExchange, call: Call, head: RequestHead, _nowUs: number, fresh: boolean): InstanceStream {
+  send(exchange: InstanceExchange, call: Call, head: InstanceRequest, _nowUs: number, fresh: boolean): InstanceStream {
     return new Http2InstanceStream(this, exchange, call, head, fresh);
   }
 
   open(
-    head: RequestHead,
+    head: InstanceRequest,
     endStream: boolean,
     fresh: boolean,
   ): { readonly stream: ClientHttp2Stream; readonly reused: boolean; readonly speaks: () => boolean } {

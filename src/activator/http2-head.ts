@@ -3,11 +3,11 @@
 import { belongsToConnection } from "#lib/http2.ts";
 import { randomHex } from "#model/ids.ts";
 import type { Call } from "./door.ts";
-import { traceIdOf, type RequestHead } from "./request-head.ts";
+import { traceIdOf, type InstanceRequest } from "./request-head.ts";
 import type { ResponseHead } from "./response-head.ts";
 
 /** `deadlineMs`: what remains of the workload's timeout. */
-export function http2RequestHead(call: Call, deadlineMs: number): RequestHead {
+export function http2RequestHead(call: Call, deadlineMs: number): InstanceRequest {
   const { headers, body } = call;
   let authority = "";
   let traceparent: string | null = null;

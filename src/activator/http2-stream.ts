@@ -7,11 +7,11 @@ import type { Call, FlatHeaders } from "./door.ts";
 import { http2ResponseHead } from "./http2-head.ts";
 import type { InstanceStream } from "./instance-client.ts";
 import type { Breakage, InstanceExchange } from "./instance-connection.ts";
-import type { RequestHead } from "./request-head.ts";
+import type { InstanceRequest } from "./request-head.ts";
 
 export interface Http2Opener {
   /** `fresh`: by a connection that has carried nothing. */
-  open(head: RequestHead, endStream: boolean, fresh: boolean): OpenedStream;
+  open(head: InstanceRequest, endStream: boolean, fresh: boolean): OpenedStream;
 }
 
 export interface OpenedStream {
@@ -30,7 +30,7 @@ const interimsMax = 16;
 export class Http2InstanceStream implements InstanceStream {
   readonly #opener: Http2Opener;
   readonly #call: Call;
-  readonly #head: RequestHead;
+  readonly #head: InstanceRequest;
   #exchange: InstanceExchange | null;
   #opened!: OpenedStream;
   // --- the request's body
@@ -52,7 +52,7 @@ export class Http2InstanceStream implements InstanceStream {
   /** Why what came is no answer. */
   #malformed: string | null = null;
 
-  constructor(opener: Http2Opener, exchange: InstanceExchange, call: Call, head: RequestHead, fresh: boolean) {
+  constructor(opener: Http2Opener, exchange: InstanceExchange, call: Call, head: InstanceRequest, fresh: boolean) {
     this.#opener = opener;
     this.#exchange = exchange;
     this.#call = call;

@@ -6,7 +6,7 @@ import type { Clock } from "#model/clock.ts";
 import type { SocketReader } from "#sandbox/door.ts";
 import type { Call } from "./door.ts";
 import { InstanceConnection, type ConnectionKeeper, type InstanceExchange } from "./instance-connection.ts";
-import { requestHead, type RequestHead } from "./request-head.ts";
+import { requestHead, type InstanceRequest } from "./request-head.ts";
 import { SharedConnection, type FramedExchange, type SharedKeeper } from "./shared-connection.ts";
 
 /** An exchange under way, as the invocation sees it. */
@@ -22,9 +22,9 @@ export interface InstanceStream {
 /** How calls get to one instance. */
 export interface InstanceClient {
   /** What goes out first: the head, and a body that is short and here, which is taken. `deadlineMs`: what remains of the workload's timeout. */
-  requestOf(call: Call, deadlineMs: number): RequestHead;
+  requestOf(call: Call, deadlineMs: number): InstanceRequest;
   /** `fresh`: by a connection that has carried nothing. */
-  send(exchange: InstanceExchange, call: Call, head: RequestHead, nowUs: number, fresh: boolean): InstanceStream;
+  send(exchange: InstanceExchange, call: Call, request: InstanceRequest, nowUs: number, fresh: boolean): InstanceStream;
   /** The instance takes nothing new: what is under way ends by itself. */
   closeIdle(): void;
   /** Nothing of the instance is left. */
@@ -37,9 +37,9 @@ const longestKeepAliveMs = 60_000;
 /** What the server's and our timers may differ by. */
 const keepAliveMarginMs = 1_000;
 
-/** A longer head would hold up others, as would a longer body; a runtime takes twice as much as both. */
-const framedHeadBytes = 16 * 1024;
-/** What is here already of no more than this goes out with the head, and is kept with it for another try. */
+/** A longer head would hold up others on the shared connection; a runtime takes twice as much as this and a short body. */
+const shortHeadBytes = 16 * 1024;
+/** A body of no more, of which all is here already, goes out with its head, and is kept with it for another try. */
 const shortBodyBytes = 16 * 1024;
 /** To fetch an answer that has begun on the shared connection. */
 const fetchHead = (id: string): string => `GET /ebb/v1/answers/${id} HTTP/1.1\r\nhost: runtime\r\n\r\n`;
@@ -61,28 +61,35 @@ export class Http1Client implements InstanceClient, ConnectionKeeper, SharedKeep
     this.#shares = shares;
   }
 
-  requestOf(call: Call, deadlineMs: number): RequestHead {
+  requestOf(call: Call, deadlineMs: number): InstanceRequest {
     const head = requestHead(call, deadlineMs);
-    const body = call.body?.takeWhole?.(shortBodyBytes) ?? null;
+    // Behind a long head it could be that a part of both is read, and begun with, before their one write fails.
+    const body = head.text.length > shortHeadBytes ? null : (call.body?.takeWhole?.(shortBodyBytes) ?? null);
     if (body === null) return head;
     return { ...head, text: head.text + body.toString("latin1"), bodyBytes: body.length };
   }
 
-  send(exchange: InstanceExchange, call: Call, head: RequestHead, nowUs: number, fresh: boolean): InstanceStream {
+  send(
+    exchange: InstanceExchange,
+    call: Call,
+    request: InstanceRequest,
+    nowUs: number,
+    fresh: boolean,
+  ): InstanceStream {
     const { method, upgrade } = call;
-    const body = head.bodyBytes > 0 ? null : call.body;
-    if (!fresh && body === null && !upgrade && this.#mayShare(head)) {
+    const body = request.bodyBytes > 0 ? null : call.body;
+    if (!fresh && body === null && !upgrade && this.#mayShare(request)) {
       this.#shared ??= new SharedConnection((reader) => this.#connect(reader), this);
-      if (this.#shared.usable) return this.#shared.send(exchange, call.id, method, head.text);
+      if (this.#shared.usable) return this.#shared.send(exchange, call.id, method, request.text);
     }
     const connection = upgrade ? this.#takeToLeave() : this.#take(nowUs, fresh);
-    connection.send(exchange, method, head.text, body, upgrade);
+    connection.send(exchange, method, request.text, body, upgrade);
     return connection;
   }
 
   /** Something else is under way, and the runtime will take this one beside it. */
-  #mayShare({ text, bodyBytes }: RequestHead): boolean {
-    if (!this.#shares || this.#inPieces || text.length - bodyBytes > framedHeadBytes) return false;
+  #mayShare({ text, bodyBytes }: InstanceRequest): boolean {
+    if (!this.#shares || this.#inPieces || text.length - bodyBytes > shortHeadBytes) return false;
     return this.#all.size > this.#idle.length || (this.#shared !== null && this.#shared.active > 0);
   }
 

@@ -14,7 +14,7 @@ export interface Breakage {
   readonly message: string;
   /** Nothing of a response had arrived. */
   readonly silent: boolean;
-  /** Nothing of the request's body was taken; there may be none. */
+  /** Nothing of the body that was to follow the request was taken; there may be none. */
   readonly whole: boolean;
   /** The instance cannot have taken the request: it was never completely written. */
   readonly unsent: boolean;
@@ -87,7 +87,8 @@ export class InstanceConnection implements ResponseEvents, InstanceStream {
     return this.#exchange === null && this.#socket.writable && !this.#socket.readableEnded;
   }
 
-  send(exchange: InstanceExchange, method: string, head: string, body: RequestBody | null, upgrade: boolean): void {
+  /** `request`: its head, and a body that is not in `body`. */
+  send(exchange: InstanceExchange, method: string, request: string, body: RequestBody | null, upgrade: boolean): void {
     this.#exchange = exchange;
     this.#exchanges++;
     this.#mayLeave = upgrade;
@@ -96,8 +97,8 @@ export class InstanceConnection implements ResponseEvents, InstanceStream {
     this.#bodySent = body === null;
     this.#parser.expect(method, upgrade);
     // The body waits for the head: where the other side turns out to have closed, it is still whole for another try.
-    if (body === null) this.#socket.write(head, "latin1");
-    else this.#socket.write(head, "latin1", this.#onHeadWritten);
+    if (body === null) this.#socket.write(request, "latin1");
+    else this.#socket.write(request, "latin1", this.#onHeadWritten);
   }
 
   /** The exchange takes data again. */
@@ -247,7 +248,7 @@ export class InstanceConnection implements ResponseEvents, InstanceStream {
   #break(kind: Breakage["kind"], message: string): void {
     const exchange = this.#exchange;
     const silent = !this.#parser.started;
-    // A head whose one write failed with EPIPE was never read: the other side had closed before.
+    // What one write that failed with EPIPE was to bring was never read: the other side had closed before.
     const unsent = silent && !this.#bodyStarted && this.#error?.code === "EPIPE";
     this.#exchange = null;
     this.#socket.destroy();

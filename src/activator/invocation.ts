@@ -13,7 +13,7 @@ import type { Call, FlatHeaders, Invocation, ReplyHead, ReplySink } from "./door
 import type { Lane } from "./lane.ts";
 import type { LiveInstance } from "./live-instance.ts";
 import type { Waiter } from "./queue.ts";
-import type { RequestHead } from "./request-head.ts";
+import type { InstanceRequest } from "./request-head.ts";
 import type { ResponseHead } from "./response-head.ts";
 
 /** The start-up that an invocation waited for. */
@@ -71,7 +71,8 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
   #connection: InstanceStream | null = null;
   /** After a 101: what both sides are joined by. */
   #upgraded: Duplex | null = null;
-  #request: RequestHead | null = null;
+  /** Kept for another try, until an answer has begun. */
+  #request: InstanceRequest | null = null;
   /** Its begin is marked, and it is on its way to the instance or there. */
   #handedOver = false;
   /** Of a response that has arrived whole: it goes out with the end. */
@@ -144,7 +145,7 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
     this.#request = live.client.requestOf(this.call, live.timeoutMs);
     this.traceId = this.#request.traceId;
     this.#bytesIn = this.#request.bodyBytes;
-    this.#send(live, this.handedOverUs, false);
+    this.#send(live, this.#request, this.handedOverUs, false);
   }
 
   #notBegun(problem: EbbError): void {
@@ -164,8 +165,8 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
     sink.end(trailers);
   }
 
-  #send(live: LiveInstance, nowUs: number, fresh: boolean): void {
-    this.#connection = live.client.send(this, this.call, this.#request!, nowUs, fresh);
+  #send(live: LiveInstance, request: InstanceRequest, nowUs: number, fresh: boolean): void {
+    this.#connection = live.client.send(this, this.call, request, nowUs, fresh);
   }
 
   // --- what the caller does
@@ -221,6 +222,7 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
       this.#finish();
       return;
     }
+    this.#request = null;
     this.#status = head.status;
     this.#doneInHead = head.done;
     if (whole) {
@@ -253,9 +255,9 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
     const live = this.#live!;
     this.#connection = null;
     if (this.#sink === null) return this.#finish();
-    if (mayRetry(breakage, this.call.method, this.#retried)) {
+    if (this.#request !== null && mayRetry(breakage, this.call.method, this.#retried)) {
       this.#retried = true;
-      return this.#send(live, this.#keeper.clock.monotonicUs(), true);
+      return this.#send(live, this.#request, this.#keeper.clock.monotonicUs(), true);
     }
     const error = badResponseError(this.call.workload, breakage);
     if (breakage.kind === "malformed") {
@@ -287,6 +289,7 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
       socket.destroy();
       return this.#fail(new EbbError("bad_request", "This caller cannot switch protocols."), "error");
     }
+    this.#request = null;
     this.#upgraded = socket;
     this.#status = head.status;
     this.#headSent = true;

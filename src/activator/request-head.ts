@@ -15,8 +15,9 @@ export function traceIdOf(traceparent: string): string | null {
   return match[2] === zeroTrace || match[3] === zeroParent ? null : match[2]!;
 }
 
-export interface RequestHead {
-  /** latin1, complete with its empty line and a short body behind it; empty where it goes by HTTP/2. */
+/** What goes to an instance first. */
+export interface InstanceRequest {
+  /** latin1: the head with its empty line, and a short body behind it; empty where it goes by HTTP/2. */
   readonly text: string;
   /** Of the body in `text`. 0: there is none, or it follows as it comes. */
   readonly bodyBytes: number;
@@ -26,7 +27,7 @@ export interface RequestHead {
 }
 
 /** `deadlineMs`: what remains of the workload's timeout. */
-export function requestHead(call: Call, deadlineMs: number): RequestHead {
+export function requestHead(call: Call, deadlineMs: number): InstanceRequest {
   const { headers, body } = call;
   let text = `${call.method} ${call.target} HTTP/1.1\r\n`;
   let traceparent: string | null = null;

@@ -831,13 +831,13 @@ var Exchange = class {
    * @param {(() => boolean) | null} done asked once nothing can fail any more: is the invocation over with this answer?
    */
   answer(status, headers, body, done) {
-    const none2 = status === 204 || status === 304;
-    const bodyless = none2 || this.method === "HEAD";
-    const keepLength = bodyless && !none2 && (body === null || body.length === 0);
+    const none = status === 204 || status === 304;
+    const bodyless = none || this.method === "HEAD";
+    const keepLength = bodyless && !none && (body === null || body.length === 0);
     let head = renderHead(status, headers, keepLength);
     if (this.complete) return;
     const length = body === null ? 0 : typeof body === "string" ? Buffer.byteLength(body) : body.byteLength;
-    if (!none2 && !keepLength) head += `content-length: ${length}\r
+    if (!none && !keepLength) head += `content-length: ${length}\r
 `;
     if (done?.() === true) {
       head += "ebb-done: 1\r\n";
@@ -859,11 +859,11 @@ var Exchange = class {
    * @param {number} status @param {FlatHeaders} headers
    */
   begin(status, headers) {
-    const none2 = status === 204 || status === 304;
-    let head = renderHead(status, headers, !none2);
+    const none = status === 204 || status === 304;
+    let head = renderHead(status, headers, !none);
     if (this.complete) return;
-    this.bodyless = none2 || this.method === "HEAD";
-    const promised = none2 ? void 0 : promisedLength(headers);
+    this.bodyless = none || this.method === "HEAD";
+    const promised = none ? void 0 : promisedLength(headers);
     if (promised !== void 0) this.promised = this.bodyless ? -1 : promised;
     else if (!this.bodyless) {
       this.chunked = true;
@@ -1141,9 +1141,9 @@ function bodyLength(headers) {
 var frameHeadBytes = 8;
 var requestBytes = 64 * 1024;
 var answerBytes = 64 * 1024;
+var unreadMostBytes = 1024 * 1024;
 var numbers = 4096;
 var turnMs = 1;
-var none = Buffer.alloc(0);
 var accepted = "HTTP/1.1 101 \r\nconnection: upgrade\r\nupgrade: ebb-frames\r\n\r\n";
 function frameHead(length, number) {
   return String.fromCharCode(
@@ -1164,7 +1164,8 @@ var SharedConnection = class {
     this.invocations = [];
     this.active = 0;
     this.closing = false;
-    this.rest = null;
+    this.unread = [];
+    this.unreadBytes = 0;
     this.later = false;
     this.parts = [];
     const { socket, rest } = connection;
@@ -1190,11 +1191,16 @@ var SharedConnection = class {
   }
   /** @param {Buffer} chunk */
   #received(chunk) {
-    this.rest = this.rest === null ? chunk : Buffer.concat([this.rest, chunk]);
+    this.unread.push(chunk);
+    this.unreadBytes += chunk.length;
     if (!this.later) this.#read();
+    else if (this.unreadBytes > unreadMostBytes) this.socket.pause();
   }
   #read = () => {
-    const bytes = this.rest ?? none;
+    const bytes = this.unread.length === 1 ? (
+      /** @type {Buffer} */
+      this.unread[0]
+    ) : Buffer.concat(this.unread);
     const lateMs = steadyMs() + turnMs;
     let at = 0;
     this.later = false;
@@ -1214,7 +1220,9 @@ var SharedConnection = class {
         return;
       }
     }
-    this.rest = at < bytes.length ? bytes.subarray(at) : null;
+    this.unread = at < bytes.length ? [bytes.subarray(at)] : [];
+    this.unreadBytes = bytes.length - at;
+    if (this.unreadBytes <= unreadMostBytes && this.socket.isPaused()) this.socket.resume();
   };
   /** @param {number} number @param {Buffer} frame @returns {boolean} false: nobody who keeps to the frames would send it */
   #frame(number, frame) {
@@ -1270,12 +1278,11 @@ var SharedConnection = class {
   }
 };
 function readFrame(invocation, frame) {
-  const text = frame.toString("latin1");
-  const end = text.indexOf("\r\n\r\n");
+  const end = frame.indexOf(headEnd);
   if (end < 0) return "the request's head does not end";
-  const exchange = readHead(invocation, text.slice(0, end + 2), framedFields);
+  const exchange = readHead(invocation, frame.toString("latin1", 0, end + 2), framedFields);
   if (typeof exchange === "string") return exchange;
-  const from = end + 4;
+  const from = end + headEnd.length;
   if (exchange.body.length !== frame.length - from)
     return "a request in a frame has all of its body there, and nothing behind it";
   if (from < frame.length) {
@@ -1321,10 +1328,8 @@ var FramedInvocation = class {
   }
   uncork() {
   }
-  // Its body is here whole: nothing is held back.
+  /** Its body is here whole: nothing is held back. */
   pause() {
-  }
-  resume() {
   }
   /** The answer breaks off, wherever it goes. */
   destroy() {
@@ -2823,6 +2828,7 @@ export {
   frames,
   functionProblem,
   hand,
+  headEnd,
   httpEvent,
   installWebObjects,
   invocationBegins,
