@@ -1,17 +1,17 @@
 // An execution that an earlier ebb has started: its memory counts, its output is read on, and it is ended as any other.
 
 import { EbbError } from "#model/errors.ts";
-import { newErrorId } from "#model/ids.ts";
 import type { Exit } from "#sandbox/door.ts";
 import type { Adopted, AdoptionSpec, Execution } from "./door.ts";
 import type { ExecutionContext } from "./execution.ts";
 import { Left } from "./left.ts";
+import { stopSandbox } from "./stop-sandbox.ts";
 
 const MiB = 1024 * 1024;
 
 /** Rejects where it cannot be taken over; it is to be forgotten then. */
 export async function adopt(context: ExecutionContext, spec: AdoptionSpec): Promise<Adopted> {
-  const { driver, admission, access, telemetry, tell } = context;
+  const { driver, admission, access, telemetry } = context;
   const { revision, instance } = spec;
   const { project, workload, settings } = revision;
   const bytes = spec.memoryMb * MiB;
@@ -57,9 +57,7 @@ export async function adopt(context: ExecutionContext, spec: AdoptionSpec): Prom
       settled: () => left.settled(),
       forget: () => left.forget(),
       stop: async (graceMs) => {
-        await driver.stopSandbox(sandbox, graceMs).catch((error: unknown) => {
-          tell({ kind: "defect", errorId: newErrorId(), where: "fleet: stopping a run", error });
-        });
+        await stopSandbox(context, sandbox, graceMs, "fleet: stopping a run");
         if (!gone) end({ reason: "stopped", code: null, message: "ebb stopped it." });
       },
     };

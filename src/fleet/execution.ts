@@ -2,7 +2,7 @@
 
 import { v8HeapOptions } from "#lib/v8-heap.ts";
 import { EbbError } from "#model/errors.ts";
-import { newErrorId, newInstanceId, randomHex, type InstanceId, type SandboxId } from "#model/ids.ts";
+import { newInstanceId, randomHex, type InstanceId, type SandboxId } from "#model/ids.ts";
 import type { Failure } from "#model/instance.ts";
 import { jobLimits, sandboxLimits } from "#model/limits.ts";
 import { contentDigestOf, isOfImage } from "#model/workload.ts";
@@ -12,6 +12,7 @@ import { egressClassOf, environmentOf, isolationOf } from "./assignment.ts";
 import type { Execution, ExecutionSpec } from "./door.ts";
 import { failureOf, type LaunchContext } from "./launch.ts";
 import { Left } from "./left.ts";
+import { stopSandbox } from "./stop-sandbox.ts";
 
 const MiB = 1024 * 1024;
 
@@ -22,7 +23,7 @@ export interface ExecutionContext extends LaunchContext {
 }
 
 export function execute(context: ExecutionContext, spec: ExecutionSpec): Execution {
-  const { driver, admission, access, telemetry, clock, tell } = context;
+  const { driver, admission, access, telemetry, clock } = context;
   const { revision, memoryMb } = spec;
   const bytes = memoryMb * MiB;
   const instance = newInstanceId();
@@ -98,9 +99,7 @@ export function execute(context: ExecutionContext, spec: ExecutionSpec): Executi
       return;
     const made = sandbox ?? (await preparing?.catch(() => null)) ?? null;
     if (made === null) return end(stoppedExit);
-    await driver.stopSandbox(made, graceMs).catch((error: unknown) => {
-      tell({ kind: "defect", errorId: newErrorId(), where: "fleet: stopping a run", error });
-    });
+    await stopSandbox(context, made, graceMs, "fleet: stopping a run");
     end(stoppedExit);
   }
 

@@ -28,7 +28,7 @@ import { Pausing } from "./pausing.ts";
 import { Pool } from "./pool.ts";
 import { Programs } from "./programs.ts";
 import { noQuotas, Registry, stateOf } from "./registry.ts";
-import { stopSandbox } from "./stop-sandbox.ts";
+import { stopMember } from "./stop-sandbox.ts";
 import { usesOf } from "./use.ts";
 
 export interface FleetOptions extends LaunchContext {
@@ -415,7 +415,7 @@ class SandboxFleet implements Fleet {
     member.reason ??= reason;
     this.#leave(member);
     member.killed ||= graceMs === 0;
-    void stopSandbox(this.#options, member, graceMs).then(() =>
+    void stopMember(this.#options, member, graceMs).then(() =>
       this.#gone(member, { reason: "stopped", code: null, message: member.reason ?? "stopped" }),
     );
   }

@@ -22,6 +22,8 @@ let prepared: number;
 let prepare: () => void;
 /** Until then what is being made is not there. */
 let held: Promise<void>;
+/** So many of the next stops fail. */
+let busy: number;
 let pool: Pool;
 
 beforeEach(() => {
@@ -33,6 +35,7 @@ beforeEach(() => {
   prepared = 0;
   prepare = () => undefined;
   held = Promise.resolve();
+  busy = 0;
   pool = make(10 * poolLimits.sandboxBytes);
 });
 afterEach(async () => {
@@ -51,6 +54,7 @@ function make(budgetBytes: number): Pool {
       return id;
     },
     async stopSandbox(id: string) {
+      if (busy-- > 0) throw new Error("the engine is busy");
       const one = living.get(id);
       living.delete(id);
       one?.listener.exited({ reason: "stopped", code: null, message: "stopped" });
@@ -213,6 +217,23 @@ test("a kind that nobody would start any more lets its own go at once", async ()
   await pass(1);
   assert.deepEqual(kinds(), ["node26"]);
   assert.equal(pool.take(python, silent, true), null);
+});
+
+test("one that the engine does not end at once is ended again, and the operator is told", async () => {
+  pool.start();
+  pool.expect(node, 1);
+  await pass(5_000);
+  assert.equal(living.size, 1);
+  busy = 2;
+  pool.expect(node, -1);
+  await pass(100);
+  assert.deepEqual([living.size, pool.state().sandboxes], [1, 0]);
+  await pass(1_000);
+  assert.equal(living.size, 0);
+  assert.deepEqual(
+    facts.map((fact) => fact.kind === "defect" && fact.where),
+    ["fleet.pool", "fleet.pool"],
+  );
 });
 
 test("a crowd leaves as many behind as came, within the budget, and they go as it is forgotten", async () => {

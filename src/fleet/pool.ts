@@ -7,6 +7,7 @@ import { poolLimits } from "#model/limits.ts";
 import type { Exit, PoolKey, SandboxDriver, SandboxListener } from "#sandbox/door.ts";
 import { steadyMs } from "./decide.ts";
 import { decidePool, demandAfterStart, noDemand, type Demand } from "./pool-size.ts";
+import { stopSandbox } from "./stop-sandbox.ts";
 
 export interface PoolOptions {
   readonly driver: Pick<SandboxDriver, "prepare" | "stopSandbox">;
@@ -232,17 +233,9 @@ export class Pool {
   }
 
   #letGo(pooled: Pooled): void {
-    const ending = this.#end(pooled).finally(() => this.#ending.delete(ending));
+    const stopped = stopSandbox(this.#options, pooled.sandbox!, 0, "fleet.pool");
+    const ending = stopped.finally(() => this.#ending.delete(ending));
     this.#ending.add(ending);
-  }
-
-  async #end({ sandbox }: Pooled): Promise<void> {
-    const { driver, tell } = this.#options;
-    try {
-      await driver.stopSandbox(sandbox!, 0);
-    } catch (error) {
-      tell({ kind: "defect", errorId: newErrorId(), where: "fleet.pool", error });
-    }
   }
 }
 

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { jobOf } from "#jobs/job.testing.ts";
 import type { BuildStep } from "#sandbox/door.ts";
 import { noFaults, World } from "../../test/simulation/world.ts";
 
@@ -43,5 +44,36 @@ test("a RUN counts to its project's quota while it runs, is refused in words whe
   await assert.rejects(waits, { code: "stopping" });
   for (const end of ends) end();
   await Promise.all(others);
+  w.checkZero();
+});
+
+test("a run whose sandbox the engine does not end at once is over when nothing of it is left, and not before", async () => {
+  const w = new World({ seed: 7, faults: noFaults, memoryMb: 8_192 });
+  const run = w.fleet.execute({
+    revision: jobOf("report"),
+    memoryMb: 128,
+    command: ["true"],
+    env: {},
+    run: "run",
+    execution: "execution",
+    held: () => undefined,
+  });
+  let over = false;
+  void run.over.then(() => (over = true));
+  await w.run(10);
+  const started = run.start(() => undefined);
+  await w.run(1_000);
+  assert.equal(await started, null);
+  const stopped = w.driver.stopSandbox.bind(w.driver);
+  let busy = 2;
+  w.driver.stopSandbox = async (id, graceMs) => {
+    if (busy-- > 0) throw new Error("the engine is busy");
+    await stopped(id, graceMs);
+  };
+  void run.stop(0);
+  await w.run(100);
+  assert.deepEqual([over, w.driver.sandboxes.size, w.fleet.state().memoryBytes], [false, 1, 128 * 1024 * 1024]);
+  await w.run(2_000);
+  assert.equal(over, true);
   w.checkZero();
 });

@@ -10,6 +10,7 @@ import type { Adopted, AdoptionSpec, Execution, ExecutionSpec } from "./door.ts"
 import { execute, poolOf } from "./execution.ts";
 import { failureOf, type LaunchContext } from "./launch.ts";
 import type { Member } from "./member.ts";
+import { stopSandbox } from "./stop-sandbox.ts";
 
 const MiB = 1024 * 1024;
 
@@ -60,7 +61,8 @@ export class Programs {
     return this.#alone(memoryMb, async () => {
       try {
         const nobody = { done: () => undefined, exited: () => undefined };
-        await driver.stopSandbox(await driver.prepare(poolOf({ revision, memoryMb }), nobody), 0);
+        const sandbox = await driver.prepare(poolOf({ revision, memoryMb }), nobody);
+        await stopSandbox(this.#context, sandbox, 0, "fleet: proving an image");
         return null;
       } catch (error) {
         return failureOf(this.#context, error).failure;

@@ -83,6 +83,11 @@ export class FaultyDriver implements SandboxDriver {
   readonly forget = nothingLeft.forget;
   readonly keep = nothingLeft.keep;
 
+  /** Those on their way out. */
+  get stopping(): number {
+    return [...this.sandboxes.values()].filter(({ stopping }) => stopping).length;
+  }
+
   /** Those that have their turn still. */
   get starting(): number {
     let starting = 0;

@@ -204,7 +204,10 @@ export class World {
   /** Who waits has something on its way, or a reason that is told. */
   checkProgress(): void {
     const turnsTaken = this.driver.starting >= (this.#options.concurrentStarts ?? 4);
-    const roomComes = [...this.driver.sandboxes.values()].some((sandbox) => sandbox.stopping);
+    // Also of what was retired while it starts: it is stopped when its start is over.
+    const roomComes =
+      this.driver.stopping > 0 ||
+      this.fleet.instances().some(({ state, active }) => state === "draining" && active === 0);
     if (turnsTaken || roomComes) return;
     for (const revision of this.crowd.stranded()) {
       const { starting, state, lastFailure } = this.fleet.workloadState(revision);
