@@ -20,7 +20,7 @@ const startRounds = 5;
 
 /** At rest after work: what a daemon that has served keeps. */
 export async function atRest(world: World): Promise<Row> {
-  for (const workload of ["warm", "web", "many"]) await world.daemon.json(["restart", workload]);
+  for (const workload of ["warm", "web", "json", "many"]) await world.daemon.json(["restart", workload]);
   await world.empty();
   const own = ownProcesses(world.daemon.process.pid ?? 0);
   await sleep(settleMs);

@@ -64,6 +64,9 @@ export class ActiveInvocation implements Invocation, InstanceExchange, Waiter, M
   startUs = 0;
   queuedUs = 0;
   stage: Stage = "waiting";
+  /** Its neighbours among those that run in its instance. */
+  before: ActiveInvocation | null = null;
+  after: ActiveInvocation | null = null;
   readonly #keeper: InvocationKeeper;
   #sink: ReplySink | null;
   #live: LiveInstance | null = null;

@@ -1,6 +1,7 @@
 // A ready instance as the activator keeps it: what runs in it, its connections, its marks, and its invocations' timeouts.
 
 import type { Instance } from "#fleet/door.ts";
+import { Members } from "#lib/members.ts";
 import type { InstanceMeter } from "#metering/door.ts";
 import type { Cancel, Clock } from "#model/clock.ts";
 import type { InvocationId } from "#model/ids.ts";
@@ -17,7 +18,7 @@ export class LiveInstance implements Slotted {
   readonly capacity: number;
   readonly timeoutMs: number;
   /** In the order of their hand-over, so the first is the next to time out. */
-  readonly running = new Set<ActiveInvocation>();
+  readonly running = new Members<ActiveInvocation>();
   /** The fleet wants it back: no new invocation. */
   released = false;
   /** It did what ends an instance: no new invocation, and it is killed when nothing else runs in it. null: it did not. */
@@ -53,7 +54,8 @@ export class LiveInstance implements Slotted {
 
   /** Looked for one by one: few ask, and to keep them by their ids would cost every call. */
   find(id: InvocationId): ActiveInvocation | undefined {
-    for (const invocation of this.running) if (invocation.id === id) return invocation;
+    for (let invocation = this.running.first; invocation !== null; invocation = invocation.after)
+      if (invocation.id === id) return invocation;
     return undefined;
   }
 
@@ -79,8 +81,8 @@ export class LiveInstance implements Slotted {
 
   // One timer an instance, not one an invocation: it looks for the oldest when it fires, and sleeps on where that is younger.
   #arm(nowUs: number): void {
-    const oldest = this.running.values().next().value;
-    if (oldest === undefined) return;
+    const oldest = this.running.first;
+    if (oldest === null) return;
     const dueUs = oldest.handedOverUs + this.timeoutMs * 1_000;
     this.#timer = this.#clock.after(Math.max(0, Math.ceil((dueUs - nowUs) / 1_000)), () => this.#expire());
   }

@@ -1,6 +1,7 @@
 // Metering's side on the main thread: admits, and marks what runs.
 
 import { readFileSync } from "node:fs";
+import { Members } from "#lib/members.ts";
 import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import type { Tell } from "#model/fact.ts";
@@ -209,6 +210,8 @@ class InvocationMarks implements InvocationMeter, Marked {
   readonly invocation: number;
   /** What `answered` used is no longer in it. */
   reservedBytes = answeredReserveBytes + endReserveBytes;
+  before: InvocationMarks | null = null;
+  after: InvocationMarks | null = null;
   readonly #of: InstanceMarks;
   readonly #begun: Marked | undefined;
   #answered = false;
@@ -247,7 +250,7 @@ class InstanceMarks implements InstanceMeter {
   readonly #marks: Marks;
   readonly #options: InstanceOptions;
   readonly #instance: number;
-  readonly #begun = new Set<InvocationMarks>();
+  readonly #begun = new Members<InvocationMarks>();
   /** When it last became idle, and its counter then. */
   #ended: { readonly atUs: number; readonly cpuNs: number | null } | null = null;
   /** Its mark is in the journal, or will be with this turn's, and room for its close is kept. */
