@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { jobOf } from "#jobs/job.testing.ts";
+import { executionOf, jobOf } from "#jobs/job.testing.ts";
 import { contentDigestOf } from "#model/workload.ts";
 import { noFaults, revisionOf, World, type WorldOptions } from "../../test/simulation/world.ts";
 
@@ -146,15 +146,7 @@ test("what instances, checks and runs are made of is in use until nothing of the
   Object.assign(job, { codeDigest: "2".repeat(64) });
   w.deploy(old);
   w.crowd.send(old, 1_000, null);
-  const run = w.fleet.execute({
-    revision: job,
-    memoryMb: 128,
-    command: ["true"],
-    env: {},
-    run: "run",
-    execution: "execution",
-    held: () => undefined,
-  });
+  const run = w.fleet.execute(executionOf(job));
   await w.run(200);
   w.fleet.retire(old, null, "removed");
   assert.equal(w.fleet.workloadState(old).draining, 1);
@@ -381,15 +373,7 @@ test("a run that waits for its project's quota keeps nobody else from starting a
   const one = revisionOf("one");
   w.deploy(one);
   const run = (memoryMb: number, project: string) =>
-    w.fleet.execute({
-      revision: jobOf("report", {}, project),
-      memoryMb,
-      command: ["true"],
-      env: {},
-      run: "run",
-      execution: "execution",
-      held: () => undefined,
-    });
+    w.fleet.execute(executionOf(jobOf("report", {}, project), memoryMb));
   const begun = run(256, "full");
   await begun.admitted;
   const held = run(256, "full");

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { jobOf } from "#jobs/job.testing.ts";
+import { executionOf, jobOf } from "#jobs/job.testing.ts";
 import type { BuildStep } from "#sandbox/door.ts";
 import { noFaults, World } from "../../test/simulation/world.ts";
 
@@ -49,15 +49,7 @@ test("a RUN counts to its project's quota while it runs, is refused in words whe
 
 test("a run whose sandbox the engine does not end at once is over when nothing of it is left, and not before", async () => {
   const w = new World({ seed: 7, faults: noFaults, memoryMb: 8_192 });
-  const run = w.fleet.execute({
-    revision: jobOf("report"),
-    memoryMb: 128,
-    command: ["true"],
-    env: {},
-    run: "run",
-    execution: "execution",
-    held: () => undefined,
-  });
+  const run = w.fleet.execute(executionOf(jobOf("report")));
   let over = false;
   void run.over.then(() => (over = true));
   await w.run(10);

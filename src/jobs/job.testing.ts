@@ -1,5 +1,6 @@
-// For tests: a job's revision, whole and valid.
+// For tests: a job's revision, whole and valid, and a run of it.
 
+import type { ExecutionSpec } from "#fleet/door.ts";
 import type { JobRevision, JobSettings } from "#model/workload.ts";
 
 export function jobOf(workload: string, settings: Partial<JobSettings> = {}, project = "default"): JobRevision {
@@ -35,3 +36,16 @@ export function jobOf(workload: string, settings: Partial<JobSettings> = {}, pro
 }
 
 export const noOverrides = { env: {}, args: null, memoryMb: null, parallelism: null } as const;
+
+/** One attempt at it, of a program that does nothing. */
+export function executionOf(revision: JobRevision, memoryMb = 128): ExecutionSpec {
+  return {
+    revision,
+    memoryMb,
+    command: ["true"],
+    env: {},
+    run: "run",
+    execution: "execution",
+    held: () => undefined,
+  };
+}
