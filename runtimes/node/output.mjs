@@ -73,9 +73,26 @@ class OutputStream extends Writable {
   }
 }
 
+/** Where what is printed goes. @type {(fd: number, chunk: string | Uint8Array) => void} */
+let sink = writeAll;
+
+/** Before anything is assigned: V8 forgets what it has learned of `process` where one of its members is defined anew. */
+export function replaceStreams() {
+  for (const [name, fd] of /** @type {const} */ ([
+    ["stdout", 1],
+    ["stderr", 2],
+  ])) {
+    /** @type {OutputStream | null} */
+    let stream = null;
+    const get = () => (stream ??= new OutputStream(fd, (to, chunk) => sink(to, chunk)));
+    Object.defineProperty(process, name, { configurable: true, enumerable: true, get });
+  }
+}
+
 export class Output {
-  /** @param {string} nonce @param {number} concurrency */
-  constructor(nonce, concurrency) {
+  /** @param {string} nonce @param {number} concurrency @param {readonly number[]} marked descriptors on which invocations are marked */
+  constructor(nonce, concurrency, marked = [1, 2]) {
+    this.marked = marked;
     this.begins = `\x1e${nonce} + `;
     this.ends = `\x1e${nonce} - `;
     /** @type {AsyncLocalStorage<string> | null} */
@@ -87,32 +104,21 @@ export class Output {
       this.context = new AsyncLocalStorage();
       this.#watchLevels();
     }
-    const sink = this.context === null ? writeAll : this.#frame.bind(this);
-    for (const [name, fd] of /** @type {const} */ ([
-      ["stdout", 1],
-      ["stderr", 2],
-    ])) {
-      /** @type {OutputStream | null} */
-      let stream = null;
-      const get = () => (stream ??= new OutputStream(fd, sink));
-      Object.defineProperty(process, name, { configurable: true, enumerable: true, get });
-    }
+    sink = this.context === null ? writeAll : this.#frame.bind(this);
   }
 
   /** An invocation begins. @param {string} id */
   begin(id) {
     if (this.context !== null) return;
     const mark = `${this.begins}${id}\n`;
-    writeAll(1, mark);
-    writeAll(2, mark);
+    for (const fd of this.marked) writeAll(fd, mark);
   }
 
   /** An invocation is over; what is printed from here on belongs to none. @param {string} id */
   end(id) {
     if (this.context !== null) return;
     const mark = `${this.ends}${id}\n`;
-    writeAll(1, mark);
-    writeAll(2, mark);
+    for (const fd of this.marked) writeAll(fd, mark);
   }
 
   /** Runs `call` so that what it prints, now or later, is of this invocation. @template T @param {string} id @param {() => T} call @returns {T} */

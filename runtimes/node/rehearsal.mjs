@@ -4,11 +4,11 @@
 import { assign } from "./assign.mjs";
 import { Connection } from "./http1.mjs";
 import { listenAlone } from "./listen.mjs";
+import { Output } from "./output.mjs";
 
 /** @import { Socket } from "node:net" */
 /** @import { Assignment, Style } from "./assign.mjs" */
 /** @import { Exchange } from "./http1.mjs" */
-/** @import { Output } from "./output.mjs" */
 
 const fs = process.getBuiltinModule("node:fs");
 const net = process.getBuiltinModule("node:net");
@@ -20,15 +20,6 @@ const samples = /** @type {const} */ ([
   { entry: "warm-module.cjs", handler: "handle", signature: "event" },
 ]);
 const assignmentBytes = 64 * 1024;
-
-/** Nothing is printed. @type {Output} */
-const silent = /** @type {any} */ ({
-  context: null,
-  begin() {},
-  end() {},
-  error() {},
-  run: (/** @type {string} */ _id, /** @type {() => unknown} */ call) => call(),
-});
 
 /** @param {number} rounds of each style @param {() => boolean} over there is an assignment: it ends as soon as it can */
 export async function rehearse(rounds, over) {
@@ -42,6 +33,7 @@ export async function rehearse(rounds, over) {
   // Behind a folder that is its own: whoever connected could have it load what he likes, and without isolation others are there.
   const place = fs.mkdtempSync(`/tmp/ebb-rehearsal-${process.pid}-`);
   const path = `${place}/s`;
+  const nowhere = fs.openSync("/dev/null", "w");
   const listener = net.createServer({ pauseOnConnect: true }, (socket) => {
     if (served === null) {
       served = serving.resolve;
@@ -61,7 +53,9 @@ export async function rehearse(rounds, over) {
   const taken = async (exchange) => {
     const body = await exchange.body.all(assignmentBytes);
     exchange.begin(200, ["content-type", "application/x-ndjson"]);
-    const rehearsal = { output: silent, served: (/** @type {Style} */ style) => served?.(style) };
+    // What it marks goes nowhere.
+    const output = new Output("", 1, [nowhere]);
+    const rehearsal = { output, served: (/** @type {Style} */ style) => served?.(style) };
     await assign(exchange, body, { bootMs: 0, listener, serving() {}, rehearsal });
   };
   try {
@@ -78,6 +72,7 @@ export async function rehearse(rounds, over) {
       }
   } finally {
     listener.close();
+    fs.closeSync(nowhere);
     fs.rmSync(place, { recursive: true });
     process.chdir(folder);
   }

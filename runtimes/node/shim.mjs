@@ -4,6 +4,7 @@
 import { assign } from "./assign.mjs";
 import { Connection } from "./http1.mjs";
 import { listenAlone } from "./listen.mjs";
+import { replaceStreams } from "./output.mjs";
 
 /** @import { Socket } from "node:net" */
 /** @import { Exchange } from "./http1.mjs" */
@@ -93,6 +94,7 @@ async function warmUp() {
   if (!assigned) next = setTimeout(() => void (warming = warmMore(over).catch(die)), idleMs);
 }
 
+replaceStreams();
 listener.on("error", die);
 const port = process.env["EBB_LISTEN"];
 if (port === undefined) listenAlone(listener.on("connection", come), { fd: 3 }, listening);

@@ -91,7 +91,7 @@ class SandboxFleet implements Fleet {
       deficit: (group) => (this.#registry.backingOff(group.revision) ? 0 : group.wanted - liveOf(group)),
       start: (group, turnOver) => this.#start(group, turnOver),
       refused: (group, why) => options.user().full(group.revision, why),
-      turnOver: () => this.#pool.settle(),
+      turnOver: () => this.#pool.settleSoon(),
     });
     this.#programs = new Programs(options, this.#admission);
   }

@@ -94,7 +94,7 @@ export class Pool {
     const shelf = this.#shelf(key);
     shelf.demand = { ...shelf.demand, revisions: Math.max(0, shelf.demand.revisions + change) };
     // A start of ebb brings every revision there is.
-    if (this.#state === "running") this.#soon ??= this.#options.clock.after(0, () => this.settle());
+    this.#settleAfter(0);
   }
 
   /**
@@ -113,7 +113,16 @@ export class Pool {
     return pooled.sandbox;
   }
 
-  /** Lets go of what is too much, and soon makes what lacks. Called also when a start is over. */
+  /** A start is over, say: its first call has just been handed over, and what nobody waits for comes behind it. */
+  settleSoon(): void {
+    if (this.#options.budgetBytes > 0) this.#settleAfter(poolLimits.settleAfterMs);
+  }
+
+  #settleAfter(ms: number): void {
+    if (this.#state === "running") this.#soon ??= this.#options.clock.after(ms, () => this.settle());
+  }
+
+  /** Lets go of what is too much, and soon makes what lacks. */
   settle(): void {
     if (this.#state === "running" && this.#trim() !== null) this.#makeSoon();
   }

@@ -1,6 +1,7 @@
 // The writer of the journal: on the main thread, one `pwrite` for all marks of a turn, into room that was made before.
 
 import * as fs from "node:fs";
+import type { Cancel, Clock } from "#model/clock.ts";
 import { EbbError } from "#model/errors.ts";
 import { journalLimits } from "#model/limits.ts";
 import type { JournalLink, Marked } from "./door.ts";
@@ -11,7 +12,7 @@ import { JournalShared } from "./shared.ts";
 export interface JournalOptions {
   readonly directory: string;
   readonly link: JournalLink;
-  readonly nowUs: () => number;
+  readonly clock: Pick<Clock, "monotonicUs" | "after">;
   /** Runs once after what is going on now. */
   readonly defer: (run: () => void) => void;
   /** Marks that had their room were refused by the disk; they are kept, and written before the next. */
@@ -48,6 +49,7 @@ export class Journal {
   #reservedBytes = 0;
   #added: Added[] = [];
   #deferred = false;
+  #waking: Cancel | null = null;
   /** Reserved frames that the disk refused (EIO): they go before whatever is written next. */
   #owed: { readonly frames: Buffer; readonly usedBytes: number }[] = [];
   #retryUs = 0;
@@ -78,6 +80,7 @@ export class Journal {
   }
 
   stop(): void {
+    this.#waking?.();
     if (this.#fd < 0) return;
     while (this.#added.length > 0) this.flush();
     this.#payOwed();
@@ -187,8 +190,14 @@ export class Journal {
     }
     this.#positionBytes += out.length;
     this.#shared.moved(this.#positionBytes);
-    if (this.#shared.wake()) this.#link.wake();
+    this.#wakeSoon();
     return null;
+  }
+
+  /** Not at once: a first mark stands before a first call, and the keeper's thread would have the core that this one is handed over on. */
+  #wakeSoon(): void {
+    if (!this.#shared.wake()) return;
+    this.#waking = this.#options.clock.after(journalLimits.wakeAfterMs, () => this.#link.wake());
   }
 
   /** Whole frames before a tear would be believed after a kill, though their invocations were refused. */
@@ -203,7 +212,7 @@ export class Journal {
 
   /** Goes on in the next segment: the keeper's, or one made here if the keeper is late. Null: there is room now. */
   #roll(needBytes: number): EbbError | null {
-    const nowUs = this.#options.nowUs();
+    const nowUs = this.#options.clock.monotonicUs();
     if (nowUs < this.#retryUs) return new EbbError("storage_full", this.#reason);
     try {
       this.#open(this.#segment + 1, this.#reservedBytes + needBytes);
@@ -211,7 +220,7 @@ export class Journal {
       this.#retryUs = nowUs + journalLimits.retryAfterMs * 1_000;
       return this.#refuse("enlarged", error);
     }
-    if (this.#shared.wake()) this.#link.wake();
+    this.#wakeSoon();
     return null;
   }
 

@@ -1,8 +1,10 @@
 // The keeper works while something is written, sleeps otherwise, and lets old records go in small steps.
 
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
-import { recordLimits } from "#model/limits.ts";
+import fs from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
+import { afterEach, beforeEach, describe, it, mock } from "node:test";
+import { journalLimits, lifecycle, recordLimits } from "#model/limits.ts";
 import { packRecords } from "#model/record-block.ts";
 import type { UsageTotal } from "#model/usage.ts";
 import { createMemoryDriver } from "#store/memory/driver.ts";
@@ -33,6 +35,7 @@ describe("keeper", () => {
   let meter: Meter;
   let failures: string[];
   let shared: SharedArrayBuffer;
+  let wakes: number;
   const segmentBytes = 8_192;
 
   beforeEach(async () => {
@@ -40,7 +43,9 @@ describe("keeper", () => {
     clock = new HandClock();
     ledger = createMemoryDriver();
     failures = [];
-    const link = { ...newLink(), wake: () => keeper.wake() };
+    wakes = 0;
+    const wake = (): void => (wakes++, keeper.wake());
+    const link = { ...newLink(), wake };
     shared = link.shared;
     const failed = (where: string): number => failures.push(where);
     keeper = createKeeper({ directory: place.journal, shared, ledger, clock, failed, segmentBytes });
@@ -78,6 +83,25 @@ describe("keeper", () => {
   };
   const ids = async (): Promise<string[]> =>
     (await ledger.invocations({ project: "default", limit: 10 })).map((one) => one.id);
+
+  it("is woken once by the marks after a silence, behind the first call, and syncs as soon as if it had been at once", async () => {
+    await settle(5_000_000);
+    new JournalShared(shared).sleep();
+    const before = wakes;
+    for (let n = 0; n < 10; n++) run(`a${n}`);
+    assert.equal(wakes, before);
+    clock.pass(journalLimits.wakeAfterMs * 1_000);
+    assert.equal(wakes, before + 1);
+    const synced = mock.method(fs, "fdatasyncSync", () => {});
+    syncBuiltinESMExports();
+    try {
+      clock.pass((lifecycle.fsyncEveryMs - journalLimits.wakeAfterMs) * 1_000);
+      assert.equal(synced.mock.callCount(), 1);
+    } finally {
+      synced.mock.restore();
+      syncBuiltinESMExports();
+    }
+  });
 
   it("loads within a second, then sleeps without a timer, and wakes with the next mark", async () => {
     run("a");

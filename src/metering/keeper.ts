@@ -35,6 +35,8 @@ export function createKeeper(options: KeeperOptions): Keeper {
 }
 
 const ahead = "metering: a segment ahead";
+/** From the message on, which comes that much after the mark. */
+const firstSyncMs = lifecycle.fsyncEveryMs - journalLimits.wakeAfterMs;
 
 class JournalKeeper implements Keeper {
   readonly #options: KeeperOptions;
@@ -67,7 +69,7 @@ class JournalKeeper implements Keeper {
 
   wake(): void {
     this.#shared.wake();
-    if (!this.#stopped) this.#timer ??= this.#options.clock.after(lifecycle.fsyncEveryMs, () => this.#work());
+    if (!this.#stopped) this.#timer ??= this.#options.clock.after(firstSyncMs, () => this.#work());
   }
 
   async load(): Promise<LoadResult> {

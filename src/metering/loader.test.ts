@@ -106,7 +106,7 @@ describe("loader", () => {
     new Journal({
       directory: place.journal,
       link,
-      nowUs: () => 0,
+      clock: { monotonicUs: () => 0, after: () => () => {} },
       defer: atOnce,
       late: (problem) => assert.fail(problem),
       segmentBytes,

@@ -413,14 +413,4 @@ describe("meter", () => {
       assert.equal(ledger.records.length, 4_000);
     });
   });
-
-  it("wakes the keeper once, not with every mark", async () => {
-    await meter.start();
-    const shared = new JournalShared(link.shared);
-    shared.sleep();
-    const marks = instance();
-    const before = link.wakes;
-    for (let n = 0; n < 10; n++) marks.begin(beginMark(`a${n}`));
-    assert.equal(link.wakes, before + 1);
-  });
 });

@@ -50,7 +50,7 @@ export function createMeter(options: MeterOptions): Meter {
   const journal = new Journal({
     directory: journalDirectory(options.directory),
     link: options.link,
-    nowUs: () => clock.monotonicUs(),
+    clock,
     defer: options.defer ?? ((run) => void setImmediate(run)),
     late: (problem) =>
       tell({ kind: "defect", errorId: newErrorId(), where: "metering: a mark is late", error: problem }),

@@ -373,6 +373,8 @@ export const poolLimits = {
   lookAgainMs: 60_000,
   /** How long one has to take its code; then it is thrown away, and another is started. */
   takeWithinMs: 2_000,
+  /** Behind the end of a start. */
+  settleAfterMs: 20,
   /** Between two that are made; after a failure it doubles, up to the longest pause. */
   paceMs: 100,
   pauseMaxMs: 60_000,
@@ -513,6 +515,8 @@ export const journalLimits = {
   /** Read, folded and committed at a time: some thousand invocations, 10 to 20 ms of the store's thread, for which a command may wait. */
   loadBytes: 128 * KiB,
   loadEveryMs: 1_000,
+  /** The keeper is woken so long after a first mark: behind the first call, whose core its thread would take. */
+  wakeAfterMs: 20,
   /** How often idle instances of `min` are counted. */
   tickEveryMs: 60_000,
 } as const;

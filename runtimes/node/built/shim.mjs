@@ -319,12 +319,12 @@ function writeAll(fd, data) {
 }
 var OutputStream = class extends Writable {
   /** @param {number} fd @param {(fd: number, chunk: string | Uint8Array) => void} sink */
-  constructor(fd, sink) {
+  constructor(fd, sink2) {
     super({ decodeStrings: false, emitClose: false });
     this.fd = fd;
     this._type = "pipe";
     this.isTTY = false;
-    this.sink = sink;
+    this.sink = sink2;
   }
   /** @override @param {string | Uint8Array} chunk @param {BufferEncoding} encoding @param {() => void} done */
   _write(chunk, encoding, done) {
@@ -337,9 +337,25 @@ var OutputStream = class extends Writable {
     done(null);
   }
 };
+var sink = writeAll;
+function replaceStreams() {
+  for (
+    const [name, fd] of
+    /** @type {const} */
+    [
+      ["stdout", 1],
+      ["stderr", 2]
+    ]
+  ) {
+    let stream2 = null;
+    const get = () => stream2 ??= new OutputStream(fd, (to, chunk) => sink(to, chunk));
+    Object.defineProperty(process, name, { configurable: true, enumerable: true, get });
+  }
+}
 var Output = class {
-  /** @param {string} nonce @param {number} concurrency */
-  constructor(nonce, concurrency) {
+  /** @param {string} nonce @param {number} concurrency @param {readonly number[]} marked descriptors on which invocations are marked */
+  constructor(nonce, concurrency, marked = [1, 2]) {
+    this.marked = marked;
     this.begins = `${nonce} + `;
     this.ends = `${nonce} - `;
     this.context = null;
@@ -349,35 +365,21 @@ var Output = class {
       this.context = new AsyncLocalStorage();
       this.#watchLevels();
     }
-    const sink = this.context === null ? writeAll : this.#frame.bind(this);
-    for (
-      const [name, fd] of
-      /** @type {const} */
-      [
-        ["stdout", 1],
-        ["stderr", 2]
-      ]
-    ) {
-      let stream2 = null;
-      const get = () => stream2 ??= new OutputStream(fd, sink);
-      Object.defineProperty(process, name, { configurable: true, enumerable: true, get });
-    }
+    sink = this.context === null ? writeAll : this.#frame.bind(this);
   }
   /** An invocation begins. @param {string} id */
   begin(id) {
     if (this.context !== null) return;
     const mark = `${this.begins}${id}
 `;
-    writeAll(1, mark);
-    writeAll(2, mark);
+    for (const fd of this.marked) writeAll(fd, mark);
   }
   /** An invocation is over; what is printed from here on belongs to none. @param {string} id */
   end(id) {
     if (this.context !== null) return;
     const mark = `${this.ends}${id}
 `;
-    writeAll(1, mark);
-    writeAll(2, mark);
+    for (const fd of this.marked) writeAll(fd, mark);
   }
   /** Runs `call` so that what it prints, now or later, is of this invocation. @template T @param {string} id @param {() => T} call @returns {T} */
   run(id, call) {
@@ -640,9 +642,9 @@ var Body = class {
     this.connection.socket.pause();
   }
   /** Starts the flow, once. @param {BodySink} sink */
-  read(sink) {
-    this.sink = sink;
-    if (this.error !== null) return sink.failed(this.error);
+  read(sink2) {
+    this.sink = sink2;
+    if (this.error !== null) return sink2.failed(this.error);
     if (!this.complete && this.connection.exchange?.header("expect")?.toLowerCase() === "100-continue")
       this.connection.socket.write("HTTP/1.1 100 Continue\r\n\r\n", "latin1");
     this.#flow();
@@ -655,19 +657,19 @@ var Body = class {
   }
   /** Hands over what is held, and lets the socket go on. */
   #flow() {
-    const { sink } = this;
-    if (sink === null) return;
+    const { sink: sink2 } = this;
+    if (sink2 === null) return;
     while (this.held !== null) {
       const chunk = this.held.shift();
       if (this.held.length === 0) this.held = null;
       if (chunk === void 0) break;
       this.heldLength -= chunk.length;
-      if (!sink.data(chunk)) {
+      if (!sink2.data(chunk)) {
         this.#stopReading();
         return;
       }
     }
-    if (this.complete) sink.end();
+    if (this.complete) sink2.end();
     else this.connection.socket.resume();
   }
   /**
@@ -2787,6 +2789,7 @@ async function warmUp() {
   if (!assigned) await warm(over);
   if (!assigned) next = setTimeout(() => void (warming = warmMore(over).catch(die)), idleMs);
 }
+replaceStreams();
 listener.on("error", die);
 var port = process.env["EBB_LISTEN"];
 if (port === void 0) listenAlone(listener.on("connection", come), { fd: 3 }, listening);
@@ -2843,6 +2846,7 @@ export {
   readHead,
   recognise,
   refusal,
+  replaceStreams,
   reportOf,
   resolveEntry,
   sourceLines,

@@ -3,6 +3,7 @@
 import { assign } from "./shim.mjs";
 import { Connection } from "./shim.mjs";
 import { listenAlone } from "./shim.mjs";
+import { Output } from "./shim.mjs";
 var fs = process.getBuiltinModule("node:fs");
 var net = process.getBuiltinModule("node:net");
 var code = import.meta.dirname;
@@ -14,19 +15,6 @@ var samples = (
   ]
 );
 var assignmentBytes = 64 * 1024;
-var silent = (
-  /** @type {any} */
-  {
-    context: null,
-    begin() {
-    },
-    end() {
-    },
-    error() {
-    },
-    run: (_id, call) => call()
-  }
-);
 async function rehearse(rounds2, over) {
   const folder = process.cwd();
   let served = null;
@@ -34,6 +22,7 @@ async function rehearse(rounds2, over) {
   const controls = /* @__PURE__ */ new Set();
   const place = fs.mkdtempSync(`/tmp/ebb-rehearsal-${process.pid}-`);
   const path = `${place}/s`;
+  const nowhere = fs.openSync("/dev/null", "w");
   const listener = net.createServer({ pauseOnConnect: true }, (socket) => {
     if (served === null) {
       served = serving.resolve;
@@ -51,7 +40,8 @@ async function rehearse(rounds2, over) {
   const taken = async (exchange) => {
     const body = await exchange.body.all(assignmentBytes);
     exchange.begin(200, ["content-type", "application/x-ndjson"]);
-    const rehearsal = { output: silent, served: (style) => served?.(style) };
+    const output = new Output("", 1, [nowhere]);
+    const rehearsal = { output, served: (style) => served?.(style) };
     await assign(exchange, body, { bootMs: 0, listener, serving() {
     }, rehearsal });
   };
@@ -69,6 +59,7 @@ async function rehearse(rounds2, over) {
       }
   } finally {
     listener.close();
+    fs.closeSync(nowhere);
     fs.rmSync(place, { recursive: true });
     process.chdir(folder);
   }

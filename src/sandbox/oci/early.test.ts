@@ -40,7 +40,7 @@ afterEach(() => {
 });
 
 test("it is given to the first who asks, and to nobody else", async () => {
-  sandbox.connectEarly();
+  sandbox.expectCall(true);
   await accepted;
   const early = sandbox.takeEarly(ignored);
   assert.ok(early?.writable);
@@ -49,7 +49,7 @@ test("it is given to the first who asks, and to nobody else", async () => {
 });
 
 test("what comes on it is given to the reader of who took it, without being emitted", async () => {
-  sandbox.connectEarly();
+  sandbox.expectCall(true);
   const socket = await accepted;
   const read = Promise.withResolvers<string>();
   const early = sandbox.takeEarly({
@@ -63,7 +63,7 @@ test("what comes on it is given to the reader of who took it, without being emit
 });
 
 test("where whoever took it reads nothing himself it emits what comes, piece by piece and to its end", async () => {
-  sandbox.connectEarly();
+  sandbox.expectCall(true);
   const socket = await accepted;
   const early = sandbox.takeEarly()!;
   const texts: string[] = [];
@@ -76,7 +76,7 @@ test("where whoever took it reads nothing himself it emits what comes, piece by 
 });
 
 test("one that its server has given up with a word is given to nobody: the word would be the answer to somebody's request", async () => {
-  sandbox.connectEarly();
+  sandbox.expectCall(true);
   const socket = await accepted;
   socket.end("HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n");
   await once(socket, "close");

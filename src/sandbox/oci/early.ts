@@ -17,6 +17,10 @@ export class EarlyConnection {
   constructor(connect: (onread: { readonly onread: SocketReader }) => Socket) {
     // Until it is taken its errors are nobody's; its end comes with the sandbox's.
     this.#socket = connect({ onread: { buffer: readBuffer, callback: this.#onRead } }).on("error", () => {});
+  }
+
+  /** Where nobody takes it. */
+  dropSoon(): void {
     setTimeout(() => {
       if (this.#free) this.drop();
     }, keptMs).unref();

@@ -162,7 +162,9 @@ export class OciDriver implements SandboxDriver {
     sandbox.phases = { link: linkMs, make: performance.now() - startedMs - linkMs };
     // An assign that follows at once brings the code along; without one it starts empty.
     sandbox.launchSoon(() => {
-      if (!program && sandbox.runtimeLink === null && !sandbox.assigned) this.#control(sandbox).open();
+      if (program || sandbox.runtimeLink !== null || sandbox.assigned) return;
+      this.#control(sandbox).open();
+      sandbox.expectCall(false);
     });
     return sandbox.id;
   }
@@ -342,10 +344,8 @@ export class OciDriver implements SandboxDriver {
     const link = sandbox.runtimeLink ?? this.#control(sandbox);
     const answer = link.assign(body, assignment.takeWithinMs, assignment.makeLoadCache);
     if (assignment.check) return answer;
-    // While it loads: it accepts the connection for its first call when it has said that it is ready, and not before it reads what to
-    // load; and its counters are open when that call is marked.
-    sandbox.connectEarly();
-    sandbox.usage();
+    // While it loads, where it was not started ahead.
+    sandbox.expectCall(true);
     return answer;
   }
 

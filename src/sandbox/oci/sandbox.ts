@@ -261,11 +261,13 @@ export class OciSandbox {
     return this.shim === null || listens(this.link!.address, shimPort, signal);
   }
 
-  /** For the first call, which is about to come. */
-  connectEarly(): void {
+  /** What its first call needs, a connection and open counters, before anybody calls; `soon`: that call is about to come. */
+  expectCall(soon: boolean): void {
+    this.usage();
     // Which of two is the first, and so the control connection, is sure in a queue of connections alone.
     if (this.shim !== null) return;
-    this.#early = new EarlyConnection((onread) => this.toShim(onread));
+    this.#early ??= new EarlyConnection((onread) => this.toShim(onread));
+    if (soon) this.#early.dropSoon();
   }
 
   takeEarly(reader?: SocketReader): Socket | null {
