@@ -1,4 +1,4 @@
-// The connection that is made while the code loads: for whoever asks first, and only if nothing was said on it.
+// The connection that is made before there is a call: for whoever asks first, and only if nothing was said on it.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, test } from "node:test";
+import { afterEach, beforeEach, mock, test } from "node:test";
 import { OciSandbox, type OciSandboxOptions } from "./sandbox.ts";
 
 const ignored = { buffer: Buffer.alloc(64), callback: () => true };
@@ -81,4 +81,22 @@ test("one that its server has given up with a word is given to nobody: the word 
   socket.end("HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n");
   await once(socket, "close");
   assert.equal(sandbox.takeEarly(ignored), null);
+});
+
+test("it is kept for as long as its sandbox waits for code, and given up a while after that where nobody calls", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  try {
+    sandbox.expectCall(false);
+    const socket = await accepted;
+    const ended = once(socket.resume(), "close");
+    mock.timers.tick(3_600_000);
+    sandbox.expectCall(true);
+    mock.timers.tick(500);
+    assert.equal(socket.destroyed, false);
+    mock.timers.tick(500);
+    await ended;
+    assert.equal(sandbox.takeEarly(ignored), null);
+  } finally {
+    mock.timers.reset();
+  }
 });
