@@ -24,6 +24,8 @@ export interface BareEngineOptions {
  * libraries read-only) and none of what ebb adds: no user namespace, seccomp, limits, link, output pipes or check of readiness.
  */
 export interface BareEngine {
+  /** Where its server listens, on the host. */
+  readonly socket: string;
   /** Milliseconds from the spawn of the engine to the last byte of the first answer; it has ended then. */
   start(): Promise<number>;
   /** The same, and it goes on. */
@@ -62,6 +64,7 @@ export function createBareEngine(options: BareEngineOptions): BareEngine {
     };
   };
   return {
+    socket,
     launch,
     async start() {
       const one = await launch();

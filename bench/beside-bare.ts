@@ -1,6 +1,6 @@
 // Cold starts in turn with a bare engine's start of the same server: one method for all that is compared with that floor.
 
-import { enginesHere } from "#sandbox/oci/engine.ts";
+import { enginesHere, type Engine } from "#sandbox/oci/engine.ts";
 import { createBareEngine } from "./bare-engine.ts";
 import { median } from "./load.ts";
 import type { World } from "./world.ts";
@@ -19,8 +19,7 @@ export async function besideBare<Name extends string>(
   rounds: number,
   starts: Readonly<Record<Name, () => Promise<number>>>,
 ): Promise<BesideBare<Name>> {
-  const [engine] = await enginesHere();
-  if (!engine) throw new Error("there is no OCI engine here");
+  const engine = await engineHere();
   const bare = createBareEngine({ engine: engine.path, node: process.execPath, code: world.code, entry: world.entry });
   const names = Object.keys(starts) as Name[];
   const bareMs: number[] = [];
@@ -38,4 +37,10 @@ export async function besideBare<Name extends string>(
     bare.remove();
   }
   return { engine: engine.name, floorMs: median(bareMs), timesMs };
+}
+
+export async function engineHere(): Promise<Engine> {
+  const [engine] = await enginesHere();
+  if (!engine) throw new Error("there is no OCI engine here");
+  return engine;
 }

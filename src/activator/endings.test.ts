@@ -9,10 +9,12 @@ import type { Call } from "./door.ts";
 import { bodyOf, codeOf, testRevision, until, World } from "./world.testing.ts";
 
 let world: World;
-beforeEach(() => {
-  world = new World();
+const worlds: World[] = [];
+const make = (options?: ConstructorParameters<typeof World>[0]): void => void worlds.push((world = new World(options)));
+beforeEach(() => make());
+afterEach(async () => {
+  for (const one of worlds.splice(0)) await one.stop();
 });
-afterEach(() => world.stop());
 
 const end = (id: string) => world.ended(id);
 
@@ -59,7 +61,7 @@ test("an instance that dies after its answer and before done: interrupted, the s
 
 test("nobody waits longer than the deadline, and each is told what was in the way", async () => {
   const clock = new VirtualClock();
-  world = new World({ clock, waiting: { perWorkload: 10, inAll: 10, deadlineMs: 30_000 } });
+  make({ clock, waiting: { perWorkload: 10, inAll: 10, deadlineMs: 30_000 } });
   const revision = world.deploy(testRevision());
   const first = world.call();
   await clock.advance(10_000);
@@ -75,7 +77,7 @@ test("nobody waits longer than the deadline, and each is told what was in the wa
 });
 
 test("a queue that is full says so at once", async () => {
-  world = new World({ waiting: { perWorkload: 1, inAll: 10, deadlineMs: 30_000 } });
+  make({ waiting: { perWorkload: 1, inAll: 10, deadlineMs: 30_000 } });
   world.deploy(testRevision());
   world.call();
   assert.equal(codeOf(await world.call().answer), "queue_full");
@@ -96,7 +98,7 @@ test("where no more bodies are held a call that would have to wait with one is r
 
 test("a timeout at concurrency 1: 504, and the instance is killed", async () => {
   const clock = new VirtualClock();
-  world = new World({ clock });
+  make({ clock });
   const revision = world.deploy(testRevision({ timeoutSeconds: 3 }));
   const instance = await world.start(revision, () => {}, "told");
   const call = world.call();
@@ -111,7 +113,7 @@ test("a timeout at concurrency 1: 504, and the instance is killed", async () => 
 
 test("a timeout above concurrency 1: the others end, then the instance is killed; each has its own time", async () => {
   const clock = new VirtualClock();
-  world = new World({ clock });
+  make({ clock });
   const revision = world.deploy(testRevision({ timeoutSeconds: 3, concurrency: 2 }));
   const instance = await world.start(revision, () => {}, "told");
   const first = world.call();
@@ -134,7 +136,7 @@ test("a timeout above concurrency 1: the others end, then the instance is killed
 
 test("an answer that is out and never done: interrupted at the timeout, its status kept", async () => {
   const clock = new VirtualClock();
-  world = new World({ clock });
+  make({ clock });
   const revision = world.deploy(testRevision({ timeoutSeconds: 3 }));
   await world.start(revision, (_request, response) => response.end("ok"), "told");
   const call = world.call();
@@ -145,7 +147,7 @@ test("an answer that is out and never done: interrupted at the timeout, its stat
 
 test("a connection that breaks while the instance lives: 502 after the moment that its exit is waited for", async () => {
   const clock = new VirtualClock();
-  world = new World({ clock });
+  make({ clock });
   const revision = world.deploy(testRevision({ concurrency: 2 }));
   const broke = Promise.withResolvers<void>();
   await world.start(revision, (request) => void request.socket.destroy().on("close", () => broke.resolve()));
