@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, watch, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { enginesHere, type Engine } from "#sandbox/oci/engine.ts";
 import { oneAnswer } from "./one-answer.ts";
 
 const withinMs = 20_000;
@@ -31,6 +32,13 @@ export interface BareEngine {
   /** The same, and it goes on. */
   launch(): Promise<{ readonly tookMs: number; end(): Promise<void> }>;
   remove(): void;
+}
+
+/** The one that ebb would take. */
+export async function engineHere(): Promise<Engine> {
+  const [engine] = await enginesHere();
+  if (!engine) throw new Error("there is no OCI engine here");
+  return engine;
 }
 
 /** Of this process: names the containers. */

@@ -1,7 +1,6 @@
 // Cold starts in turn with a bare engine's start of the same server: one method for all that is compared with that floor.
 
-import { enginesHere, type Engine } from "#sandbox/oci/engine.ts";
-import { createBareEngine } from "./bare-engine.ts";
+import { createBareEngine, engineHere } from "./bare-engine.ts";
 import { median } from "./load.ts";
 import type { World } from "./world.ts";
 
@@ -37,10 +36,4 @@ export async function besideBare<Name extends string>(
     bare.remove();
   }
   return { engine: engine.name, floorMs: median(bareMs), timesMs };
-}
-
-export async function engineHere(): Promise<Engine> {
-  const [engine] = await enginesHere();
-  if (!engine) throw new Error("there is no OCI engine here");
-  return engine;
 }

@@ -1,8 +1,7 @@
 // Crowds at functions that sleep: one function called a hundred times at once, a hundred functions called once at once.
 
 import { join } from "node:path";
-import { enginesHere } from "#sandbox/oci/engine.ts";
-import { createBareEngine } from "./bare-engine.ts";
+import { createBareEngine, engineHere } from "./bare-engine.ts";
 import { folderOf, removeDirectory, startDaemon, type Daemon } from "../test/daemon/fixture.ts";
 import { median } from "./load.ts";
 import { inMs, type Row } from "./row.ts";
@@ -76,8 +75,7 @@ async function measure(folder: string, poolMib: number): Promise<Crowds> {
 
 /** As many bare engines started at once; until the last of them has answered, ms. What the machine can do at all. */
 async function bareCrowd(code: string): Promise<{ readonly engine: string; readonly tookMs: number }> {
-  const [engine] = await enginesHere();
-  if (!engine) throw new Error("there is no OCI engine here");
+  const engine = await engineHere();
   const options = { engine: engine.path, node: process.execPath, code, entry: "index.mjs" };
   const crowds: number[] = [];
   for (let round = 0; round < rounds; round++) {

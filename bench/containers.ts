@@ -5,8 +5,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { imageOf, layerOf, startOwnRegistry, tarOf, type Entry, type TestImage } from "#images/images.testing.ts";
-import { enginesHere } from "#sandbox/oci/engine.ts";
 import { eventually, folderOf, removeDirectory, startDaemon, type Daemon } from "../test/daemon/fixture.ts";
+import { engineHere } from "./bare-engine.ts";
 import { createBareImage } from "./bare-image.ts";
 import { median, percentile } from "./load.ts";
 import { oneAnswer } from "./one-answer.ts";
@@ -69,8 +69,7 @@ async function deployed(
 }
 
 async function starts(one: Case, rounds: number, alone: Daemon, pooled: Daemon): Promise<Row[]> {
-  const [engine] = await enginesHere();
-  if (!engine) throw new Error("there is no OCI engine here");
+  const engine = await engineHere();
   const bare = createBareImage(engine.path, [one.tar], one.args, environment);
   const podman = await podmanOf(one);
   const times = { bare: [] as number[], alone: [] as number[], pooled: [] as number[], podman: [] as number[] };

@@ -4,8 +4,9 @@ import { readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { imageOf, layerOf, tarOf, writeLayout } from "#images/images.testing.ts";
-import { enginesHere } from "#sandbox/oci/engine.ts";
+import type { Engine } from "#sandbox/oci/engine.ts";
 import { folderOf, removeDirectory, startDaemon, type Daemon } from "../test/daemon/fixture.ts";
+import { engineHere } from "./bare-engine.ts";
 import { createBareRun } from "./bare-run.ts";
 import { median, percentile } from "./load.ts";
 import { inMs, type Row } from "./row.ts";
@@ -18,8 +19,7 @@ const environment = ["PATH=/bin"];
 
 /** `runs`: how many are queued at once. */
 export async function jobs(rounds: number, runs: number): Promise<Row[]> {
-  const [engine] = await enginesHere();
-  if (!engine) throw new Error("there is no OCI engine here");
+  const engine = await engineHere();
   const tar = await tarOf([
     { name: "bin/busybox", mode: 0o755, content: readFileSync("/bin/busybox") },
     ...["sh", "true", "echo"].map((name) => ({ name: `bin/${name}`, type: "symlink" as const, linkname: "busybox" })),
@@ -44,11 +44,6 @@ export async function jobs(rounds: number, runs: number): Promise<Row[]> {
     removeDirectory(daemon.directory);
     removeDirectory(app);
   }
-}
-
-interface Engine {
-  readonly name: string;
-  readonly path: string;
 }
 
 async function firstLines(daemon: Daemon, engine: Engine, tar: Buffer, rounds: number): Promise<Row[]> {

@@ -2,8 +2,9 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { eventually } from "../test/daemon/fixture.ts";
+import { engineHere } from "./bare-engine.ts";
 import { createBarePool } from "./bare-pool.ts";
-import { besideBare, engineHere, type BesideBare } from "./beside-bare.ts";
+import { besideBare, type BesideBare } from "./beside-bare.ts";
 import { median, percentile } from "./load.ts";
 import { inMs, type Row } from "./row.ts";
 import type { World } from "./world.ts";
